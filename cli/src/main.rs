@@ -1,0 +1,2 @@
+//! The `bloomery` binary: parses arguments, prints, exits.
+fn main() {}
