@@ -57,7 +57,8 @@ impl Tokenizer {
         self.inner.get_vocab_size(true)
     }
 
-    /// The ids of `text`, with nothing added around it.
+    /// The ids of `text`, with nothing added around it. Time grows about as the length does, also for text
+    /// without any break: 1.4 to 5 MB a second on files of 1 to 5 MB in four languages and on 4 MB of one character.
     ///
     /// # Errors
     /// The tokenizer's model refuses the text (BLOOM's never does).
