@@ -163,7 +163,12 @@ pub struct Builder<'a> {
 
 impl<'a> Builder<'a> {
     /// An empty graph; `callees` are the graphs its repeats and calls may name.
-    pub fn new(name: &str, symbols: Vec<SymbolBound>, mesh: &'a Mesh, callees: impl IntoIterator<Item = &'a Graph>) -> Self {
+    pub fn new(
+        name: &str,
+        symbols: Vec<SymbolBound>,
+        mesh: &'a Mesh,
+        callees: impl IntoIterator<Item = &'a Graph>,
+    ) -> Self {
         let callees = callees.into_iter().map(|graph| (graph.name.clone(), graph)).collect();
         let graph =
             Graph { name: name.to_owned(), symbols, inputs: vec![], nodes: vec![], outputs: vec![], types: vec![] };

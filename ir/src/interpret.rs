@@ -242,4 +242,3 @@ pub fn evaluate(op: &Op, operands: &[&Tensor], types: &[TensorType], bindings: &
     let cx = RankContext { bindings, mesh: &mesh, rank: 0 };
     op.def().reference(operands, types, &cx).into_iter().map(Tensor::rounded).collect()
 }
-

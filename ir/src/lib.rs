@@ -23,9 +23,9 @@ pub mod interpret;
 pub mod tensor;
 
 pub mod layout;
-//P
-//R
-//T
+pub mod program;
+pub mod run_program;
+pub mod target;
 
 pub use expr::Expr;
 pub use extent::{Bindings, Extent};
@@ -35,8 +35,8 @@ pub use layout::Layout;
 pub use op::{Elementwise, OpDef, Sample, TypeError};
 pub use ops::Op;
 pub use parse::{ParseError, parse};
-//PP
-//TT
+pub use program::Program;
+pub use target::Target;
 pub use tensor::Tensor;
 pub use types::{DType, Dim, Mesh, TensorType};
 pub use verify::{VerifyError, verify};

@@ -138,7 +138,11 @@ pub fn expect_rank(operands: &[TensorType], which: usize, rank: usize) -> Result
     if operands[which].rank() == rank {
         return Ok(());
     }
-    Err(TypeError::new(format!("operand {which} has {} dimensions, expected {rank}: {}", operands[which].rank(), operands[which])))
+    Err(TypeError::new(format!(
+        "operand {which} has {} dimensions, expected {rank}: {}",
+        operands[which].rank(),
+        operands[which]
+    )))
 }
 
 /// Refuses a type that is not the expected one, logical names aside.
@@ -173,7 +177,9 @@ impl TypeContext<'_> {
 
     /// Whether every name of the extent is declared.
     pub fn knows(&self, extent: &Extent) -> bool {
-        extent.names().all(|name| self.symbols.iter().any(|symbol| symbol.name == name) || self.mesh.size(name).is_some())
+        extent
+            .names()
+            .all(|name| self.symbols.iter().any(|symbol| symbol.name == name) || self.mesh.size(name).is_some())
     }
 }
 

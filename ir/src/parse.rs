@@ -181,7 +181,8 @@ impl<'a> Parser<'a> {
         if self.eat("{") {
             attributes.extend(self.list("}", Parser::field)?);
         }
-        let op = Op::from_attributes(name, Value::Object(attributes)).map_err(|message| self.error_at(begin, &message))?;
+        let op =
+            Op::from_attributes(name, Value::Object(attributes)).map_err(|message| self.error_at(begin, &message))?;
         Ok((op, operands))
     }
 

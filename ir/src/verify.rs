@@ -144,7 +144,10 @@ fn check_signature(module: &Module, graph: &Graph) -> Result<(), VerifyError> {
     let mut names = BTreeSet::new();
     for symbol in &graph.symbols {
         if symbol.least > symbol.most || symbol.most > i32::MAX as u64 {
-            return Err(wrong(graph, format!("bounds {}..{} of {} are empty or too large", symbol.least, symbol.most, symbol.name)));
+            return Err(wrong(
+                graph,
+                format!("bounds {}..{} of {} are empty or too large", symbol.least, symbol.most, symbol.name),
+            ));
         }
         if !names.insert(&symbol.name) || module.mesh.size(&symbol.name).is_some() {
             return Err(wrong(graph, format!("the name {} is declared twice", symbol.name)));
