@@ -32,7 +32,7 @@ impl Layouts {
         let mut layouts = Layouts { parameters: BTreeMap::new() };
         for graph in entries.iter().filter_map(|interface| module.graph(&interface.graph)) {
             let names: Vec<Option<String>> = graph.inputs.iter().map(|input| Some(input.name.clone())).collect();
-            layouts.visit(module, graph, &names, false)?;
+            layouts.visit(module, graph, &names)?;
         }
         Ok(layouts)
     }
@@ -43,25 +43,19 @@ impl Layouts {
     }
 
     /// `names[i]` is the entry's name of input `i`, when it comes from there.
-    fn visit(
-        &mut self,
-        module: &Module,
-        graph: &Graph,
-        names: &[Option<String>],
-        stacked: bool,
-    ) -> Result<(), PassError> {
+    fn visit(&mut self, module: &Module, graph: &Graph, names: &[Option<String>]) -> Result<(), PassError> {
         for node in &graph.nodes {
             let name_of = |value: &ValueId| names.get(value.index()).cloned().flatten();
             let given: Vec<Option<String>> = node.operands.iter().map(name_of).collect();
             match &node.op {
-                Op::Call(call) => self.visit(module, module.graph(&call.body).expect("verified"), &given, stacked)?,
+                Op::Call(call) => self.visit(module, module.graph(&call.body).expect("verified"), &given)?,
                 Op::Repeat(repeat) => {
                     for name in
                         given.iter().enumerate().filter(|(i, _)| repeat.is_stacked(*i)).filter_map(|(_, n)| n.clone())
                     {
                         self.parameters.entry(name).or_insert(UNUSED).stacked = true;
                     }
-                    self.visit(module, module.graph(&repeat.body).expect("verified"), &given, true)?;
+                    self.visit(module, module.graph(&repeat.body).expect("verified"), &given)?;
                 }
                 Op::MatMul(matmul) => {
                     let is_weight =

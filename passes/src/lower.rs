@@ -263,20 +263,15 @@ impl<'a> Lowering<'a> {
             .for_each(|s| *s = scope.range.clone());
         let (of_inputs, of_outputs) = (layouts(&inputs), layouts(&outputs));
         let kind = layouts::kind(&graph);
-        let kernel = self.kernel(Kernel {
-            name: graph.name.clone(),
-            kind,
-            graph,
-            inputs: of_inputs,
-            outputs: of_outputs,
-            in_place,
-        });
+        let (name, range) = (graph.name.clone(), &scope.range);
+        let kernel = Kernel { name, kind, graph, inputs: of_inputs, outputs: of_outputs, in_place };
+        let kernel = self.kernel(kernel, range);
         steps.push(Step::Launch(Launch { kernel, inputs, outputs, wave: 0 }));
         Ok(())
     }
 
     /// The index of a kernel equal to this one but for its name.
-    fn kernel(&mut self, mut kernel: Kernel) -> usize {
+    fn kernel(&mut self, mut kernel: Kernel, range: &SymbolBound) -> usize {
         let kernels = &mut self.draft.program.kernels;
         let same = |known: &Kernel| {
             let named = Graph { name: kernel.graph.name.clone(), ..known.graph.clone() };
@@ -285,7 +280,7 @@ impl<'a> Lowering<'a> {
         if let Some(known) = kernels.iter().position(same) {
             return known;
         }
-        let rows = kernel.graph.symbols.iter().find(|symbol| symbol.name == "N" || symbol.name == "R");
+        let rows = kernel.graph.symbols.iter().find(|symbol| *symbol == range);
         let suffix = rows.map_or(String::new(), |rows| format!("_{}_{}", rows.least, rows.most));
         let base = format!("{}{suffix}", kernel.name);
         let taken = |name: &str| kernels.iter().any(|known| known.name == name);
