@@ -1,1 +1,3 @@
-//! bloomery-codegen
+//! bloomery-codegen: from a Program to bytes for one target.
+
+pub mod cpu;

@@ -1,0 +1,123 @@
+/* One query row (q[D], as it lies) against the first `keys` keys of a page. */
+INLINE void @name@_row(const f32 *q, f32 slope, const @type@ *k, const @type@ *v, u32 first, u32 keys, struct softmax *state, f32 *out)
+{
+    enum { D = @d@, DP = @dp@, GROUPS = DP / 16 };
+    f32 p[64];
+    vf s0 = vf_zero(), s1 = vf_zero(), s2 = vf_zero(), s3 = vf_zero();
+    for (u32 j = 0; j < D; j++, k += 16) {
+        vf x = vf_all(q[j]);
+        s0 = vf_fma(x, vf_load_@type@(k), s0);
+        s1 = vf_fma(x, vf_load_@type@(k + 16 * DP), s1);
+        s2 = vf_fma(x, vf_load_@type@(k + 32 * DP), s2);
+        s3 = vf_fma(x, vf_load_@type@(k + 48 * DP), s3);
+    }
+    f32 shrink = softmax_page(s0, s1, s2, s3, @scale@, slope, first, keys, state, p);
+    for (u32 g = 0; g < GROUPS; g += 4) {
+        weigh_values_@type@(GROUPS - g < 4 ? GROUPS - g : 4, p, keys, v + g * 16, DP, shrink, out + g * 16);
+    }
+}
+
+/* Up to @block@ query rows of one sequence, six at a time, against its pages. A page is widened once for all of
+ * them. Row r of panel i keeps its sum at out[i][DP/16][r][16]. */
+INLINE void @name@_block(const struct call *c, struct block at, u32 head)
+{
+    enum { HEADS = @heads@, D = @d@, DP = @dp@, GROUPS = DP / 16, PANELS = @block@ / 6, PAGE = 2 * HEADS * 64 * DP };
+    const f32 *q = (const f32 *)c->views[@q@] + @q_offset@ + head * D;
+    const @type@ *kv = c->views[@kv@];
+    f32 slope = ((const f32 *)c->views[@slopes@])[head];
+    const i32 *pages = (const i32 *)c->views[@pages@] + (u64)at.sequence * c->dims[@dim_pages@];
+    f32 *queries = c->local;                       /* [PANELS][D][6] */
+    f32 *out = queries + PANELS * D * 6;           /* [PANELS][GROUPS][6][16] */
+    f32 *wide_k = out + PANELS * GROUPS * 96;      /* [64/16][DP][16] */
+    f32 *wide_v = wide_k + 64 * DP;                /* [64][DP] */
+    f32 *scores = wide_v + 64 * DP;                /* [64/16][6][16] */
+    f32 *weights = scores + 4 * 96;                /* [6][64] */
+    struct softmax states[PANELS * 6];
+    u32 panels = blocks_of(at.rows, 6);
+    for (u32 r = 0; r < panels * 6; r++) {
+        const f32 *from = r < at.rows ? q + (u64)(at.row + r) * @q_stride@ : 0;
+        pack_row(from, D, 1, D, 6, queries + r / 6 * (D * 6) + r % 6);
+        states[r] = softmax_start();
+    }
+    for (u32 i = 0; i < panels * GROUPS * 96; i += 16) vf_store(out + i, vf_zero());
+
+    u32 keys_all = at.position + at.rows; /* of the last row */
+    for (u32 first = 0; first < keys_all; first += 64) {
+        const @type@ *page_k = kv + (u64)(u32)pages[first / 64] * PAGE + head * (64 * DP);
+        const @type@ *page_v = page_k + HEADS * 64 * DP;
+        u32 present = min_u32(keys_all - first, 64);
+        const f32 *k = @widen_k@;
+        const f32 *v = @widen_v@;
+        for (u32 panel = 0; panel < panels; panel++) {
+            u32 row = panel * 6, rows = min_u32(at.rows - row, 6), position = at.position + row;
+            if (position + rows <= first) continue; /* the page lies after all six */
+            for (u32 g = 0; g < 4; g++) {
+                outer(6, D, queries + panel * (D * 6), 1, 6, k + g * (16 * DP), 16, scores + g * 96, 0);
+            }
+            u32 common = 64;
+            for (u32 r = 0; r < 6; r++) {
+                /* Row r sees the keys up to its own position; a row past the end repeats the last one. */
+                u32 end = position + min_u32(r, rows - 1) + 1, keys = end <= first ? 0 : min_u32(end - first, 64);
+                const f32 *s = scores + r * 16;
+                f32 shrink = softmax_page(vf_load(s), vf_load(s + 96), vf_load(s + 192), vf_load(s + 288),
+                                          @scale@, slope, first, keys, &states[row + r], weights + r * 64);
+                for (u32 g = 0; g < GROUPS; g++) {
+                    f32 *sum = out + (panel * GROUPS + g) * 96 + r * 16;
+                    vf_store(sum, vf_mul(vf_load(sum), vf_all(shrink)));
+                }
+                common = min_u32(common, keys);
+            }
+            for (u32 g = 0; g < GROUPS; g++) {
+                f32 *sum = out + (panel * GROUPS + g) * 96;
+                outer(6, common, weights, 64, 1, v + g * 16, DP, sum, 1);
+                for (u32 r = 1; r < rows; r++) { /* on the diagonal a later row sees a few keys more */
+                    u32 end = position + r + 1, keys = end <= first ? 0 : min_u32(end - first, 64);
+                    if (keys > common) {
+                        outer(1, keys - common, weights + r * 64 + common, 64, 1, v + common * DP + g * 16, DP, sum + r * 16, 1);
+                    }
+                }
+            }
+        }
+    }
+    for (u32 r = 0; r < at.rows; r++) for (u32 g = 0; g < GROUPS; g++) {
+        vf x = vf_div(vf_load(out + (r / 6 * GROUPS + g) * 96 + r % 6 * 16), vf_all(states[r].sum));
+        @name@_store(c, at.row + r, head, g, x);
+    }
+}
+
+/* One query row against all its pages, straight from the cache. */
+INLINE void @name@_single(const struct call *c, struct block at, u32 head)
+{
+    enum { HEADS = @heads@, D = @d@, DP = @dp@, GROUPS = DP / 16, PAGE = 2 * HEADS * 64 * DP };
+    const f32 *q = (const f32 *)c->views[@q@] + @q_offset@ + (u64)at.row * @q_stride@ + head * D;
+    const @type@ *kv = c->views[@kv@];
+    f32 slope = ((const f32 *)c->views[@slopes@])[head];
+    const i32 *pages = (const i32 *)c->views[@pages@] + (u64)at.sequence * c->dims[@dim_pages@];
+    struct softmax state = softmax_start();
+    f32 out[DP];
+    for (u32 g = 0; g < GROUPS; g++) vf_store(out + g * 16, vf_zero());
+    u32 keys = at.position + 1;
+    for (u32 first = 0; first < keys; first += 64) {
+        const @type@ *k = kv + (u64)(u32)pages[first / 64] * PAGE + head * (64 * DP);
+        @name@_row(q, slope, k, k + HEADS * 64 * DP, first, min_u32(keys - first, 64), &state, out);
+    }
+    for (u32 g = 0; g < GROUPS; g++) {
+        @name@_store(c, at.row, head, g, vf_div(vf_load(out + g * 16), vf_all(state.sum)));
+    }
+}
+
+/* A tile is a block of up to @block@ query rows of one sequence x a head. One or two rows go straight through the
+ * cache, more are taken six at a time: the same sums in the same order. */
+void @name@(const struct call *c, u32 begin, u32 end)
+{
+    enum { HEADS = @heads@ };
+    const i32 *rows = c->views[@rows@];
+    for (u32 tile = begin; tile < end; tile++) {
+        struct block at = find_block(rows, c->dims[@dim_sequences@], tile / HEADS, @block@);
+        if (at.rows > 2) {
+            @name@_block(c, at, tile % HEADS);
+        } else for (; at.rows > 0; at.rows--, at.row++, at.position++) {
+            @name@_single(c, at, tile % HEADS);
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! What a kernel is told: plain descriptions, from which the emitters write C.
+//!
+//! Views are indices into the kernel's list of data pointers, symbols indices into the program's list of sizes.
+//! Activations are f32 and row-major; strides and offsets count elements.
+
+/// The type of stored elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Element {
+    /// IEEE single.
+    F32,
+    /// IEEE half.
+    F16,
+    /// The upper half of an f32.
+    Bf16,
+}
+
+impl Element {
+    /// The name in generated C.
+    pub fn c_name(self) -> &'static str {
+        match self {
+            Element::F32 => "f32",
+            Element::F16 => "f16",
+            Element::Bf16 => "bf16",
+        }
+    }
+
+    /// How many k lie side by side in a weight panel.
+    pub fn pair(self) -> usize {
+        match self {
+            Element::F32 => 1,
+            Element::F16 | Element::Bf16 => 2,
+        }
+    }
+
+    /// Bytes of one element.
+    pub fn bytes(self) -> usize {
+        4 / self.pair()
+    }
+}
+
+/// A matrix of activations: element (row, column) at `offset + row * stride + column`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Matrix {
+    /// Which data pointer.
+    pub view: usize,
+    /// From one row to the next.
+    pub stride: usize,
+    /// Of the first element.
+    pub offset: usize,
+}
+
+impl Matrix {
+    /// A whole matrix of `width` columns.
+    pub fn whole(view: usize, width: usize) -> Matrix {
+        Matrix { view, stride: width, offset: 0 }
+    }
+}
+
+/// A vector or table of parameters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Stored {
+    /// Which data pointer.
+    pub view: usize,
+    /// Its elements.
+    pub element: Element,
+}
+
+/// How many rows a product has to expect; decides the kind of kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// Exactly one.
+    One,
+    /// 2 to 8.
+    Few,
+    /// 9 and more, seldom above `max`.
+    Many {
+        /// Decides how rows are cut into blocks; more rows are right too.
+        max: usize,
+    },
+}
+
+/// `layer_norm` applied to the rows of an input.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Norm {
+    /// The factor per column.
+    pub gamma: Stored,
+    /// The shift per column.
+    pub beta: Stored,
+    /// Added to the variance.
+    pub epsilon: f32,
+}
+
+/// One step of a calculation over 16 columns of a row. Steps refer to earlier steps by index.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// What the kernel computed for these columns (the product); not in an elementwise kernel.
+    Value,
+    /// A number.
+    Number(f32),
+    /// A parameter per column.
+    Column(Stored),
+    /// The same place of a matrix.
+    Matrix(Matrix),
+    /// One number per row: element `row` of a view.
+    PerRow(usize),
+    /// A function of one step.
+    Unary(Unary, usize),
+    /// A function of two.
+    Binary(Binary, usize, usize),
+    /// a * b + c, rounded once.
+    Fma(usize, usize, usize),
+}
+
+/// Functions of one vector; the names are the prelude's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unary {
+    /// -x
+    Negative,
+    /// |x|
+    Absolute,
+    /// The square root.
+    Sqrt,
+    /// e^x
+    Exp,
+    /// The hyperbolic tangent.
+    Tanh,
+}
+
+/// Functions of two vectors; the names are the prelude's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binary {
+    /// a + b
+    Add,
+    /// a - b
+    Sub,
+    /// a * b
+    Mul,
+    /// a / b
+    Div,
+    /// The larger.
+    Max,
+    /// The smaller.
+    Min,
+}
+
+/// What happens to 16 columns of a row before they are stored, and where they go.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Store {
+    /// The calculation.
+    pub steps: Vec<Step>,
+    /// (step, destination).
+    pub outputs: Vec<(usize, Matrix)>,
+}
+
+impl Store {
+    /// A calculation to be built step by step.
+    pub fn new() -> Store {
+        Store::default()
+    }
+
+    /// Appends a step and returns its index.
+    pub fn step(&mut self, step: Step) -> usize {
+        self.steps.push(step);
+        self.steps.len() - 1
+    }
+
+    /// Appends a step on two others.
+    pub fn binary(&mut self, op: Binary, a: usize, b: usize) -> usize {
+        self.step(Step::Binary(op, a, b))
+    }
+
+    /// Appends GELU of a step, tanh form: 0.5 x (1 + tanh(0.79788456 (x + 0.044715 x^3))).
+    pub fn gelu(&mut self, x: usize) -> usize {
+        use Binary::{Add, Mul};
+        let number = |store: &mut Store, v| store.step(Step::Number(v));
+        let (half, one) = (number(self, 0.5), number(self, 1.0));
+        let (outer, inner) = (number(self, 0.797_884_56), number(self, 0.044_715));
+        let square = self.binary(Mul, x, x);
+        let cube = self.binary(Mul, square, x);
+        let cube = self.binary(Mul, inner, cube);
+        let sum = self.binary(Add, x, cube);
+        let sum = self.binary(Mul, outer, sum);
+        let tanh = self.step(Step::Unary(Unary::Tanh, sum));
+        let gate = self.binary(Add, one, tanh);
+        let half = self.binary(Mul, half, x);
+        self.binary(Mul, half, gate)
+    }
+
+    /// Ends the calculation by storing a step.
+    pub fn to(mut self, step: usize, to: Matrix) -> Store {
+        self.outputs.push((step, to));
+        self
+    }
+}
+
+/// `out[rows, n] = store(norm(x)[rows, k] @ w[k, n])`, w in packed panels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GemmSpec {
+    /// Symbol that counts the rows.
+    pub rows_dim: usize,
+    /// How many there may be.
+    pub rows: Rows,
+    /// Contracted extent.
+    pub k: usize,
+    /// Output columns.
+    pub n: usize,
+    /// Left operand.
+    pub x: Matrix,
+    /// Packed right operand.
+    pub w: Stored,
+    /// Normalisation of the left operand.
+    pub norm: Option<Norm>,
+    /// What is done with the product.
+    pub store: Store,
+}
+
+/// Attention with ALiBi over a paged cache.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AttentionSpec {
+    /// Heads.
+    pub heads: usize,
+    /// Columns of a head.
+    pub d: usize,
+    /// Queries [N, heads, d].
+    pub q: Matrix,
+    /// Cache of this layer, [pages, 2, heads, 64, d] in panels.
+    pub kv: Stored,
+    /// The table of sequences, i32[S, 3].
+    pub rows: usize,
+    /// The table of pages, i32[S, P].
+    pub pages: usize,
+    /// Slopes, f32[heads].
+    pub slopes: usize,
+    /// Result [N, heads, d].
+    pub out: Matrix,
+    /// Factor of q . k.
+    pub scale: f32,
+    /// Symbol S.
+    pub dim_sequences: usize,
+    /// Symbol P.
+    pub dim_pages: usize,
+}
+
+/// Writes new keys and values into the cache, in place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CacheAppendSpec {
+    /// Heads.
+    pub heads: usize,
+    /// Columns of a head.
+    pub d: usize,
+    /// Keys [N, heads, d].
+    pub k: Matrix,
+    /// Values [N, heads, d].
+    pub v: Matrix,
+    /// The cache, written.
+    pub kv: Stored,
+    /// The table of sequences.
+    pub rows: usize,
+    /// The table of pages.
+    pub pages: usize,
+    /// Symbol N.
+    pub dim_rows: usize,
+    /// Symbol S.
+    pub dim_sequences: usize,
+    /// Symbol P.
+    pub dim_pages: usize,
+}
+
+/// A function of whole rows: `out[rows, width] = f(x[rows, width])`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowSpec {
+    /// Symbol that counts the rows.
+    pub rows_dim: usize,
+    /// Columns.
+    pub width: usize,
+    /// Which function.
+    pub function: RowFunction,
+    /// Input.
+    pub x: Matrix,
+    /// Output; may be the input.
+    pub out: Matrix,
+}
+
+/// Functions of whole rows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum RowFunction {
+    /// Layer normalisation.
+    LayerNorm(Norm),
+    /// Softmax.
+    Softmax,
+}
+
+/// `out[row] = norm(table[ids[row]])` as f32.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GatherSpec {
+    /// Symbol that counts the ids.
+    pub rows_dim: usize,
+    /// Rows of the table; ids beyond it read the last one.
+    pub vocabulary: usize,
+    /// Columns of the table.
+    pub width: usize,
+    /// The table.
+    pub table: Stored,
+    /// The table lies in panels, as the head's weight [width, vocabulary].
+    pub panels: bool,
+    /// i32[rows].
+    pub ids: usize,
+    /// Normalisation of the gathered row.
+    pub norm: Option<Norm>,
+    /// Output [rows, width].
+    pub out: Matrix,
+}
+
+/// Any calculation place by place over `[rows, width]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ElementwiseSpec {
+    /// Symbol that counts the rows.
+    pub rows_dim: usize,
+    /// Columns.
+    pub width: usize,
+    /// The calculation; it has no `Step::Value`.
+    pub store: Store,
+}
+
+/// A number, or the value of a symbol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Known when compiled.
+    Number(usize),
+    /// Known when run.
+    Dim(usize),
+}
+
+/// Elements moved between two strided arrangements: transposes, slices, concatenations.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StridedSpec {
+    /// (extent, stride in, stride out), outermost first; at least one.
+    pub loops: Vec<(Extent, usize, usize)>,
+    /// Bytes of an element: 1, 2 or 4.
+    pub bytes: usize,
+    /// (view, offset) read.
+    pub x: (usize, usize),
+    /// (view, offset) written.
+    pub out: (usize, usize),
+}
+
+/// A kernel to be written.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Spec {
+    /// A product with packed weights.
+    Gemm(GemmSpec),
+    /// Attention over the cache.
+    Attention(AttentionSpec),
+    /// The cache's writer.
+    CacheAppend(CacheAppendSpec),
+    /// Functions of rows.
+    Row(RowSpec),
+    /// Rows of a table.
+    Gather(GatherSpec),
+    /// Place by place.
+    Elementwise(ElementwiseSpec),
+    /// Moved elements.
+    Strided(StridedSpec),
+}
