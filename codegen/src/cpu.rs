@@ -47,7 +47,7 @@ impl Class {
     pub fn flags(self) -> &'static [&'static str] {
         match self {
             Class::V3 => &["-march=x86-64-v3"],
-            Class::Plain => &[],
+            Class::Plain => &["-DSMALL"],
         }
     }
 

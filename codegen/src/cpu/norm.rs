@@ -18,6 +18,7 @@ pub(crate) fn function(name: &str, norm: &Norm, width: usize) -> String {
             ("gamma", &norm.gamma.view),
             ("beta", &norm.beta.view),
             ("epsilon", &literal(norm.epsilon)),
+            ("whole", if width % 16 == 0 { &"" } else { &", WHOLE = WIDTH / 16 * 16" }),
             ("tail", &tail),
         ],
     )

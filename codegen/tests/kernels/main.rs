@@ -38,7 +38,7 @@ impl Cases {
             let program = Program::build(&cc, class, &self.kernels, extra).expect("the kernels compile");
             program.run(&self.launches).expect("the kernels run")
         };
-        let sanitizers = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
+        let sanitizers = ["-O1", "-DSMALL", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
         let (native, plain) = std::thread::scope(|scope| {
             let native = scope.spawn(|| cfg!(target_arch = "x86_64").then(|| run(Class::V3, &["-O3"])));
             (native.join().expect("no panic"), run(Class::Plain, &["-O1"]))

@@ -45,7 +45,6 @@ INLINE void @name@_block(const struct call *c, struct block at, u32 head)
     for (u32 first = 0; first < keys_all; first += 64) {
         const @type@ *page_k = kv + (u64)(u32)pages[first / 64] * PAGE + head * (64 * DP);
         const @type@ *page_v = page_k + HEADS * 64 * DP;
-        u32 present = min_u32(keys_all - first, 64);
         const f32 *k = @widen_k@;
         const f32 *v = @widen_v@;
         for (u32 panel = 0; panel < panels; panel++) {

@@ -21,7 +21,11 @@ struct call {
     void *local;
 };
 
+#ifdef SMALL /* the plain definitions are compiled to be right, not fast */
+#define INLINE static __attribute__((unused))
+#else
 #define INLINE static inline __attribute__((always_inline, unused))
+#endif
 
 INLINE u32 min_u32(u32 a, u32 b) { return a < b ? a : b; }
 INLINE u32 max_u32(u32 a, u32 b) { return a > b ? a : b; }
