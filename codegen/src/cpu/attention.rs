@@ -4,7 +4,7 @@
 //! weights are summed as 16 lanes and a tree, values are added in the order of keys. So a row's bits do not depend
 //! on its neighbours, on chunks, or on which of the two ways through the page (one row, six rows) it takes.
 
-use super::kernel::{Kernel, SharedScratch, Phase, Tiles};
+use super::kernel::{Kernel, Phase, SharedScratch, Tiles};
 use super::spec::{AttentionSpec, Element};
 use super::text::{fill, literal};
 

@@ -8,7 +8,8 @@ pub(crate) fn fill(template: &str, holes: &[(&str, &dyn std::fmt::Display)]) -> 
     let mut pieces = template.split('@');
     out.push_str(pieces.next().unwrap_or_default());
     while let Some(hole) = pieces.next() {
-        let (_, value) = holes.iter().find(|(name, _)| *name == hole).unwrap_or_else(|| panic!("no value for @{hole}@"));
+        let (_, value) =
+            holes.iter().find(|(name, _)| *name == hole).unwrap_or_else(|| panic!("no value for @{hole}@"));
         write!(out, "{value}").expect("a string takes all");
         out.push_str(pieces.next().expect("holes come as @name@"));
     }

@@ -12,7 +12,13 @@ const ROWS: usize = 13;
 const ELEMENTS: [Element; 3] = [Element::F32, Element::F16, Element::Bf16];
 
 /// The same rows alone and together: (kernel, launch of all, launches of single rows).
-fn together_and_alone(cases: &mut Cases, spec: &Spec, x: &[f32], width: usize, more: &[Vec<u8>]) -> (usize, Vec<usize>) {
+fn together_and_alone(
+    cases: &mut Cases,
+    spec: &Spec,
+    x: &[f32],
+    width: usize,
+    more: &[Vec<u8>],
+) -> (usize, Vec<usize>) {
     let kernel = cases.kernel(spec);
     let mut launch = |x: &[f32]| {
         let mut views = vec![bytes(x), bytes(&vec![f32::NAN; x.len()])];
@@ -33,7 +39,8 @@ fn rows_are_normalised() {
             let (beta, beta_values) = stored(element, &random(9, width));
             let norm = Norm { gamma: Stored { view: 2, element }, beta: Stored { view: 3, element }, epsilon: 1e-5 };
             let function = RowFunction::LayerNorm(norm);
-            let spec = RowSpec { rows_dim: 0, width, function, x: Matrix::whole(0, width), out: Matrix::whole(1, width) };
+            let spec =
+                RowSpec { rows_dim: 0, width, function, x: Matrix::whole(0, width), out: Matrix::whole(1, width) };
             let launches = together_and_alone(&mut cases, &Spec::Row(spec), &x, width, &[gamma, beta]);
             let expected = layer_norm(&x, width, &gamma_values, &beta_values, f64::from(1e-5f32));
             checks.push((launches, expected));
@@ -67,12 +74,15 @@ fn tables_are_read_by_rows_and_from_panels() {
             let transposed: Vec<f32> = (0..width * 19).map(|i| values[i % 19 * width + i / 19]).collect();
             let table = Stored { view: 0, element };
             let out = Matrix::whole(2, width);
-            let plain = GatherSpec { rows_dim: 0, vocabulary: 19, width, table, panels: false, ids: 1, norm: None, out };
+            let plain =
+                GatherSpec { rows_dim: 0, vocabulary: 19, width, table, panels: false, ids: 1, norm: None, out };
             let norm = Norm { gamma: Stored { view: 3, element }, beta: Stored { view: 4, element }, epsilon: 1e-5 };
             let (gamma, beta) = (stored(element, &random(8, width)), stored(element, &random(9, width)));
             let gathered: Vec<f32> = ids.iter().flat_map(|id| values[id * width..][..width].to_vec()).collect();
             for norm in [None, Some(norm)] {
-                for (in_panels, bytes_of_table) in [(false, rows.clone()), (true, panels(element, &transposed, width, 19))] {
+                for (in_panels, bytes_of_table) in
+                    [(false, rows.clone()), (true, panels(element, &transposed, width, 19))]
+                {
                     let kernel = cases.kernel(&Spec::Gather(GatherSpec { panels: in_panels, norm, ..plain.clone() }));
                     let ids = bytes_i32(&ids.map(|id| id as i32));
                     let out = bytes(&vec![f32::NAN; 5 * width]);
