@@ -68,7 +68,7 @@ pub(crate) fn emit(name: &str, spec: &AttentionSpec) -> Kernel {
         prepare: None,
         main: Phase { symbol: name.into(), tiles },
         shared: SharedScratch::default(),
-        local: 4 * (ROWS * d + ROWS * dp + 2 * wide(spec.kv.element, dp) + 4 * 96 + 6 * 64),
+        local: 4 * (ROWS * d + ROWS * dp + 2 * wide(spec.kv.element, dp) + 4 * 96 + ROWS * 64),
     }
 }
 

@@ -18,7 +18,7 @@ const ROW_PANELS_MAX: usize = 29;
 /// Column panels of a tile.
 const GROUP: usize = 4;
 /// Steps of a panel (64 bytes each) that few rows share before the next are read.
-const PIECE: usize = 256;
+const PIECE: usize = 128;
 /// How far ahead of a stream of weights to prefetch, in bytes.
 const AHEAD: usize = 1024;
 
@@ -129,7 +129,6 @@ fn few(name: &str, spec: &GemmSpec) -> Kernel {
             ("panels", &panels),
             ("piece", &PIECE),
             ("group", &group),
-            ("ahead", &AHEAD),
             ("type", &spec.w.element.c_name()),
             ("x", &spec.x.view),
             ("x_offset", &spec.x.offset),

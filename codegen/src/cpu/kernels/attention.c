@@ -1,11 +1,14 @@
-/* One query row (q[D], as it lies) against the first `keys` keys of a page. */
-INLINE void @name@_row(const f32 *q, f32 slope, const @type@ *k, const @type@ *v, u32 first, u32 keys, struct softmax *state, f32 *out)
+/* One query row (q[D], as it lies) against the first `keys` keys of a page, whose keys and values are k, while the
+ * next page's are asked for. */
+INLINE void @name@_row(const f32 *q, f32 slope, const @type@ *k, const @type@ *next, u32 first, u32 keys, struct softmax *state, f32 *out)
 {
-    enum { D = @d@, DP = @dp@, GROUPS = DP / 16 };
+    enum { HEADS = @heads@, D = @d@, DP = @dp@, GROUPS = DP / 16, VALUES = HEADS * 64 * DP };
+    const @type@ *v = k + VALUES;
     f32 p[64];
     vf s0 = vf_zero(), s1 = vf_zero(), s2 = vf_zero(), s3 = vf_zero();
     for (u32 j = 0; j < D; j++, k += 16) {
         vf x = vf_all(q[j]);
+        for (u32 line = 0; line < sizeof *k; line++) prefetch((const char *)next + (j * sizeof *k + line) * 64);
         s0 = vf_fma(x, vf_load_@type@(k), s0);
         s1 = vf_fma(x, vf_load_@type@(k + 16 * DP), s1);
         s2 = vf_fma(x, vf_load_@type@(k + 32 * DP), s2);
@@ -13,7 +16,7 @@ INLINE void @name@_row(const f32 *q, f32 slope, const @type@ *k, const @type@ *v
     }
     f32 shrink = softmax_page(s0, s1, s2, s3, @scale@, slope, first, keys, state, p);
     for (u32 g = 0; g < GROUPS; g += 4) {
-        weigh_values_@type@(GROUPS - g < 4 ? GROUPS - g : 4, p, keys, v + g * 16, DP, shrink, out + g * 16);
+        weigh_values_@type@(GROUPS - g < 4 ? GROUPS - g : 4, p, keys, v + g * 16, next + VALUES + g * 16, DP, shrink, out + g * 16);
     }
 }
 
@@ -31,8 +34,9 @@ INLINE void @name@_block(const struct call *c, struct block at, u32 head)
     f32 *wide_k = out + PANELS * GROUPS * 96;      /* [64/16][DP][16] */
     f32 *wide_v = wide_k + 64 * DP;                /* [64][DP] */
     f32 *scores = wide_v + 64 * DP;                /* [64/16][6][16] */
-    f32 *weights = scores + 4 * 96;                /* [6][64] */
+    f32 *weights = scores + 4 * 96;                /* [PANELS * 6][64] */
     struct softmax states[PANELS * 6];
+    f32 shrink[PANELS * 6];
     u32 panels = blocks_of(at.rows, 6);
     for (u32 r = 0; r < panels * 6; r++) {
         const f32 *from = r < at.rows ? q + (u64)(at.row + r) * @q_stride@ : 0;
@@ -47,33 +51,28 @@ INLINE void @name@_block(const struct call *c, struct block at, u32 head)
         const @type@ *page_v = page_k + HEADS * 64 * DP;
         const f32 *k = @widen_k@;
         const f32 *v = @widen_v@;
+        /* Keys with all rows, then values with all rows: each half of the page stays in the first cache. */
         for (u32 panel = 0; panel < panels; panel++) {
-            u32 row = panel * 6, rows = min_u32(at.rows - row, 6), position = at.position + row;
-            if (position + rows <= first) continue; /* the page lies after all six */
             for (u32 g = 0; g < 4; g++) {
                 outer(6, D, queries + panel * (D * 6), 1, 6, k + g * (16 * DP), 16, scores + g * 96, 0);
             }
-            u32 common = 64;
-            for (u32 r = 0; r < 6; r++) {
-                /* Row r sees the keys up to its own position; a row past the end repeats the last one. */
-                u32 end = position + min_u32(r, rows - 1) + 1, keys = end <= first ? 0 : min_u32(end - first, 64);
-                const f32 *s = scores + r * 16;
-                f32 shrink = softmax_page(vf_load(s), vf_load(s + 96), vf_load(s + 192), vf_load(s + 288),
-                                          @scale@, slope, first, keys, &states[row + r], weights + r * 64);
-                for (u32 g = 0; g < GROUPS; g++) {
-                    f32 *sum = out + (panel * GROUPS + g) * 96 + r * 16;
-                    vf_store(sum, vf_mul(vf_load(sum), vf_all(shrink)));
-                }
-                common = min_u32(common, keys);
+            for (u32 row = panel * 6; row < panel * 6 + 6; row++) {
+                const f32 *s = scores + row % 6 * 16;
+                u32 keys = keys_seen(at, row, first);
+                shrink[row] = softmax_page(vf_load(s), vf_load(s + 96), vf_load(s + 192), vf_load(s + 288),
+                                           @scale@, slope, first, keys, &states[row], weights + row * 64);
             }
+        }
+        for (u32 panel = 0; panel < panels; panel++) {
+            const f32 *weight = weights + panel * (6 * 64);
+            u32 common = keys_seen(at, panel * 6, first);
             for (u32 g = 0; g < GROUPS; g++) {
                 f32 *sum = out + (panel * GROUPS + g) * 96;
-                outer(6, common, weights, 64, 1, v + g * 16, DP, sum, 1);
-                for (u32 r = 1; r < rows; r++) { /* on the diagonal a later row sees a few keys more */
-                    u32 end = position + r + 1, keys = end <= first ? 0 : min_u32(end - first, 64);
-                    if (keys > common) {
-                        outer(1, keys - common, weights + r * 64 + common, 64, 1, v + common * DP + g * 16, DP, sum + r * 16, 1);
-                    }
+                for (u32 r = 0; r < 6; r++) vf_store(sum + r * 16, vf_mul(vf_load(sum + r * 16), vf_all(shrink[panel * 6 + r])));
+                outer(6, common, weight, 64, 1, v + g * 16, DP, sum, 1);
+                for (u32 r = 1; r < 6; r++) { /* on the diagonal a later row sees a few keys more */
+                    u32 more = keys_seen(at, panel * 6 + r, first) - common;
+                    if (more) outer(1, more, weight + r * 64 + common, 64, 1, v + common * DP + g * 16, DP, sum + r * 16, 1);
                 }
             }
         }
@@ -98,7 +97,8 @@ INLINE void @name@_single(const struct call *c, struct block at, u32 head)
     u32 keys = at.position + 1;
     for (u32 first = 0; first < keys; first += 64) {
         const @type@ *k = kv + (u64)(u32)pages[first / 64] * PAGE + head * (64 * DP);
-        @name@_row(q, slope, k, k + HEADS * 64 * DP, first, min_u32(keys - first, 64), &state, out);
+        const @type@ *next = first + 64 < keys ? kv + (u64)(u32)pages[first / 64 + 1] * PAGE + head * (64 * DP) : k;
+        @name@_row(q, slope, k, next, first, min_u32(keys - first, 64), &state, out);
     }
     for (u32 g = 0; g < GROUPS; g++) {
         @name@_store(c, at.row, head, g, vf_div(vf_load(out + g * 16), vf_all(state.sum)));

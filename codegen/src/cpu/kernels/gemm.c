@@ -31,15 +31,21 @@ void @name@(const struct call *c, u32 begin, u32 end)
     for (u32 tile = begin; tile < end; tile++) {
         u32 row_panel = tile % row_blocks * ROW_PANELS, row_panels = min_u32(blocks_of(rows, 6) - row_panel, ROW_PANELS);
         u32 panel = tile / row_blocks * GROUP, panels = min_u32(PANELS - panel, GROUP);
+        u32 panel_next = (tile + 1) / row_blocks * GROUP;
         for (u32 k = 0; k < DEPTH; k += BLOCK) {
-            u32 depth = min_u32(DEPTH - k, BLOCK);
+            u32 depth = min_u32(DEPTH - k, BLOCK), ask = 64 / (row_panels * CHAINS);
             const f32 *a = packed + ((u64)row_panel * CHAINS * DEPTH + k) * 6;
             for (u32 chain = 0; chain < CHAINS; chain++) for (u32 p = 0; p < panels; p++) {
                 const @type@ *piece = weights + ((u64)(panel + p) * DEPTH + k) * (16 * CHAINS);
                 const f32 *b = @widen@;
+                /* The piece after this one is asked for while this one is used. */
+                u32 last = p + 1 == panels, after = !last ? panel + p + 1 : k + BLOCK < DEPTH ? panel : panel_next;
+                u32 k_after = !last ? k : k + BLOCK < DEPTH ? k + BLOCK : 0;
+                const char *next = (const char *)(weights + ((u64)after * DEPTH + k_after) * (16 * CHAINS)) + chain * (ask * depth * row_panels);
                 f32 *sum = sums + (p * CHAINS + chain) * (ROW_PANELS * 96);
                 for (u32 r = 0; r < row_panels; r++) {
-                    outer(6, depth, a + (u64)(r * CHAINS + chain) * (DEPTH * 6), 1, 6, b, 16, sum + r * 96, k > 0);
+                    outer_asking(6, depth, a + (u64)(r * CHAINS + chain) * (DEPTH * 6), 1, 6, b, 16, sum + r * 96, k > 0,
+                                 next + r * (ask * depth), ask);
                 }
             }
         }

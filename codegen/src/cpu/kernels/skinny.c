@@ -14,7 +14,7 @@ void @name@_prepare(const struct call *c, u32 begin, u32 end)
 /* 2 to 8 rows. A tile is GROUP column panels; a piece of a panel serves all rows before the next is read. */
 void @name@(const struct call *c, u32 begin, u32 end)
 {
-    enum { N = @n@, PANELS = @panels@, GROUP = @group@, PAIR = @pair@, STEPS = @steps@, PIECE = @piece@, AHEAD = @ahead@ };
+    enum { N = @n@, PANELS = @panels@, GROUP = @group@, PAIR = @pair@, STEPS = @steps@, PIECE = @piece@ };
     const @type@ *weights = c->views[@w@];
     const f32 *packed = c->shared;
     u32 rows = c->dims[@rows@];
@@ -22,8 +22,9 @@ void @name@(const struct call *c, u32 begin, u32 end)
     for (u32 panel = begin * GROUP; panel < min_u32(end * GROUP, PANELS); panel++) {
         const @type@ *w = weights + (u64)panel * (STEPS * PAIR * 16);
         for (u32 s = 0; s < STEPS; s += PIECE) {
-            few_rows_times_piece_@type@(rows, min_u32(STEPS - s, PIECE), packed + s * (8 * PAIR),
-                                        w + (u64)s * (PAIR * 16), AHEAD, sums[0][0], s > 0);
+            const @type@ *piece = w + (u64)s * (PAIR * 16);
+            few_rows_times_piece_@type@(rows, min_u32(STEPS - s, PIECE), packed + s * (8 * PAIR), piece,
+                                        (const char *)(piece + PIECE * PAIR * 16), sums[0][0], s > 0);
         }
         for (u32 row = 0; row < rows; row++) {
             @name@_store(c, row, panel * 16, w_sum_@type@(vf_load(sums[row][0]), vf_load(sums[row][1])));

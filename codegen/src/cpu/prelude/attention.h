@@ -26,6 +26,14 @@ INLINE struct place find_row(const i32 *rows, u32 sequences, u32 row)
     return (struct place){0, 0, 0};
 }
 
+/* How many keys of the page that begins at position `first` row `row` of the block sees: those up to its own. A row
+ * past the block's end repeats the last one. */
+INLINE u32 keys_seen(struct block at, u32 row, u32 first)
+{
+    u32 end = at.position + min_u32(row, at.rows - 1) + 1;
+    return end <= first ? 0 : min_u32(end - first, 64);
+}
+
 /* The largest score so far, and the sum of e^(score - largest). */
 struct softmax { f32 largest, sum; };
 
@@ -37,32 +45,32 @@ INLINE struct softmax softmax_start(void) { return (struct softmax){-__builtin_i
  * nothing: it shrinks by exactly 1 and adds zeros. */
 INLINE f32 softmax_page(vf s0, vf s1, vf s2, vf s3, f32 scale, f32 slope, u32 first, u32 keys, struct softmax *state, f32 *weights)
 {
-    vf none = vf_all(-__builtin_inff()), zero = vf_zero(), by = vf_all(scale), bias = vf_all(slope);
+    vf by = vf_all(scale), bias = vf_all(slope), none = vf_all(-__builtin_inff()), zero = vf_zero();
+    if (keys == 0) {
+        for (u32 i = 0; i < 64; i += 16) vf_store(weights + i, zero);
+        return 1;
+    }
     u32 n1 = keys > 16 ? keys - 16 : 0, n2 = keys > 32 ? keys - 32 : 0, n3 = keys > 48 ? keys - 48 : 0;
     f32 at = (f32)(i32)first;
-    s0 = vf_keep(vf_fma(s0, by, vf_mul(bias, vf_count(at))), keys, none);
-    s1 = vf_keep(vf_fma(s1, by, vf_mul(bias, vf_count(at + 16))), n1, none);
-    s2 = vf_keep(vf_fma(s2, by, vf_mul(bias, vf_count(at + 32))), n2, none);
-    s3 = vf_keep(vf_fma(s3, by, vf_mul(bias, vf_count(at + 48))), n3, none);
+    s0 = vf_fma(s0, by, vf_mul(bias, vf_count(at)));
+    s1 = vf_fma(s1, by, vf_mul(bias, vf_count(at + 16)));
+    s2 = vf_fma(s2, by, vf_mul(bias, vf_count(at + 32)));
+    s3 = vf_fma(s3, by, vf_mul(bias, vf_count(at + 48)));
+    if (keys < 64) s0 = vf_keep(s0, keys, none), s1 = vf_keep(s1, n1, none), s2 = vf_keep(s2, n2, none), s3 = vf_keep(s3, n3, none);
     f32 page = vf_largest(vf_max(vf_max(s0, s1), vf_max(s2, s3)));
     f32 largest = page > state->largest ? page : state->largest;
-    if (keys == 0) { /* also keeps infinity minus infinity away from a row that has seen no key yet */
-        s0 = s1 = s2 = s3 = zero;
-        largest = state->largest;
-    } else {
-        vf m = vf_all(largest);
-        s0 = vf_keep(vf_exp(vf_sub(s0, m)), keys, zero);
-        s1 = vf_keep(vf_exp(vf_sub(s1, m)), n1, zero);
-        s2 = vf_keep(vf_exp(vf_sub(s2, m)), n2, zero);
-        s3 = vf_keep(vf_exp(vf_sub(s3, m)), n3, zero);
-    }
+    vf m = vf_all(largest);
+    s0 = vf_exp(vf_sub(s0, m));
+    s1 = vf_exp(vf_sub(s1, m));
+    s2 = vf_exp(vf_sub(s2, m));
+    s3 = vf_exp(vf_sub(s3, m));
+    if (keys < 64) s0 = vf_keep(s0, keys, zero), s1 = vf_keep(s1, n1, zero), s2 = vf_keep(s2, n2, zero), s3 = vf_keep(s3, n3, zero);
     vf_store(weights, s0);
     vf_store(weights + 16, s1);
     vf_store(weights + 32, s2);
     vf_store(weights + 48, s3);
-    f32 shrink = keys == 0 ? 1.0f : exp_f32(state->largest - largest);
-    f32 sum = vf_sum(vf_add(vf_add(s0, s1), vf_add(s2, s3)));
-    state->sum = keys == 0 ? state->sum : fma_f32(state->sum, shrink, sum);
+    f32 shrink = exp_f32(state->largest - largest), sum = vf_sum(vf_add(vf_add(s0, s1), vf_add(s2, s3)));
+    state->sum = fma_f32(state->sum, shrink, sum);
     state->largest = largest;
     return shrink;
 }
@@ -74,12 +82,14 @@ INLINE const f32 *widened_f16(const f16 *from, u32 count, f32 *to)
     return to;
 }
 
-/* out[groups * 16] = out * shrink + sum over t < keys of p[t] * v[t], a row of values being v_row on. */
+/* out[groups * 16] = out * shrink + sum over t < keys of p[t] * v[t], a row of values being v_row on; meanwhile the
+ * values of the next page are asked for. */
 #define WEIGH_VALUES(type) \
-INLINE void weigh_values_##type(u32 groups, const f32 *p, u32 keys, const type *v, u32 v_row, f32 shrink, f32 *out) \
+INLINE void weigh_values_##type(u32 groups, const f32 *p, u32 keys, const type *v, const type *next, u32 v_row, f32 shrink, f32 *out) \
 { \
     EACH_OF_4(START) \
-    for (u32 t = 0; t < keys; t++, v += v_row) { \
+    for (u32 t = 0; t < keys; t++, v += v_row, next += v_row) { \
+        for (u32 g = 0; g < groups * (u32)sizeof *v / 4; g++) prefetch((const char *)next + g * 64); \
         vf weight = vf_all(p[t]); \
         EACH_OF_4(STEP_##type) \
     } \

@@ -117,3 +117,4 @@ INLINE vf w_half_f16(const f16 *w, u32 odd) { return LANES(f32_of_f16(w[2 * i + 
 INLINE vf w_half_bf16(const bf16 *w, u32 odd) { return LANES(f32_of_bf16(w[2 * i + odd])); }
 
 INLINE void prefetch(const void *p) { (void)p; }
+INLINE void prefetch_far(const void *p) { (void)p; } /* into the second cache */

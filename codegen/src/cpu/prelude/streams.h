@@ -27,9 +27,10 @@ INLINE void OF_TYPE(row_times_panels)(u32 panels, u32 steps, const f32 *a, const
 #undef FOLD
 }
 
-/* Up to six rows (16-bit weights: three, whose accumulators fill the registers) against one piece of a panel:
- * sums[r][X, Y][16] = (add ? sums : 0) + .. ; row r's pair lies at a + r * PAIR, the next step's 8 * PAIR on. */
-INLINE void OF_TYPE(rows_times_piece)(u32 rows, u32 steps, const f32 *a, const TYPE *w, u32 ahead, f32 *sums, u32 add)
+/* Up to four rows (16-bit weights: two, with twice the accumulators) against one piece of a panel:
+ * sums[r][X, Y][16] = (add ? sums : 0) + .. ; row r's pair lies at a + r * PAIR, the next step's 8 * PAIR on.
+ * Meanwhile the piece after it is asked for, `ask` bytes a step from `next` on. */
+INLINE void OF_TYPE(rows_times_piece)(u32 rows, u32 steps, const f32 *a, const TYPE *w, const char *next, u32 ask, f32 *sums, u32 add)
 {
 #define START(r) \
     vf x##r = rows > r && add ? vf_load(sums + r * 32) : vf_zero(); \
@@ -39,33 +40,31 @@ INLINE void OF_TYPE(rows_times_piece)(u32 rows, u32 steps, const f32 *a, const T
         if (PAIR == 2) y##r = vf_fma(OF_TYPE(a_y)(a + r * PAIR), w_y, y##r); \
     }
 #define STORE(r) if (rows > r) { vf_store(sums + r * 32, x##r); vf_store(sums + r * 32 + 16, y##r); }
-    EACH_OF_6(START)
-    for (u32 step = 0; step < steps; step++, a += 8 * PAIR, w += 16 * PAIR) {
-        prefetch((const char *)w + ahead);
+    EACH_OF_4(START)
+    for (u32 step = 0; step < steps; step++, a += 8 * PAIR, w += 16 * PAIR, next += ask) {
+        prefetch(next);
         vf w_x = OF_TYPE(w_x)(w), w_y = OF_TYPE(w_y)(w);
-        EACH_OF_6(STEP)
+        EACH_OF_4(STEP)
     }
-    EACH_OF_6(STORE)
+    EACH_OF_4(STORE)
 #undef START
 #undef STEP
 #undef STORE
 }
 
 /* The same for any number of rows up to 8, in even passes; the later ones find the piece in the nearest cache. */
-INLINE void OF_TYPE(few_rows_times_piece)(u32 rows, u32 steps, const f32 *a, const TYPE *w, u32 ahead, f32 *sums, u32 add)
+INLINE void OF_TYPE(few_rows_times_piece)(u32 rows, u32 steps, const f32 *a, const TYPE *w, const char *next, f32 *sums, u32 add)
 {
-    u32 passes = blocks_of(rows, PAIR == 2 ? 3 : 6), pass = blocks_of(rows, passes);
-    for (u32 first = 0; first < rows; first += pass) {
+    u32 passes = blocks_of(rows, 4 / PAIR), pass = blocks_of(rows, passes), ask = 64 / passes;
+    for (u32 first = 0; first < rows; first += pass, next += steps * ask) {
         const f32 *a_first = a + first * PAIR;
         f32 *sums_first = sums + first * 32;
         switch (min_u32(pass, rows - first)) {
-        case 1: OF_TYPE(rows_times_piece)(1, steps, a_first, w, ahead, sums_first, add); break;
-        case 2: OF_TYPE(rows_times_piece)(2, steps, a_first, w, ahead, sums_first, add); break;
-        case 3: OF_TYPE(rows_times_piece)(3, steps, a_first, w, ahead, sums_first, add); break;
+        case 1: OF_TYPE(rows_times_piece)(1, steps, a_first, w, next, ask, sums_first, add); break;
+        case 2: OF_TYPE(rows_times_piece)(2, steps, a_first, w, next, ask, sums_first, add); break;
 #if PAIR == 1
-        case 4: OF_TYPE(rows_times_piece)(4, steps, a_first, w, ahead, sums_first, add); break;
-        case 5: OF_TYPE(rows_times_piece)(5, steps, a_first, w, ahead, sums_first, add); break;
-        default: OF_TYPE(rows_times_piece)(6, steps, a_first, w, ahead, sums_first, add); break;
+        case 3: OF_TYPE(rows_times_piece)(3, steps, a_first, w, next, ask, sums_first, add); break;
+        case 4: OF_TYPE(rows_times_piece)(4, steps, a_first, w, next, ask, sums_first, add); break;
 #endif
         }
     }

@@ -165,3 +165,4 @@ INLINE vf w_half_f16(const f16 *w, u32 odd)
 }
 
 INLINE void prefetch(const void *p) { _mm_prefetch((const char *)p, _MM_HINT_T0); }
+INLINE void prefetch_far(const void *p) { _mm_prefetch((const char *)p, _MM_HINT_T1); } /* into the second cache */

@@ -20,15 +20,18 @@ INLINE vf w_sum_f32(vf x, vf y) { (void)y; return x; }
 
 /* tile[rows][16] = (add ? tile : 0) + sum over k < depth of a(r, k) * b(k, 0..15), rows <= 6,
  * where a(r, k) = a[r * a_row + k * a_step] and b(k, j) = b[k * b_step + j]. Six rows fill the registers of v3.
- * Accumulators have names of their own because arrays of them would live in memory. */
-INLINE void outer(u32 rows, u32 depth, const f32 *a, u32 a_row, u32 a_step, const f32 *b, u32 b_step, f32 *tile, u32 add)
+ * Accumulators have names of their own because arrays of them would live in memory. Meanwhile memory that will be
+ * wanted is asked for, `ask` bytes a step from `next` on. */
+INLINE void outer_asking(u32 rows, u32 depth, const f32 *a, u32 a_row, u32 a_step, const f32 *b, u32 b_step, f32 *tile, u32 add,
+                         const char *next, u32 ask)
 {
 #define START(r) vf sum##r = rows > r && add ? vf_load(tile + r * 16) : vf_zero();
 #define STEP(r) if (rows > r) sum##r = vf_fma(vf_all(a[r * a_row]), column, sum##r);
 #define STORE(r) if (rows > r) vf_store(tile + r * 16, sum##r);
     EACH_OF_6(START)
-    for (u32 k = 0; k < depth; k++, a += a_step, b += b_step) {
+    for (u32 k = 0; k < depth; k++, a += a_step, b += b_step, next += ask) {
         vf column = vf_load(b);
+        if (next) prefetch_far(next);
         EACH_OF_6(STEP)
     }
     EACH_OF_6(STORE)
@@ -38,6 +41,11 @@ INLINE void outer(u32 rows, u32 depth, const f32 *a, u32 a_row, u32 a_step, cons
 }
 
 #define EACH_OF_4(X) X(0) X(1) X(2) X(3)
+
+INLINE void outer(u32 rows, u32 depth, const f32 *a, u32 a_row, u32 a_step, const f32 *b, u32 b_step, f32 *tile, u32 add)
+{
+    outer_asking(rows, depth, a, a_row, a_step, b, b_step, tile, add, 0, 0);
+}
 
 /* to[depth][16]: the even or the odd k of a piece of a 16-bit panel, as f32. */
 INLINE const f32 *widened_half_f16(const f16 *piece, u32 depth, u32 odd, f32 *to)
