@@ -103,6 +103,7 @@ fn attention(element: Element, m: usize, before: usize) -> Case {
         slopes: 4,
         out: Matrix::whole(5, heads * d),
         scale: 0.125,
+        dim_rows: 0,
         dim_sequences: 1,
         dim_pages: 2,
     };

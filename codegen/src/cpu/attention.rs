@@ -5,7 +5,7 @@
 //! on its neighbours, on chunks, or on which of the two ways through the page (one row, six rows) it takes.
 
 use super::kernel::{Kernel, Phase, SharedScratch, Tiles};
-use super::spec::{AttentionSpec, Element};
+use super::spec::AttentionSpec;
 use super::text::{fill, literal};
 
 /// Query rows of a tile; a multiple of six. Their sums and a widened page fit the second cache.
@@ -52,6 +52,7 @@ pub(crate) fn emit(name: &str, spec: &AttentionSpec) -> Kernel {
             ("pages", &spec.pages),
             ("dim_pages", &spec.dim_pages),
             ("dim_sequences", &spec.dim_sequences),
+            ("dim_rows", &spec.dim_rows),
             ("widen_k", &format!("widened_{element}(page_k, 64 * DP, wide_k)")),
             ("widen_v", &format!("widened_{element}(page_v, 64 * DP, wide_v)")),
         ],
@@ -68,11 +69,6 @@ pub(crate) fn emit(name: &str, spec: &AttentionSpec) -> Kernel {
         prepare: None,
         main: Phase { symbol: name.into(), tiles },
         shared: SharedScratch::default(),
-        local: 4 * (ROWS * d + ROWS * dp + 2 * wide(spec.kv.element, dp) + 4 * 96 + ROWS * 64),
+        local: 4 * (ROWS * d + ROWS * dp + 2 * 64 * dp + 4 * 96 + ROWS * 64),
     }
-}
-
-/// Floats of a widened page half; the place is kept for f32 too, so that the kernel's text is one.
-fn wide(_: Element, dp: usize) -> usize {
-    64 * dp
 }

@@ -122,6 +122,8 @@ pub enum Unary {
     Sqrt,
     /// e^x
     Exp,
+    /// The natural logarithm.
+    Log,
     /// The hyperbolic tangent.
     Tanh,
 }
@@ -235,6 +237,8 @@ pub struct AttentionSpec {
     pub out: Matrix,
     /// Factor of q . k.
     pub scale: f32,
+    /// Symbol N.
+    pub dim_rows: usize,
     /// Symbol S.
     pub dim_sequences: usize,
     /// Symbol P.

@@ -108,6 +108,7 @@ fn unary(op: Unary) -> &'static str {
         Unary::Absolute => "vf_absolute",
         Unary::Sqrt => "vf_sqrt",
         Unary::Exp => "vf_exp",
+        Unary::Log => "vf_log",
         Unary::Tanh => "vf_tanh",
     }
 }

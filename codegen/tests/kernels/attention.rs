@@ -56,6 +56,7 @@ impl Shape {
             slopes: 4,
             out: Matrix::whole(5, heads * d),
             scale: self.scale(),
+            dim_rows: 0,
             dim_sequences: 1,
             dim_pages: 2,
         })
@@ -148,6 +149,25 @@ fn rows_have_the_same_bits_in_every_chunk() {
                 assert!(bytes(result) == bytes(&results[1][sequence]), "{what}: bits of its own");
             }
         }
+    }
+}
+
+#[test]
+fn rows_of_no_sequence_are_zeros() {
+    let shape = Shape { element: Element::F32, heads: 2, d: 5 };
+    let mut cases = Cases::default();
+    let kernel = cases.kernel(&shape.attention());
+    let width = shape.heads * shape.d;
+    // Rows 3..63 and 65..66 have sequences, 0..3, 63..65 and 66..70 have none.
+    let rows = bytes_i32(&[65, 1, 0, 3, 60, 0]);
+    let cache = stored(shape.element, &vec![1.0; shape.cache().len() / 4]).0;
+    let pages = bytes_i32(&PAGES.concat());
+    let views = vec![bytes(&vec![1.0; 70 * width]), cache, rows, pages, bytes(&shape.slopes())];
+    let views = views.into_iter().chain([bytes(&vec![f32::NAN; 70 * width])]).collect();
+    cases.launch(kernel, views, &[70, 2, 3], 1);
+    for (i, value) in floats(&cases.run()[0][5]).into_iter().enumerate() {
+        let inside = (3..63).contains(&(i / width)) || i / width == 65;
+        assert!(if inside { (value - 1.0).abs() < 1e-5 } else { value == 0.0 }, "row {}: {value}", i / width);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The prelude's arithmetic: exp and tanh against f64, the software FMA and half converters against the processor.
+//! The prelude's arithmetic: exp, tanh and log against f64, the software FMA and half converters against the processor.
 use crate::Cases;
 use crate::data::{bytes, floats};
 use bloomery_codegen::cpu::spec::{ElementwiseSpec, Matrix, Spec, Step, Store, Unary};
@@ -20,18 +20,22 @@ fn ulps(found: f32, expected: f64) -> f64 {
 }
 
 #[test]
-fn exp_and_tanh_stay_within_two_ulps() {
+fn exp_tanh_and_log_stay_within_two_ulps() {
     let mut cases = Cases::default();
     let inputs: Vec<f32> = (0..0xff80_0000u32).step_by(9973).map(f32::from_bits).filter(|x| x.is_finite()).collect();
     let mut near: Vec<f32> = (-110_000..95_000).map(|i| i as f32 * 1e-3 + 1e-5).collect();
     near.extend(inputs);
     let width = near.len();
-    let functions: [(Unary, fn(f64) -> f64); 2] = [(Unary::Exp, f64::exp), (Unary::Tanh, f64::tanh)];
+    let functions: [(Unary, fn(f64) -> f64); 3] =
+        [(Unary::Exp, f64::exp), (Unary::Tanh, f64::tanh), (Unary::Log, |x| f64::ln(x.abs()))];
     for (function, _) in functions {
         let kernel = cases.kernel(&elementwise(
             width,
             |store| {
-                let x = store.step(Step::Matrix(Matrix::whole(0, width)));
+                let mut x = store.step(Step::Matrix(Matrix::whole(0, width)));
+                if function == Unary::Log {
+                    x = store.step(Step::Unary(Unary::Absolute, x));
+                }
                 store.step(Step::Unary(function, x))
             },
             1,

@@ -105,6 +105,17 @@ INLINE void @name@_single(const struct call *c, struct block at, u32 head)
     }
 }
 
+/* Rows of no sequence come out as zeros: the last block before a gap sees to it, and the first block of all. */
+INLINE void @name@_gaps(const struct call *c, struct block at, u32 head)
+{
+    const i32 *rows = c->views[@rows@];
+    u32 sequences = c->dims[@dim_sequences@], first = gap_end(rows, sequences, 0, c->dims[@dim_rows@]);
+    u32 from = at.row + at.rows, to = at.left > 0 ? from : gap_end(rows, sequences, from, c->dims[@dim_rows@]);
+    for (u32 row = from; row < to; row++) for (u32 g = 0; g < @dp@ / 16; g++) @name@_store(c, row, head, g, vf_zero());
+    if (at.row != first) return;
+    for (u32 row = 0; row < first; row++) for (u32 g = 0; g < @dp@ / 16; g++) @name@_store(c, row, head, g, vf_zero());
+}
+
 /* A tile is a block of up to @block@ query rows of one sequence x a head. One or two rows go straight through the
  * cache, more are taken six at a time: the same sums in the same order. */
 void @name@(const struct call *c, u32 begin, u32 end)
@@ -113,6 +124,7 @@ void @name@(const struct call *c, u32 begin, u32 end)
     const i32 *rows = c->views[@rows@];
     for (u32 tile = begin; tile < end; tile++) {
         struct block at = find_block(rows, c->dims[@dim_sequences@], tile / HEADS, @block@);
+        @name@_gaps(c, at, tile % HEADS);
         if (at.rows > 2) {
             @name@_block(c, at, tile % HEADS);
         } else for (; at.rows > 0; at.rows--, at.row++, at.position++) {

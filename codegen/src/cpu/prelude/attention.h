@@ -1,7 +1,7 @@
 /* What attention and the cache's writer share: the table of sequences, and softmax taken a page at a time. */
 
 /* rows[S][3] = first row, number of rows, position of the first row. */
-struct block { u32 sequence, row, rows, position; };
+struct block { u32 sequence, row, rows, position, left; }; /* left: rows of the sequence after the block */
 struct place { u32 found, sequence, position; };
 
 /* The index-th block of up to `size` rows, counted through all sequences. */
@@ -10,11 +10,12 @@ INLINE struct block find_block(const i32 *rows, u32 sequences, u32 index, u32 si
     for (u32 s = 0; s < sequences; s++, rows += 3) {
         u32 length = (u32)rows[1], blocks = blocks_of(length, size), first = index * size;
         if (index < blocks) {
-            return (struct block){s, (u32)rows[0] + first, min_u32(length - first, size), (u32)rows[2] + first};
+            u32 count = min_u32(length - first, size);
+            return (struct block){s, (u32)rows[0] + first, count, (u32)rows[2] + first, length - first - count};
         }
         index -= blocks;
     }
-    return (struct block){0, 0, 0, 0};
+    return (struct block){0, 0, 0, 0, 0};
 }
 
 INLINE struct place find_row(const i32 *rows, u32 sequences, u32 row)
@@ -24,6 +25,16 @@ INLINE struct place find_row(const i32 *rows, u32 sequences, u32 row)
         if (within < (u32)rows[1]) return (struct place){1, s, (u32)rows[2] + within};
     }
     return (struct place){0, 0, 0};
+}
+
+/* The rows from `row` on that belong to no sequence: where the next sequence starts, or the batch ends. */
+INLINE u32 gap_end(const i32 *rows, u32 sequences, u32 row, u32 rows_all)
+{
+    u32 end = rows_all;
+    for (u32 s = 0; s < sequences; s++, rows += 3) {
+        if (rows[1] > 0 && (u32)rows[0] >= row) end = min_u32(end, (u32)rows[0]);
+    }
+    return end;
 }
 
 /* How many keys of the page that begins at position `first` row `row` of the block sees: those up to its own. A row

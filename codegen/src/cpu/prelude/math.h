@@ -33,6 +33,33 @@ INLINE vf vf_tanh(vf x)
     return vf_if_less(size, vf_all(0.625f), near, vf_with_sign(far, x));
 }
 
+/* ln x = n ln 2 + ln m, m near 1, by the polynomial of Cephes' logf. Subnormals are made normal first; 0 gives
+ * minus infinity, less than 0 NaN. Error <= 2 ulp. */
+INLINE vf vf_log(vf x)
+{
+    vf small = vf_all(0x1p-126f), zero = vf_zero(), infinity = vf_all(__builtin_inff()), m;
+    vf normal = vf_if_less(x, small, vf_mul(x, vf_all(0x1p24f)), x);
+    vf n = vf_exponent(normal, &m);
+    n = vf_if_less(x, small, vf_sub(n, vf_all(24.0f)), n);
+    vf r = vf_sub(m, vf_all(1.0f)), square = vf_mul(r, r);
+    vf p = vf_all(7.0376836292e-2f);
+    p = vf_fma(p, r, vf_all(-1.1514610310e-1f));
+    p = vf_fma(p, r, vf_all(1.1676998740e-1f));
+    p = vf_fma(p, r, vf_all(-1.2420140846e-1f));
+    p = vf_fma(p, r, vf_all(1.4249322787e-1f));
+    p = vf_fma(p, r, vf_all(-1.6668057665e-1f));
+    p = vf_fma(p, r, vf_all(2.0000714765e-1f));
+    p = vf_fma(p, r, vf_all(-2.4999993993e-1f));
+    p = vf_fma(p, r, vf_all(3.3333331174e-1f));
+    p = vf_mul(vf_mul(p, r), square);
+    p = vf_fma(n, vf_all(-2.12194440e-4f), p);
+    p = vf_fma(square, vf_all(-0.5f), p);
+    p = vf_fma(n, vf_all(0.693359375f), vf_add(r, p));
+    p = vf_if_less(x, infinity, p, x);                        /* infinity and NaN stay */
+    p = vf_if_less(zero, vf_absolute(x), p, vf_add(vf_negative(infinity), x)); /* 0; NaN stays */
+    return vf_if_less(x, zero, vf_all(__builtin_nanf("")), p);
+}
+
 INLINE float exp_f32(float x) { return vf_first(vf_exp(vf_all(x))); }
 
 /* x[width] as groups of 16; lane i sums elements i, i + 16, ..; then the tree of `vf_sum`. */

@@ -84,6 +84,14 @@ INLINE vf vf_scale(vf x, vf n)
     }));
 }
 
+/* x = m * 2^n with m in 0.7071..1.4142, for positive normal x; returns n. */
+INLINE vf vf_exponent(vf x, vf *m)
+{
+    vf n = LANES((float)((i32)(bits_of_float(x.at[i]) - 0x3f3504f3) >> 23));
+    *m = LANES(float_of_bits(bits_of_float(x.at[i]) - ((u32)(i32)n.at[i] << 23)));
+    return n;
+}
+
 /* Sum and largest of the lanes, as one tree: distances 8, 4, 2, 1. */
 INLINE float vf_sum(vf a)
 {

@@ -109,6 +109,16 @@ INLINE __m256 scale_half(__m256 x, __m256 n)
 }
 INLINE vf vf_scale(vf x, vf n) { return BOTH(scale_half(x.lo, n.lo), scale_half(x.hi, n.hi)); }
 
+/* x = m * 2^n with m in 0.7071..1.4142, for positive normal x; returns n. */
+INLINE __m256 exponent_half(__m256 x, __m256 *m)
+{
+    __m256i bits = _mm256_castps_si256(x);
+    __m256i n = _mm256_srai_epi32(_mm256_sub_epi32(bits, _mm256_set1_epi32(0x3f3504f3)), 23);
+    *m = _mm256_castsi256_ps(_mm256_sub_epi32(bits, _mm256_slli_epi32(n, 23)));
+    return _mm256_cvtepi32_ps(n);
+}
+INLINE vf vf_exponent(vf x, vf *m) { return BOTH(exponent_half(x.lo, &m->lo), exponent_half(x.hi, &m->hi)); }
+
 /* Sum and largest of the lanes, as one tree: distances 8, 4, 2, 1. */
 INLINE float vf_sum(vf a)
 {
