@@ -176,7 +176,7 @@ impl Store {
         use Binary::{Add, Mul};
         let number = |store: &mut Store, v| store.step(Step::Number(v));
         let (half, one) = (number(self, 0.5), number(self, 1.0));
-        let (outer, inner) = (number(self, 0.797_884_56), number(self, 0.044_715));
+        let (outer, inner) = (number(self, 0.797_884_6), number(self, 0.044_715));
         let square = self.binary(Mul, x, x);
         let cube = self.binary(Mul, square, x);
         let cube = self.binary(Mul, inner, cube);

@@ -32,7 +32,7 @@ fn lines(store: &Store, columns: usize) -> String {
         out += "    (void)row;\n";
     }
     for (i, step) in store.steps.iter().enumerate().filter(|(i, _)| live(store).contains(i)) {
-        if *step != Step::Value {
+        if !matches!(step, Step::Value | Step::Number(_)) {
             out += &format!("    vf t{i} = {};\n", expression(store, step, partial));
         }
     }
@@ -68,16 +68,19 @@ fn live(store: &Store) -> BTreeSet<usize> {
 }
 
 fn operand(store: &Store, step: usize) -> String {
-    if store.steps[step] == Step::Value { "value".into() } else { format!("t{step}") }
+    match store.steps[step] {
+        Step::Value => "value".into(),
+        Step::Number(x) => format!("vf_all({})", literal(x)),
+        _ => format!("t{step}"),
+    }
 }
 
 fn expression(store: &Store, step: &Step, partial: bool) -> String {
     let of = |i: &usize| operand(store, *i);
     match step {
-        Step::Value => "value".into(),
-        Step::Number(x) => format!("vf_all({})", literal(*x)),
+        Step::Value | Step::Number(_) => unreachable!("operands, not lines"),
         Step::Column(Stored { view, element }) => {
-            load(*element, &format!("((const {} *)c->views[{view}] + column)", element.c_name()), partial)
+            load(*element, &format!("(const {} *)c->views[{view}] + column", element.c_name()), partial)
         }
         Step::Matrix(matrix) => load(Element::F32, &place(matrix, "const f32 *"), partial),
         Step::PerRow(view) => format!("vf_all(((const f32 *)c->views[{view}])[row])"),

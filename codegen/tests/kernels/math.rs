@@ -26,7 +26,8 @@ fn exp_tanh_and_log_stay_within_two_ulps() {
     let mut near: Vec<f32> = (-110_000..95_000).map(|i| i as f32 * 1e-3 + 1e-5).collect();
     near.extend(inputs);
     let width = near.len();
-    let functions: [(Unary, fn(f64) -> f64); 3] =
+    type Reference = fn(f64) -> f64;
+    let functions: [(Unary, Reference); 3] =
         [(Unary::Exp, f64::exp), (Unary::Tanh, f64::tanh), (Unary::Log, |x| f64::ln(x.abs()))];
     for (function, _) in functions {
         let kernel = cases.kernel(&elementwise(
