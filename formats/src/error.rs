@@ -1,0 +1,159 @@
+//! What can be wrong with a foreign file. Each message says what, where and, where there is one, the way out.
+
+use std::io;
+use std::path::PathBuf;
+
+/// A file that could not be read or written as what it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum FormatError {
+    /// The system refused an operation.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried: "open", "map", "write".
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A folder, pipe or device where a file belongs.
+    #[error("{} is not a regular file", path.display())]
+    NotAFile {
+        /// The path as given.
+        path: PathBuf,
+    },
+    /// Nothing to read in the model's folder.
+    #[error("{} holds neither model.safetensors nor model.safetensors.index.json{hint}", folder.display())]
+    NoWeights {
+        /// The model's folder.
+        folder: PathBuf,
+        /// What was found instead and what to do, or empty.
+        hint: String,
+    },
+    /// A safetensors file that cannot be one.
+    #[error("{} is not a sound safetensors file: {problem}", path.display())]
+    Safetensors {
+        /// The damaged file.
+        path: PathBuf,
+        /// What is wrong inside.
+        problem: SafetensorsProblem,
+    },
+    /// The index of a sharded checkpoint does not parse.
+    #[error("{} is not a checkpoint index: {source}", path.display())]
+    Index {
+        /// The index.
+        path: PathBuf,
+        /// What the parser said, with line and column.
+        source: serde_json::Error,
+    },
+    /// The index names a file outside its own folder.
+    #[error("{} puts tensor {tensor} into {shard:?}: a shard must be a plain file name in the same folder", path.display())]
+    ShardOutside {
+        /// The index.
+        path: PathBuf,
+        /// A tensor that the index puts there.
+        tensor: String,
+        /// The name that leads out.
+        shard: String,
+    },
+    /// A shard of the index is not there.
+    #[error("{} needs {shard} ({tensors} tensors, such as {tensor}), which is not in the folder: download it again", path.display())]
+    ShardMissing {
+        /// The index.
+        path: PathBuf,
+        /// The missing file.
+        shard: String,
+        /// How many tensors it should hold.
+        tensors: usize,
+        /// One of them.
+        tensor: String,
+    },
+    /// Two shards hold the same name.
+    #[error("tensor {tensor} is in two shards, {} and {}: one of them must go", first.display(), second.display())]
+    TensorTwice {
+        /// The name held twice.
+        tensor: String,
+        /// Where it was seen first.
+        first: PathBuf,
+        /// Where it was seen again.
+        second: PathBuf,
+    },
+    /// The index and the shard disagree.
+    #[error("{} puts tensor {tensor} into {shard}, which does not hold it{found}", path.display())]
+    TensorNotInShard {
+        /// The index.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The file that the index names.
+        shard: String,
+        /// Where it is instead, or empty.
+        found: String,
+    },
+    /// A tensor to be written whose bytes are not its shape's.
+    #[error("tensor {tensor} of type {dtype} and shape {shape:?} was given {bytes} bytes")]
+    BytesForShape {
+        /// The tensor.
+        tensor: String,
+        /// Its type.
+        dtype: crate::Dtype,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// The bytes given.
+        bytes: usize,
+    },
+    /// Two tensors to be written with one name.
+    #[error("tensor {tensor} is to be written twice into {}", path.display())]
+    NameTwice {
+        /// The name.
+        tensor: String,
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// What can be wrong inside a safetensors file; sizes in bytes.
+#[derive(Debug, thiserror::Error)]
+pub enum SafetensorsProblem {
+    /// Too short to be one.
+    #[error("it has {size} bytes and the length of the header alone takes 8")]
+    TooShort {
+        /// The file's size.
+        size: usize,
+    },
+    /// More header than any reader takes: usually the first bytes of another format.
+    #[error("its header claims {claimed} bytes, at most {limit} are allowed (is it another format?)")]
+    HeaderTooLarge {
+        /// The header's claimed length.
+        claimed: u64,
+        /// The most that is allowed.
+        limit: u64,
+    },
+    /// The file ends inside its header.
+    #[error("its header claims {claimed} bytes and the file ends after {size}: it is cut short")]
+    HeaderCut {
+        /// The header's claimed length.
+        claimed: u64,
+        /// The file's size.
+        size: usize,
+    },
+    /// The header is no JSON, or no description of tensors.
+    #[error("its header does not parse: {0}")]
+    Header(#[from] serde_json::Error),
+    /// The header and the file's size disagree.
+    #[error("its header describes {described} bytes and the file has {size}{}", if (*size as u128) < *described { ": it is cut short" } else { "" })]
+    Size {
+        /// Header and data as described.
+        described: u128,
+        /// The file's size.
+        size: usize,
+    },
+    /// An element type of a newer format.
+    #[error("tensor {tensor} has type {dtype}, which this program does not know")]
+    Dtype {
+        /// The tensor.
+        tensor: String,
+        /// The type as the format names it.
+        dtype: String,
+    },
+}

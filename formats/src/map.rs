@@ -1,0 +1,121 @@
+//! Read-only mappings of files: the one island of `unsafe` in this crate.
+//!
+//! A mapped checkpoint is never copied: the kernel reads a page when it is first touched and may drop it again, so a file
+//! larger than memory streams through. The door is safe under one condition that no program can enforce: nobody shortens
+//! the file while it is mapped (the kernel then stops the process with SIGBUS). Writers that replace a file by renaming,
+//! as ours and Hugging Face's do, leave the old mapping intact.
+
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use memmap2::Mmap;
+
+use crate::FormatError;
+
+/// A whole file, mapped read-only.
+#[derive(Debug)]
+pub struct Mapping {
+    path: PathBuf,
+    map: Mmap,
+}
+
+impl Mapping {
+    /// Maps the file at `path`; an empty file gives an empty mapping.
+    ///
+    /// # Errors
+    /// The file cannot be opened or mapped, or is no regular file.
+    pub fn open(path: &Path) -> Result<Mapping, FormatError> {
+        let failed = |action| move |source| FormatError::Io { action, path: path.to_path_buf(), source };
+        // Asked before opening, since opening a pipe waits for its writer.
+        if !std::fs::metadata(path).map_err(failed("open"))?.is_file() {
+            return Err(FormatError::NotAFile { path: path.to_path_buf() });
+        }
+        let file = File::open(path).map_err(failed("open"))?;
+        let map = map_file(&file).map_err(failed("map"))?;
+        Ok(Mapping { path: path.to_path_buf(), map })
+    }
+
+    /// Where the file was found.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file's bytes, at no particular alignment of what lies inside.
+    pub fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+
+    /// Asks the kernel to start reading the pages of `range` (bytes of the file). Only a hint: failure is not reported.
+    pub fn will_need(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if let Some(range) = self.within(range) {
+            let _ = self.map.advise_range(memmap2::Advice::WillNeed, range.start, range.len());
+        }
+    }
+
+    /// Lets the kernel drop the pages of `range` from this process (they stay readable: a later touch brings them back
+    /// from the file). Only a hint: failure is not reported.
+    pub fn done_with(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if let Some(range) = self.within(range) {
+            drop_pages(&self.map, range);
+        }
+    }
+
+    /// The part of `range` that lies in the file, unless it is empty.
+    #[cfg(unix)]
+    fn within(&self, range: Range<usize>) -> Option<Range<usize>> {
+        let range = range.start..range.end.min(self.map.len());
+        (!range.is_empty()).then_some(range)
+    }
+}
+
+#[allow(unsafe_code, reason = "mapping a file is a promise about the file that the compiler cannot check")]
+fn map_file(file: &File) -> std::io::Result<Mmap> {
+    // SAFETY: the mapping is private and read-only, and lives in `Mapping`, which lends its bytes only for its own
+    // lifetime. What remains is a file changed by others meanwhile; the module's header says what is asked of them. Bytes
+    // are checked before use and never cast, so changed bytes give wrong numbers, not wrong memory accesses.
+    unsafe { Mmap::map(file) }
+}
+
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "dropping pages is marked unsafe because it loses data in writable private mappings")]
+fn drop_pages(map: &Mmap, range: Range<usize>) {
+    // SAFETY: the mapping is read-only and file-backed, so it holds no page that is not in the file: a later read faults
+    // the same bytes in again. `range` lies within the mapping; rounding to pages is memmap2's.
+    let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len()) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_what_was_written_and_keeps_it_after_dropping_pages() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bytes");
+        let bytes: Vec<u8> = (0..20_000u32).map(|i| (i % 251) as u8).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        let mapping = Mapping::open(&path).unwrap();
+        mapping.will_need(5_000..15_000);
+        mapping.done_with(5_000..usize::MAX);
+        mapping.done_with(30_000..40_000);
+        assert_eq!(mapping.bytes(), bytes);
+    }
+
+    #[test]
+    fn an_empty_file_is_an_empty_mapping() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("empty");
+        std::fs::write(&path, b"").unwrap();
+        assert!(Mapping::open(&path).unwrap().bytes().is_empty());
+    }
+
+    #[test]
+    fn a_folder_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Mapping::open(folder.path()).unwrap_err().to_string();
+        assert!(error.ends_with("is not a regular file"), "{error}");
+    }
+}

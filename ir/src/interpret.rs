@@ -1,0 +1,244 @@
+//! The interpreter: the truth every kernel is tested against.
+//!
+//! It computes in f64 and rounds each value to its type, unless asked to keep f64 (finite differences want that). All
+//! ranks of a mesh run in lockstep, node by node, so collectives need no threads.
+
+use crate::extent::Bindings;
+use crate::graph::{Graph, Module, Node};
+use crate::op::RankContext;
+use crate::ops::Op;
+use crate::ops::repeat::Repeat;
+use crate::tensor::Tensor;
+use crate::types::{Mesh, TensorType};
+use std::collections::BTreeMap;
+
+/// Whether values are rounded to their types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// Each value is rounded to its type.
+    Typed,
+    /// Floats stay f64; integers are rounded.
+    Double,
+}
+
+/// Runs graphs of one module.
+pub struct Interpreter<'a> {
+    module: &'a Module,
+    precision: Precision,
+}
+
+/// Inputs that do not fit the graph.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum InterpretError {
+    /// No such graph.
+    #[error("there is no graph @{0}")]
+    NoGraph(String),
+    /// Other number of ranks or inputs.
+    #[error("@{graph} takes {expected} {what}, {found} are given")]
+    Count {
+        /// The graph.
+        graph: String,
+        /// Ranks or inputs.
+        what: &'static str,
+        /// What the module or graph says.
+        expected: usize,
+        /// What was given.
+        found: usize,
+    },
+    /// A shape that is not the input's type.
+    #[error("input %{name} is {ty}, a tensor of shape {shape:?} is given")]
+    Shape {
+        /// The input.
+        name: String,
+        /// Its type.
+        ty: TensorType,
+        /// The given shape.
+        shape: Vec<usize>,
+    },
+}
+
+impl<'a> Interpreter<'a> {
+    /// For a verified module.
+    pub fn new(module: &'a Module, precision: Precision) -> Interpreter<'a> {
+        Interpreter { module, precision }
+    }
+
+    /// Runs a graph on one rank.
+    ///
+    /// # Errors
+    /// Inputs that do not fit; the mesh has more ranks than one.
+    pub fn run(&self, graph: &str, inputs: &[Tensor]) -> Result<Vec<Tensor>, InterpretError> {
+        let mut outputs = self.run_ranks(graph, &[inputs.to_vec()])?;
+        Ok(outputs.remove(0))
+    }
+
+    /// Runs a graph on all ranks of the mesh: inputs and outputs by rank.
+    ///
+    /// # Errors
+    /// Inputs that do not fit.
+    pub fn run_ranks(&self, graph: &str, inputs: &[Vec<Tensor>]) -> Result<Vec<Vec<Tensor>>, InterpretError> {
+        let graph = self.module.graph(graph).ok_or_else(|| InterpretError::NoGraph(graph.to_owned()))?;
+        let count = |what, expected, found| {
+            let error = || InterpretError::Count { graph: graph.name.clone(), what, expected, found };
+            if expected == found { Ok(()) } else { Err(error()) }
+        };
+        count("ranks", self.module.mesh.ranks() as usize, inputs.len())?;
+        let mut bindings = self.axes();
+        for rank in inputs {
+            count("inputs", graph.inputs.len(), rank.len())?;
+            bind(graph, rank, &mut bindings)?;
+        }
+        Ok(self.graph(graph, inputs.to_vec(), &bindings))
+    }
+
+    /// Sizes of the mesh's axes.
+    fn axes(&self) -> Bindings {
+        self.module.mesh.axes.iter().cloned().collect()
+    }
+
+    fn graph(&self, graph: &Graph, inputs: Vec<Vec<Tensor>>, bindings: &Bindings) -> Vec<Vec<Tensor>> {
+        let mut values: Vec<Ranks> = (0..graph.inputs.len())
+            .map(|i| Ranks { tensors: inputs.iter().map(|rank| rank[i].clone()).collect() })
+            .collect();
+        for node in &graph.nodes {
+            values.extend(self.node(graph, node, &values, bindings));
+        }
+        let of_rank = |rank: usize| graph.outputs.iter().map(|v| values[v.index()].tensors[rank].clone()).collect();
+        (0..inputs.len()).map(of_rank).collect()
+    }
+
+    fn node(&self, graph: &Graph, node: &Node, values: &[Ranks], bindings: &Bindings) -> Vec<Ranks> {
+        let operands: Vec<&Ranks> = node.operands.iter().map(|v| &values[v.index()]).collect();
+        let callee = |name: &str| self.module.graph(name).expect("the verifier knows all callees");
+        match &node.op {
+            Op::Repeat(repeat) => self.repeat(repeat, callee(&repeat.body), &operands, bindings),
+            Op::Call(call) => by_value(self.graph(callee(&call.body), by_rank(&operands), bindings)),
+            op => self.plain(op, &operands, &graph.types_of(&node.results), bindings),
+        }
+    }
+
+    fn plain(&self, op: &Op, operands: &[&Ranks], types: &[TensorType], bindings: &Bindings) -> Vec<Ranks> {
+        let mesh = &self.module.mesh;
+        let results = (0..mesh.ranks()).map(|rank| {
+            let cx = RankContext { bindings, mesh, rank };
+            let given: Vec<&Tensor> = match op.def().collective() {
+                Some(axis) => mesh.group(rank, axis).iter().map(|&r| &operands[0].tensors[r as usize]).collect(),
+                None => operands.iter().map(|ranks| &ranks.tensors[rank as usize]).collect(),
+            };
+            let results = op.def().reference(&given, types, &cx);
+            results.into_iter().map(|tensor| self.rounded(tensor)).collect()
+        });
+        by_value(results.collect())
+    }
+
+    fn rounded(&self, tensor: Tensor) -> Tensor {
+        let keep = self.precision == Precision::Double && tensor.dtype.is_float();
+        if keep { tensor } else { tensor.rounded() }
+    }
+
+    fn repeat(&self, repeat: &Repeat, body: &Graph, operands: &[&Ranks], bindings: &Bindings) -> Vec<Ranks> {
+        let mut given = by_rank(operands);
+        let mut collected: Vec<Vec<BTreeMap<u64, Tensor>>> = vec![vec![BTreeMap::new(); repeat.collect]; given.len()];
+        for layer in repeat.layers() {
+            let inputs = given.iter().map(|rank| layer_inputs(repeat, rank, layer as usize)).collect();
+            for (rank, outputs) in self.graph(body, inputs, bindings).into_iter().enumerate() {
+                let mut outputs = outputs.into_iter();
+                for carry in &mut given[rank][..repeat.carry] {
+                    *carry = outputs.next().expect("the verifier counted the results");
+                }
+                for (operand, _) in repeat.states() {
+                    let state = outputs.next().expect("the verifier counted the results");
+                    given[rank][operand].set_layer(layer as usize, &state);
+                }
+                for (slot, tensor) in collected[rank].iter_mut().zip(outputs) {
+                    slot.insert(layer, tensor);
+                }
+            }
+        }
+        let results = given.into_iter().zip(collected).map(|(rank, collected)| {
+            let states: Vec<Tensor> = repeat.states().map(|(operand, _)| rank[operand].clone()).collect();
+            let carries = rank.into_iter().take(repeat.carry);
+            carries.chain(states).chain(collected.iter().map(|layers| stack(layers, repeat.to))).collect()
+        });
+        by_value(results.collect())
+    }
+}
+
+/// One value on every rank.
+struct Ranks {
+    tensors: Vec<Tensor>,
+}
+
+fn by_rank(values: &[&Ranks]) -> Vec<Vec<Tensor>> {
+    let ranks = values.first().map_or(1, |value| value.tensors.len());
+    (0..ranks).map(|rank| values.iter().map(|value| value.tensors[rank].clone()).collect()).collect()
+}
+
+fn by_value(ranks: Vec<Vec<Tensor>>) -> Vec<Ranks> {
+    let mut ranks: Vec<_> = ranks.into_iter().map(Vec::into_iter).collect();
+    let values = ranks[0].len();
+    let next = |rank: &mut std::vec::IntoIter<Tensor>| rank.next().expect("ranks have equally many values");
+    (0..values).map(|_| Ranks { tensors: ranks.iter_mut().map(next).collect() }).collect()
+}
+
+fn layer_inputs(repeat: &Repeat, given: &[Tensor], layer: usize) -> Vec<Tensor> {
+    let input = |(i, tensor): (usize, &Tensor)| if repeat.is_stacked(i) { tensor.layer(layer) } else { tensor.clone() };
+    given.iter().enumerate().map(input).collect()
+}
+
+/// Collected layers, zeros where none ran.
+fn stack(layers: &BTreeMap<u64, Tensor>, count: u64) -> Tensor {
+    let one = layers.values().next().expect("a repeat has at least one layer");
+    let mut shape = vec![count as usize];
+    shape.extend(&one.shape);
+    let mut stacked = Tensor::zeros(one.dtype, shape);
+    layers.iter().for_each(|(layer, tensor)| stacked.set_layer(*layer as usize, tensor));
+    stacked
+}
+
+/// Learns the values of names from the shapes given, and checks the shapes against the types.
+///
+/// # Errors
+/// A shape that does not fit its type.
+pub fn bind(graph: &Graph, inputs: &[Tensor], bindings: &mut Bindings) -> Result<(), InterpretError> {
+    for (input, tensor) in graph.inputs.iter().zip(inputs) {
+        for (dim, &found) in input.ty.dims.iter().zip(&tensor.shape) {
+            let mut names = dim.extent.names();
+            if let (Some(name), None) = (names.next(), names.next()) {
+                if dim.extent == name.into() {
+                    bindings.entry(name.to_owned()).or_insert(found as u64);
+                }
+            }
+        }
+    }
+    for (input, tensor) in graph.inputs.iter().zip(inputs) {
+        let fits = input.ty.shape(bindings).is_ok_and(|shape| shape == tensor.shape);
+        if !fits {
+            let (name, ty, shape) = (input.name.clone(), input.ty.clone(), tensor.shape.clone());
+            return Err(InterpretError::Shape { name, ty, shape });
+        }
+    }
+    Ok(())
+}
+
+/// Rows of a value on a mesh: the slice that `rank` holds under the type's splits.
+pub fn shard(tensor: &Tensor, ty: &TensorType, mesh: &Mesh, rank: u64) -> Tensor {
+    let mut piece = tensor.clone();
+    for (dim, d) in ty.dims.iter().enumerate() {
+        let axes: Vec<String> = d.split.iter().cloned().chain(d.extent.divisors().map(str::to_owned)).collect();
+        for axis in axes {
+            let size = mesh.size(&axis).expect("the verifier knows the axes") as usize;
+            let place = mesh.coordinate(rank, &axis).expect("the verifier knows the axes") as usize;
+            let width = piece.shape[dim] / size;
+            piece = piece.slice(dim, place * width..(place + 1) * width);
+        }
+    }
+    piece
+}
+
+/// Evaluates one operation on one rank, rounding results; what tests of samples call.
+pub fn evaluate(op: &Op, operands: &[&Tensor], types: &[TensorType], bindings: &Bindings) -> Vec<Tensor> {
+    let mesh = Mesh::default();
+    let cx = RankContext { bindings, mesh: &mesh, rank: 0 };
+    op.def().reference(operands, types, &cx).into_iter().map(Tensor::rounded).collect()
+}

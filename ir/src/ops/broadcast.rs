@@ -1,0 +1,47 @@
+//! `broadcast`: the operand repeated along new leading dimensions.
+
+use crate::extent::Extent;
+use crate::op::{LETTERS, OpDef, RankContext, Sample, TypeContext, TypeError, expect_count, sample};
+use crate::tensor::Tensor;
+use crate::types::{Dim, TensorType};
+use serde::{Deserialize, Serialize};
+
+/// Prepends dimensions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Broadcast {
+    /// The new leading extents.
+    pub leading: Vec<Extent>,
+}
+
+impl OpDef for Broadcast {
+    fn infer(&self, operands: &[TensorType], cx: &TypeContext<'_>) -> Result<Vec<TensorType>, TypeError> {
+        expect_count(1, operands)?;
+        if let Some(extent) = self.leading.iter().find(|extent| !cx.knows(extent)) {
+            return Err(TypeError::new(format!("extent {extent} uses a name that is not declared")));
+        }
+        let mut result = operands[0].unnamed();
+        result.dims.splice(0..0, self.leading.iter().cloned().map(Dim::from));
+        Ok(vec![result])
+    }
+
+    fn reference(&self, operands: &[&Tensor], results: &[TensorType], cx: &RankContext<'_>) -> Vec<Tensor> {
+        let shape = cx.shape(&results[0]);
+        let elements: usize = shape.iter().product();
+        let data = operands[0].data.iter().copied().cycle().take(elements).collect();
+        vec![Tensor { dtype: results[0].dtype, shape, data }]
+    }
+
+    fn sharding(&self, operands: &[TensorType]) -> Option<String> {
+        let rank = self.leading.len() + operands[0].rank();
+        Some(format!("{} -> {}", LETTERS[self.leading.len()..rank].join(" "), LETTERS[..rank].join(" ")))
+    }
+
+    fn flops(&self, _: &[TensorType], _: &[TensorType]) -> Extent {
+        Extent::number(0)
+    }
+}
+
+pub(crate) fn samples() -> Vec<Sample> {
+    vec![sample(Broadcast { leading: vec![Extent::symbol("N"), 2.into()] }, &["f32[3]"])]
+}

@@ -1,0 +1,32 @@
+//! `cast`: the same numbers as another element type, rounded to nearest even.
+
+use crate::expr::Expr;
+use crate::op::{Elementwise, Sample, sample};
+use crate::types::DType;
+use serde::{Deserialize, Serialize};
+
+/// Changes the element type.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cast {
+    /// The result's element type.
+    pub to: DType,
+}
+
+impl Elementwise for Cast {
+    fn arity(&self) -> usize {
+        1
+    }
+
+    fn expr(&self, x: &[Expr]) -> Expr {
+        x[0].clone()
+    }
+
+    fn dtype(&self, _: &[DType]) -> DType {
+        self.to
+    }
+}
+
+pub(crate) fn samples() -> Vec<Sample> {
+    vec![sample(Cast { to: DType::F32 }, &["bf16[N, 8]"]), sample(Cast { to: DType::F16 }, &["f32[5]"])]
+}

@@ -1,0 +1,46 @@
+//! `gather`: rows of a table by index, such as embeddings of token ids.
+
+use crate::extent::Extent;
+use crate::op::{OpDef, RankContext, Sample, TypeContext, TypeError, expect_count, expect_rank, sample};
+use crate::tensor::Tensor;
+use crate::types::{DType, TensorType};
+use serde::{Deserialize, Serialize};
+
+/// `table[ids]`: `table: [V, ..]`, `ids: i32[N]`, result `[N, ..]`. Indices must be inside the table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Gather;
+
+impl OpDef for Gather {
+    fn infer(&self, operands: &[TensorType], _: &TypeContext<'_>) -> Result<Vec<TensorType>, TypeError> {
+        expect_count(2, operands)?;
+        expect_rank(operands, 1, 1)?;
+        if operands[1].dtype != DType::I32 || operands[0].rank() == 0 {
+            return Err(TypeError::new(format!("rows of {} by {}: indices are i32[N]", operands[0], operands[1])));
+        }
+        let mut result = operands[0].unnamed();
+        result.dims[0] = operands[1].unnamed().dims[0].clone();
+        result.partial.extend(operands[0].dims[0].split.clone());
+        Ok(vec![result])
+    }
+
+    fn reference(&self, operands: &[&Tensor], results: &[TensorType], cx: &RankContext<'_>) -> Vec<Tensor> {
+        let (table, ids) = (operands[0], operands[1]);
+        let row: usize = table.shape[1..].iter().product();
+        let rows = ids.data.iter().flat_map(|&id| &table.data[id as usize * row..][..row]);
+        vec![Tensor { dtype: results[0].dtype, shape: cx.shape(&results[0]), data: rows.copied().collect() }]
+    }
+
+    fn sharding(&self, operands: &[TensorType]) -> Option<String> {
+        let row = crate::op::LETTERS[..operands[0].rank() - 1].join(" ");
+        Some(format!("rows {row}, n -> n {row}"))
+    }
+
+    fn flops(&self, _: &[TensorType], _: &[TensorType]) -> Extent {
+        Extent::number(0)
+    }
+}
+
+pub(crate) fn samples() -> Vec<Sample> {
+    let ids = |sample: Sample| Sample { integers: (0, 4), ..sample };
+    vec![ids(sample(Gather, &["f16[5, 24]", "i32[N]"])), ids(sample(Gather, &["f32[5, 7]", "i32[3]"]))]
+}

@@ -1,0 +1,23 @@
+//! `mul`: the elementwise product.
+
+use crate::expr::Expr;
+use crate::op::{Elementwise, Sample, sample};
+use serde::{Deserialize, Serialize};
+
+/// `a * b`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Mul;
+
+impl Elementwise for Mul {
+    fn arity(&self) -> usize {
+        2
+    }
+
+    fn expr(&self, x: &[Expr]) -> Expr {
+        &x[0] * &x[1]
+    }
+}
+
+pub(crate) fn samples() -> Vec<Sample> {
+    vec![sample(Mul, &["f32[2, 8]", "f32[2, 8]"]), sample(Mul, &["f32[N, 24]", "f16[24]"]), sample(Mul, &["bf16[3]", "bf16[3]"])]
+}

@@ -1,0 +1,23 @@
+//! `neg`: the negative.
+
+use crate::expr::Expr;
+use crate::op::{Elementwise, Sample, sample};
+use serde::{Deserialize, Serialize};
+
+/// `-a`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Neg;
+
+impl Elementwise for Neg {
+    fn arity(&self) -> usize {
+        1
+    }
+
+    fn expr(&self, x: &[Expr]) -> Expr {
+        -&x[0]
+    }
+}
+
+pub(crate) fn samples() -> Vec<Sample> {
+    vec![sample(Neg, &["f32[2, 8]"]), sample(Neg, &["bf16[N, 5]"])]
+}

@@ -1,0 +1,27 @@
+//! `scale`: every element times one number.
+
+use crate::expr::Expr;
+use crate::op::{Elementwise, Sample, sample};
+use serde::{Deserialize, Serialize};
+
+/// `a * by`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scale {
+    /// The factor.
+    pub by: f64,
+}
+
+impl Elementwise for Scale {
+    fn arity(&self) -> usize {
+        1
+    }
+
+    fn expr(&self, x: &[Expr]) -> Expr {
+        &x[0] * self.by
+    }
+}
+
+pub(crate) fn samples() -> Vec<Sample> {
+    vec![sample(Scale { by: 0.125 }, &["f32[N, 8]"]), sample(Scale { by: -3.0 }, &["f16[7]"])]
+}

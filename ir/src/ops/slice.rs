@@ -1,0 +1,58 @@
+//! `slice`: a range of one dimension.
+
+use crate::extent::Extent;
+use crate::op::{OpDef, RankContext, Sample, TypeContext, TypeError, expect_count, sample};
+use crate::tensor::{Tensor, flat, indices};
+use crate::types::TensorType;
+use serde::{Deserialize, Serialize};
+
+/// Elements `from..to` of dimension `dim`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Slice {
+    /// The dimension cut.
+    pub dim: usize,
+    /// First index kept.
+    pub from: u64,
+    /// First index not kept.
+    pub to: u64,
+}
+
+impl OpDef for Slice {
+    fn infer(&self, operands: &[TensorType], _: &TypeContext<'_>) -> Result<Vec<TensorType>, TypeError> {
+        expect_count(1, operands)?;
+        let wrong = || TypeError::new(format!("{}..{} of dimension {} is not inside {}", self.from, self.to, self.dim, operands[0]));
+        let dim = operands[0].dims.get(self.dim).ok_or_else(wrong)?;
+        let inside = dim.extent.as_number().is_some_and(|extent| self.from < self.to && self.to <= extent);
+        if !inside || dim.split.is_some() {
+            return Err(wrong());
+        }
+        let mut result = operands[0].unnamed();
+        result.dims[self.dim].extent = Extent::number(self.to - self.from);
+        Ok(vec![result])
+    }
+
+    fn reference(&self, operands: &[&Tensor], results: &[TensorType], cx: &RankContext<'_>) -> Vec<Tensor> {
+        let mut result = Tensor::zeros(results[0].dtype, cx.shape(&results[0]));
+        for (i, mut index) in indices(&result.shape).enumerate() {
+            index[self.dim] += self.from as usize;
+            result.data[i] = operands[0].data[flat(&operands[0].shape, &index)];
+        }
+        vec![result]
+    }
+
+    fn sharding(&self, _: &[TensorType]) -> Option<String> {
+        None
+    }
+
+    fn flops(&self, _: &[TensorType], _: &[TensorType]) -> Extent {
+        Extent::number(0)
+    }
+}
+
+pub(crate) fn samples() -> Vec<Sample> {
+    vec![
+        sample(Slice { dim: 1, from: 2, to: 6 }, &["f32[N, 8]"]),
+        sample(Slice { dim: 0, from: 0, to: 1 }, &["bf16[3, 2, 2]"]),
+    ]
+}

@@ -1,0 +1,445 @@
+//! The text form, read. Errors carry line and column; the verifier's are placed on the line of the node they blame.
+
+use crate::extent::Extent;
+use crate::graph::{Graph, Input, Module, Node, Role, SymbolBound, ValueId};
+use crate::ops::Op;
+use crate::print::is_word;
+use crate::types::{DType, Dim, Mesh, TensorType};
+use crate::verify::{VerifyError, verify};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+/// What is wrong with a text, and where.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{line}:{column}: {message}")]
+pub struct ParseError {
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// What was expected or found.
+    pub message: String,
+}
+
+/// Parses and verifies a module.
+///
+/// # Errors
+/// The first thing that is wrong, with its place.
+pub fn parse(text: &str) -> Result<Module, ParseError> {
+    let mut parser = Parser { text, at: 0, places: BTreeMap::new() };
+    let module = parser.module()?;
+    verify(&module).map_err(|error| parser.blame(&error))?;
+    Ok(module)
+}
+
+/// Parses one type, e.g. `f32[N, 8]`.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_type(text: &str) -> Result<TensorType, ParseError> {
+    let mut parser = Parser { text, at: 0, places: BTreeMap::new() };
+    let ty = parser.ty()?;
+    parser.skip();
+    if parser.at == text.len() { Ok(ty) } else { Err(parser.error("expected the end of the type")) }
+}
+
+struct Parser<'a> {
+    text: &'a str,
+    at: usize,
+    /// Where graphs (no node) and nodes begin.
+    places: BTreeMap<(String, Option<usize>), usize>,
+}
+
+type Parsed<T> = Result<T, ParseError>;
+
+/// Names of the values of the graph being read.
+type Names = BTreeMap<String, ValueId>;
+
+impl<'a> Parser<'a> {
+    fn module(&mut self) -> Parsed<Module> {
+        let mut module = Module::default();
+        if self.word("mesh") {
+            module.mesh = self.mesh()?;
+        }
+        while !self.at_end() {
+            module.graphs.push(self.graph()?);
+        }
+        if module.graphs.is_empty() {
+            return Err(self.error("expected `graph`"));
+        }
+        Ok(module)
+    }
+
+    fn mesh(&mut self) -> Parsed<Mesh> {
+        self.expect("@")?;
+        self.name()?;
+        self.expect("=")?;
+        self.expect("[")?;
+        let axes = self.list("]", |p| {
+            let name = p.name()?.to_owned();
+            p.expect("=")?;
+            let size = p.number()?;
+            if size == 0 || size > 1 << 20 { Err(p.error("an axis has 1 to 1048576 ranks")) } else { Ok((name, size)) }
+        })?;
+        Ok(Mesh { axes })
+    }
+
+    fn graph(&mut self) -> Parsed<Graph> {
+        self.skip();
+        let begin = self.at;
+        self.keyword("graph")?;
+        self.expect("@")?;
+        let name = self.path()?.to_owned();
+        self.places.insert((name.clone(), None), begin);
+        let mut graph = Graph { name, symbols: vec![], inputs: vec![], nodes: vec![], outputs: vec![], types: vec![] };
+        if self.eat("<") {
+            graph.symbols = self.list(">", Parser::symbol)?;
+        }
+        let mut names = Names::new();
+        self.expect("(")?;
+        graph.inputs = self.list(")", Parser::input)?;
+        for (i, input) in graph.inputs.iter().enumerate() {
+            if names.insert(input.name.clone(), ValueId(i as u32)).is_some() {
+                return Err(self.error(&format!("%{} is defined twice", input.name)));
+            }
+            graph.types.push(input.ty.clone());
+        }
+        self.expect("{")?;
+        while !self.word("return") {
+            self.node(&mut graph, &mut names)?;
+        }
+        graph.outputs = self.values("}", &names)?;
+        Ok(graph)
+    }
+
+    fn symbol(&mut self) -> Parsed<SymbolBound> {
+        let name = self.name()?.to_owned();
+        self.expect(":")?;
+        let least = self.number()?;
+        self.expect("..")?;
+        Ok(SymbolBound { name, least, most: self.number()? })
+    }
+
+    fn input(&mut self) -> Parsed<Input> {
+        let role = match () {
+            () if self.word("param") => Role::Parameter,
+            () if self.word("state") => Role::State,
+            () => Role::Plain,
+        };
+        self.expect("%")?;
+        let name = self.path()?.to_owned();
+        self.expect(":")?;
+        Ok(Input { name, role, ty: self.ty()? })
+    }
+
+    fn node(&mut self, graph: &mut Graph, names: &mut Names) -> Parsed<()> {
+        self.skip();
+        let begin = self.at;
+        self.places.insert((graph.name.clone(), Some(graph.nodes.len())), begin);
+        let mut results = vec![];
+        loop {
+            self.expect("%")?;
+            results.push(self.path()?.to_owned());
+            if !self.eat(",") {
+                break;
+            }
+        }
+        self.expect("=")?;
+        let (op, operands) = self.operation(names)?;
+        self.expect(":")?;
+        let first = graph.types.len() as u32;
+        for (i, name) in results.iter().enumerate() {
+            if i > 0 {
+                self.expect(",")?;
+            }
+            graph.types.push(self.ty()?);
+            if names.insert(name.clone(), ValueId(first + i as u32)).is_some() {
+                return Err(self.error(&format!("%{name} is defined twice")));
+            }
+        }
+        let results = (first..graph.types.len() as u32).map(ValueId).collect();
+        graph.nodes.push(Node { op, operands, results });
+        Ok(())
+    }
+
+    fn operation(&mut self, names: &Names) -> Parsed<(Op, Vec<ValueId>)> {
+        self.skip();
+        let begin = self.at;
+        let name = self.name()?;
+        if name == "repeat" {
+            return self.repeat(names);
+        }
+        let mut attributes = Map::new();
+        if name == "call" {
+            self.expect("@")?;
+            attributes.insert("body".to_owned(), Value::String(self.path()?.to_owned()));
+        }
+        let mut operands = vec![];
+        while self.peek() == Some('%') || !operands.is_empty() && self.eat(",") {
+            operands.push(self.value(names)?);
+        }
+        if self.eat("{") {
+            attributes.extend(self.list("}", Parser::field)?);
+        }
+        let op =
+            Op::from_attributes(name, Value::Object(attributes)).map_err(|message| self.error_at(begin, &message))?;
+        Ok((op, operands))
+    }
+
+    fn repeat(&mut self, names: &Names) -> Parsed<(Op, Vec<ValueId>)> {
+        let reverse = self.word("reverse");
+        self.expect("@")?;
+        let body = self.path()?.to_owned();
+        self.keyword("over")?;
+        let over = self.name()?.to_owned();
+        let from = self.number()?;
+        self.expect("..")?;
+        let to = self.number()?;
+        let mut operands = vec![];
+        let mut counts = [0; 4];
+        for (count, group) in counts.iter_mut().zip(["carry", "slice", "state", "with"]) {
+            if self.word(group) {
+                self.expect("(")?;
+                let values = self.values(")", names)?;
+                *count = values.len();
+                operands.extend(values);
+            }
+        }
+        let mut collect = 0;
+        if self.word("collect") {
+            self.expect("(")?;
+            collect = self.number()? as usize;
+            self.expect(")")?;
+        }
+        let [carry, slice, state, with] = counts;
+        let repeat = crate::ops::repeat::Repeat { body, over, from, to, reverse, carry, slice, state, with, collect };
+        Ok((repeat.into(), operands))
+    }
+
+    fn field(&mut self) -> Parsed<(String, Value)> {
+        let name = self.name()?.to_owned();
+        self.expect("=")?;
+        Ok((name, self.attribute()?))
+    }
+
+    fn attribute(&mut self) -> Parsed<Value> {
+        if self.eat("[") {
+            return Ok(Value::Array(self.list("]", Parser::attribute)?));
+        }
+        self.skip();
+        let rest = &self.text[self.at..];
+        let end = if let Some(quoted) = rest.strip_prefix('"') {
+            quoted.find('"').ok_or_else(|| self.error("string is not closed"))? + 2
+        } else {
+            rest.find(|c: char| c.is_whitespace() || ",]}".contains(c)).unwrap_or(rest.len())
+        };
+        let token = &rest[..end];
+        let read = match serde_json::from_str(token) {
+            Ok(value) => Some(value),
+            Err(_) if is_word(token) => Some(Value::String(token.to_owned())),
+            Err(_) => None,
+        };
+        let value = read.ok_or_else(|| self.error(&format!("`{token}` is no attribute value")))?;
+        self.at += end;
+        Ok(value)
+    }
+
+    fn ty(&mut self) -> Parsed<TensorType> {
+        self.skip();
+        let begin = self.at;
+        let name = self.name()?;
+        let dtype = DType::by_name(name)
+            .ok_or_else(|| self.error_at(begin, &format!("`{name}` is no element type (f32 f16 bf16 i32 i8 u4)")))?;
+        self.expect("[")?;
+        let dims = self.list("]", Parser::dim)?;
+        let mut partial = vec![];
+        if self.word("partial") {
+            self.expect("(")?;
+            partial = self.list(")", |p| p.name().map(str::to_owned))?;
+        }
+        Ok(TensorType { dtype, dims, partial })
+    }
+
+    fn dim(&mut self) -> Parsed<Dim> {
+        let mut word = self.extent_text()?;
+        let mut logical = None;
+        if self.eat("=") {
+            logical = Some(word.to_owned());
+            word = self.extent_text()?;
+        }
+        let extent: Extent = word.parse().map_err(|error| self.error(&format!("{error}")))?;
+        let split = if self.eat("@") { Some(self.name()?.to_owned()) } else { None };
+        Ok(Dim { extent, logical, split })
+    }
+
+    fn extent_text(&mut self) -> Parsed<&'a str> {
+        self.take(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '*' | '/'), "an extent")
+    }
+
+    fn value(&mut self, names: &Names) -> Parsed<ValueId> {
+        self.skip();
+        let begin = self.at;
+        self.expect("%")?;
+        let name = self.path()?;
+        names.get(name).copied().ok_or_else(|| self.error_at(begin, &format!("%{name} is not defined before its use")))
+    }
+
+    fn values(&mut self, close: &str, names: &Names) -> Parsed<Vec<ValueId>> {
+        self.list(close, |p| p.value(names))
+    }
+
+    /// Items separated by commas up to `close`; a trailing comma is allowed.
+    fn list<T>(&mut self, close: &str, mut item: impl FnMut(&mut Self) -> Parsed<T>) -> Parsed<Vec<T>> {
+        let mut items = vec![];
+        while !self.eat(close) {
+            items.push(item(self)?);
+            if !self.eat(",") {
+                self.expect(close)?;
+                break;
+            }
+        }
+        Ok(items)
+    }
+
+    fn name(&mut self) -> Parsed<&'a str> {
+        self.take(|c| c.is_ascii_alphanumeric() || c == '_', "a name")
+    }
+
+    /// A name with dots, as parameters have.
+    fn path(&mut self) -> Parsed<&'a str> {
+        self.take(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.'), "a name")
+    }
+
+    fn number(&mut self) -> Parsed<u64> {
+        self.skip();
+        let begin = self.at;
+        let digits = self.take(|c| c.is_ascii_digit(), "a number")?;
+        digits.parse().map_err(|_| self.error_at(begin, &format!("{digits} is larger than 64 bits hold")))
+    }
+
+    fn take(&mut self, accept: impl Fn(char) -> bool, what: &str) -> Parsed<&'a str> {
+        self.skip();
+        let rest = &self.text[self.at..];
+        let end = rest.find(|c| !accept(c)).unwrap_or(rest.len());
+        if end == 0 {
+            return Err(self.error(&format!("expected {what}")));
+        }
+        self.at += end;
+        Ok(&rest[..end])
+    }
+
+    /// Whether the next word is this one; takes it if so.
+    fn word(&mut self, word: &str) -> bool {
+        self.skip();
+        let rest = self.text[self.at..].strip_prefix(word);
+        let found = rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_'));
+        self.at += if found { word.len() } else { 0 };
+        found
+    }
+
+    fn keyword(&mut self, word: &str) -> Parsed<()> {
+        if self.word(word) { Ok(()) } else { Err(self.error(&format!("expected `{word}`"))) }
+    }
+
+    fn eat(&mut self, token: &str) -> bool {
+        self.skip();
+        let found = self.text[self.at..].starts_with(token);
+        self.at += if found { token.len() } else { 0 };
+        found
+    }
+
+    fn expect(&mut self, token: &str) -> Parsed<()> {
+        if self.eat(token) { Ok(()) } else { Err(self.error(&format!("expected `{token}`"))) }
+    }
+
+    fn peek(&mut self) -> Option<char> {
+        self.skip();
+        self.text[self.at..].chars().next()
+    }
+
+    fn at_end(&mut self) -> bool {
+        self.peek().is_none()
+    }
+
+    /// Skips white space and `//` comments.
+    fn skip(&mut self) {
+        loop {
+            let rest = &self.text[self.at..];
+            let trimmed = rest.trim_start();
+            self.at += rest.len() - trimmed.len();
+            if !trimmed.starts_with("//") {
+                return;
+            }
+            self.at += trimmed.find('\n').unwrap_or(trimmed.len());
+        }
+    }
+
+    fn error(&self, message: &str) -> ParseError {
+        self.error_at(self.at, message)
+    }
+
+    fn error_at(&self, at: usize, message: &str) -> ParseError {
+        let before = &self.text[..at];
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        ParseError {
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+            message: message.to_owned(),
+        }
+    }
+
+    /// The verifier's error at the text it blames.
+    fn blame(&self, error: &VerifyError) -> ParseError {
+        let (graph, node) = error.place();
+        let at = self.places.get(&(graph.to_owned(), node)).copied().unwrap_or(0);
+        self.error_at(at, &error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::print::print;
+
+    /// The canonical text of `text`.
+    fn check(text: &str, expect: &str) {
+        let module = parse(text).unwrap();
+        assert_eq!(print(&module), expect);
+        assert_eq!(parse(expect).unwrap(), module);
+    }
+
+    fn refused(text: &str, expect: &str) {
+        assert_eq!(parse(text).unwrap_err().to_string(), expect);
+    }
+
+    #[test]
+    fn reads_what_it_prints() {
+        check(
+            "graph @mlp<N: 1..512>(%x: bf16[N, hidden=64], param %up: bf16[hidden=64, ffn=256],) { // an mlp\n\
+             %h = matmul %x, %up : bf16[N, 256] %1 = gelu %h : bf16[N, 256] return %1 }",
+            "graph @mlp<N: 1..512>(%x: bf16[N, hidden=64], param %up: bf16[hidden=64, ffn=256]) {\n  \
+             %0 = matmul %x, %up : bf16[N, 256]\n  %1 = gelu %0 : bf16[N, 256]\n  return %1\n}\n",
+        );
+    }
+
+    #[test]
+    fn reads_a_mesh_and_owed_sums() {
+        let text = "mesh @m = [mp=4]\n\ngraph @down(%x: f32[8, 256/mp], %w: f32[256/mp, 64]) {\n  \
+                    %0 = matmul %x, %w : f32[8, 64] partial(mp)\n  %1 = all_reduce %0 {over = mp} : f32[8, 64]\n  \
+                    return %1\n}\n";
+        check(text, text);
+    }
+
+    #[test]
+    fn says_where_it_stopped() {
+        refused("graph @a(%x: f32[2]) { return %y }", "1:31: %y is not defined before its use");
+        refused("graph @a(%x: f33[2]) { return %x }", "1:14: `f33` is no element type (f32 f16 bf16 i32 i8 u4)");
+        refused("graph @a(%x: f32[2]) {\n  %0 = gelo %x : f32[2] return %0 }", "2:8: unknown operation `gelo`");
+        refused(
+            "graph @a(%x: f32[2]) {\n  %0 = gelu %x : f32[3]\n  return %0\n}",
+            "2:3: @a, node 0 (gelu): result is f32[2], stated as f32[3]",
+        );
+        refused("graph @a(%x: f32[N]) { return %x }", "1:1: @a: extent N of value 0 uses a name that is not declared");
+        refused("", "1:1: expected `graph`");
+    }
+}

@@ -1,0 +1,281 @@
+//! Programs: what passes make of a graph, as data. Buffers, kernels, steps, entry points.
+//!
+//! A *kernel* is a small graph, its specification: the interpreter runs it, the CPU emitter writes C for it, a table of
+//! Ascend calls matches it. *Steps* launch kernels on *views* of memory. An *entry point* is a list of steps for one
+//! range of rows. Nothing here knows a processor: tile counts and scratch belong to a code image.
+
+use crate::graph::{Graph, SymbolBound};
+use crate::layout::Layout;
+use crate::types::TensorType;
+use serde::{Deserialize, Serialize};
+use std::fmt::Write;
+
+/// Alignment of every buffer in the arena, in bytes: a cache line, and the widest vector.
+pub const ALIGNMENT: u64 = 64;
+
+/// A compiled model, before code is made of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Program {
+    /// The model's name.
+    pub name: String,
+    /// All names in use with their widest bounds; a code image gets their values in this order.
+    pub symbols: Vec<SymbolBound>,
+    /// Weights, and constants known at compile time.
+    pub parameters: Vec<Parameter>,
+    /// What is kept between calls: the cache.
+    pub states: Vec<Buffer>,
+    /// What callers give and get, by name: `ids`, `rows`, `pages`, `hidden`, `pick`, `logits`.
+    pub ios: Vec<Buffer>,
+    /// Kernels, each used by at least one step.
+    pub kernels: Vec<Kernel>,
+    /// Entry points; those of one group differ in their range of rows only.
+    pub entries: Vec<Entry>,
+}
+
+/// A weight.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Parameter {
+    /// Its name in the graph.
+    pub name: String,
+    /// Its type, layers first if it has them.
+    pub ty: TensorType,
+    /// Whether the first dimension counts layers, each laid out on its own.
+    pub stacked: bool,
+    /// The layout of the whole, or of each layer.
+    pub layout: Layout,
+    /// The values, when they are known without a checkpoint.
+    pub literal: Option<Vec<f64>>,
+}
+
+/// Memory outside the arena.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Buffer {
+    /// Its name in the graph.
+    pub name: String,
+    /// Its type, layers first if it has them.
+    pub ty: TensorType,
+    /// Whether the first dimension counts layers, each laid out on its own.
+    pub stacked: bool,
+    /// The layout of the whole, or of each layer.
+    pub layout: Layout,
+}
+
+/// What a kernel's emitter looks for first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum KernelKind {
+    /// Anchored by a contraction.
+    Contraction,
+    /// Anchored by attention over the cache.
+    Attention,
+    /// Writes the cache.
+    Append,
+    /// Anchored by a row operation: norms, softmax.
+    Row,
+    /// Anchored by a gather.
+    Gather,
+    /// Everything else, one element at a time.
+    Elementwise,
+}
+
+/// A unit of code.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Kernel {
+    /// Its name, unique in the program and fit for a C symbol.
+    pub name: String,
+    /// Its kind.
+    pub kind: KernelKind,
+    /// What it computes. Symbols carry the bounds of the range it is specialised for.
+    pub graph: Graph,
+    /// Layouts of the graph's inputs.
+    pub inputs: Vec<Layout>,
+    /// Layouts of the graph's outputs.
+    pub outputs: Vec<Layout>,
+    /// The output that lies in an input's memory, as `(output, input)`, when it must: a cache written in place.
+    pub in_place: Option<(usize, usize)>,
+}
+
+/// Steps for one range of rows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its name, e.g. `body_2_8`.
+    pub name: String,
+    /// What it does: entries of one group take the same buffers.
+    pub group: String,
+    /// The name whose range this is, e.g. `N`.
+    pub rows: String,
+    /// Smallest value of it.
+    pub least: u64,
+    /// Largest value of it.
+    pub most: u64,
+    /// Bytes of arena it needs.
+    pub arena_bytes: u64,
+    /// What it does, in order.
+    pub steps: Vec<Step>,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Step {
+    /// Run a kernel.
+    Launch(Launch),
+    /// Run steps once per layer; views that are per layer move along.
+    Loop {
+        /// First layer.
+        from: u64,
+        /// First layer no more.
+        to: u64,
+        /// From the last layer to the first.
+        reverse: bool,
+        /// The steps of one layer.
+        steps: Vec<Step>,
+    },
+    /// Copy a buffer.
+    Copy {
+        /// What.
+        from: View,
+        /// Where to.
+        to: View,
+    },
+}
+
+/// A kernel on its memory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Launch {
+    /// Index into [`Program::kernels`].
+    pub kernel: usize,
+    /// Memory of the graph's inputs.
+    pub inputs: Vec<View>,
+    /// Memory of the graph's outputs.
+    pub outputs: Vec<View>,
+    /// Steps of one wave in a list are independent; a barrier stands between waves.
+    pub wave: u32,
+}
+
+/// Memory a step reads or writes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct View {
+    /// Where.
+    pub place: Place,
+    /// Whether it is the current layer's part of a stacked buffer.
+    pub per_layer: bool,
+    /// What lies there (one layer of it).
+    pub ty: TensorType,
+    /// How it lies there.
+    pub layout: Layout,
+}
+
+/// A place in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Place {
+    /// Scratch of one call.
+    Arena {
+        /// Bytes from its start.
+        offset: u64,
+        /// Bytes from one layer's part to the next, of collected values.
+        stride: u64,
+    },
+    /// A weight; an artifact's table says where it lies.
+    Parameter(usize),
+    /// Kept between calls.
+    State(usize),
+    /// The caller's.
+    Io(usize),
+}
+
+impl Program {
+    /// The entry of a group that takes so many rows.
+    pub fn entry(&self, group: &str, rows: u64) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.group == group && (entry.least..=entry.most).contains(&rows))
+    }
+
+    /// Bytes of arena that any entry needs.
+    pub fn arena_bytes(&self) -> u64 {
+        self.entries.iter().map(|entry| entry.arena_bytes).max().unwrap_or(0)
+    }
+
+    /// Index of the input or output of this name.
+    pub fn io(&self, name: &str) -> Option<usize> {
+        self.ios.iter().position(|io| io.name == name)
+    }
+
+    /// The program as text for people: buffers, kernels with their graphs, entry points with their steps.
+    pub fn print(&self) -> String {
+        let mut text = format!("program {}\n", self.name);
+        for symbol in &self.symbols {
+            let _ = writeln!(text, "symbol {}: {}..{}", symbol.name, symbol.least, symbol.most);
+        }
+        for parameter in &self.parameters {
+            let stacked = if parameter.stacked { " stacked" } else { "" };
+            let literal = if parameter.literal.is_some() { " constant" } else { "" };
+            let _ = writeln!(
+                text,
+                "param %{}: {} {}{stacked}{literal}",
+                parameter.name,
+                parameter.ty,
+                layout(&parameter.layout)
+            );
+        }
+        for (what, buffers) in [("state", &self.states), ("io", &self.ios)] {
+            for buffer in buffers {
+                let _ = writeln!(text, "{what} %{}: {} {}", buffer.name, buffer.ty, layout(&buffer.layout));
+            }
+        }
+        for kernel in &self.kernels {
+            let _ = write!(text, "\nkernel {:?} {}", kernel.kind, crate::print::print_graph(&kernel.graph));
+        }
+        for entry in &self.entries {
+            let _ = writeln!(
+                text,
+                "\nentry {} {}: {}..{} arena {}",
+                entry.name, entry.rows, entry.least, entry.most, entry.arena_bytes
+            );
+            self.print_steps(&mut text, &entry.steps, 1);
+        }
+        text
+    }
+
+    fn print_steps(&self, text: &mut String, steps: &[Step], depth: usize) {
+        let indent = "  ".repeat(depth);
+        for step in steps {
+            let _ = match step {
+                Step::Launch(launch) => writeln!(
+                    text,
+                    "{indent}wave {}: {}({}) -> {}",
+                    launch.wave,
+                    self.kernels[launch.kernel].name,
+                    self.views(&launch.inputs),
+                    self.views(&launch.outputs)
+                ),
+                Step::Copy { from, to } => writeln!(text, "{indent}copy {} -> {}", self.view(from), self.view(to)),
+                Step::Loop { from, to, reverse, .. } => {
+                    writeln!(text, "{indent}loop layers {from}..{to}{}", if *reverse { " reverse" } else { "" })
+                }
+            };
+            if let Step::Loop { steps, .. } = step {
+                self.print_steps(text, steps, depth + 1);
+            }
+        }
+    }
+
+    fn views(&self, views: &[View]) -> String {
+        views.iter().map(|view| self.view(view)).collect::<Vec<_>>().join(", ")
+    }
+
+    fn view(&self, view: &View) -> String {
+        let layer = if view.per_layer { "[layer]" } else { "" };
+        match view.place {
+            Place::Arena { offset, .. } => format!("arena+{offset}{layer}"),
+            Place::Parameter(i) => format!("%{}{layer}", self.parameters[i].name),
+            Place::State(i) => format!("%{}{layer}", self.states[i].name),
+            Place::Io(i) => format!("%{}{layer}", self.ios[i].name),
+        }
+    }
+}
+
+fn layout(layout: &Layout) -> String {
+    match layout {
+        Layout::RowMajor => "row-major".to_owned(),
+        Layout::Panels { contracted } => format!("panels{contracted:?}"),
+        Layout::CachePages => "cache-pages".to_owned(),
+    }
+}

@@ -1,0 +1,100 @@
+//! Programs on the interpreter: the same steps a processor runs, kernels evaluated by their graphs.
+//!
+//! Memory is bytes, as on a real target: values pass through their types and layouts, so a wrong offset or lifetime
+//! shows here. What holds the bytes is the caller's ([`Memory`]).
+
+use crate::extent::Bindings;
+use crate::graph::Module;
+use crate::interpret::{Interpreter, Precision};
+use crate::layout::Layout;
+use crate::program::{Entry, Launch, Place, Program, Step, View};
+use crate::tensor::{Tensor, indices, read_element, write_element};
+
+/// The bytes behind places.
+pub trait Memory {
+    /// Bytes of a place, from its start (of layer `layer`, for views that are per layer).
+    fn read(&self, view: &View, layer: u64, bytes: usize) -> &[u8];
+
+    /// The same, to be written. Parameters are never asked for.
+    fn write(&mut self, view: &View, layer: u64, bytes: usize) -> &mut [u8];
+}
+
+/// A program's kernels, ready to be interpreted.
+pub struct ProgramInterpreter<'a> {
+    program: &'a Program,
+    /// One module per kernel.
+    kernels: Vec<Module>,
+}
+
+impl<'a> ProgramInterpreter<'a> {
+    /// Prepares the kernels.
+    pub fn new(program: &'a Program) -> ProgramInterpreter<'a> {
+        let module = |graph: &crate::graph::Graph| Module { graphs: vec![graph.clone()], ..Module::default() };
+        ProgramInterpreter { program, kernels: program.kernels.iter().map(|kernel| module(&kernel.graph)).collect() }
+    }
+
+    /// Runs one entry point.
+    ///
+    /// # Panics
+    /// When a name has no value, or a kernel's graph does not fit its views: the planner's mistake.
+    pub fn run(&self, entry: &Entry, bindings: &Bindings, memory: &mut dyn Memory) {
+        self.steps(&entry.steps, bindings, memory, 0);
+    }
+
+    fn steps(&self, steps: &[Step], bindings: &Bindings, memory: &mut dyn Memory, layer: u64) {
+        for step in steps {
+            match step {
+                Step::Launch(launch) => self.launch(launch, bindings, memory, layer),
+                Step::Copy { from, to } => {
+                    let tensor = load(memory, from, bindings, layer);
+                    store(memory, to, &tensor, layer);
+                }
+                Step::Loop { from, to, reverse, steps } => {
+                    let layers: Vec<u64> = if *reverse { (*from..*to).rev().collect() } else { (*from..*to).collect() };
+                    layers.into_iter().for_each(|layer| self.steps(steps, bindings, memory, layer));
+                }
+            }
+        }
+    }
+
+    fn launch(&self, launch: &Launch, bindings: &Bindings, memory: &mut dyn Memory, layer: u64) {
+        let inputs: Vec<Tensor> = launch.inputs.iter().map(|view| load(memory, view, bindings, layer)).collect();
+        let name = &self.program.kernels[launch.kernel].graph.name;
+        let interpreter = Interpreter::new(&self.kernels[launch.kernel], Precision::Typed);
+        let outputs = interpreter.run(name, &inputs).expect("views fit the kernel");
+        for (view, tensor) in launch.outputs.iter().zip(&outputs) {
+            store(memory, view, tensor, layer);
+        }
+    }
+}
+
+fn load(memory: &dyn Memory, view: &View, bindings: &Bindings, layer: u64) -> Tensor {
+    let shape = view.ty.shape(bindings).expect("names have values");
+    let bytes = view.layout.bytes(&shape, view.ty.dtype) as usize;
+    unpack(&view.layout, &shape, view.ty.dtype, memory.read(view, layer, bytes))
+}
+
+fn store(memory: &mut dyn Memory, view: &View, tensor: &Tensor, layer: u64) {
+    let bytes = view.layout.bytes(&tensor.shape, tensor.dtype) as usize;
+    pack(&view.layout, tensor, memory.write(view, layer, bytes));
+}
+
+/// The tensor in laid-out bytes.
+pub fn unpack(layout: &Layout, shape: &[usize], dtype: crate::types::DType, bytes: &[u8]) -> Tensor {
+    let mut tensor = Tensor::zeros(dtype, shape.to_vec());
+    if *layout == Layout::RowMajor {
+        tensor.data.iter_mut().enumerate().for_each(|(i, value)| *value = read_element(dtype, bytes, i));
+        return tensor;
+    }
+    for (value, index) in tensor.data.iter_mut().zip(indices(shape)) {
+        *value = read_element(dtype, bytes, layout.position(shape, dtype, &index));
+    }
+    tensor
+}
+
+/// A tensor into laid-out bytes; padding keeps what it held.
+pub fn pack(layout: &Layout, tensor: &Tensor, bytes: &mut [u8]) {
+    for (value, index) in tensor.data.iter().zip(indices(&tensor.shape)) {
+        write_element(tensor.dtype, bytes, layout.position(&tensor.shape, tensor.dtype, &index), *value);
+    }
+}

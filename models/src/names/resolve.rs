@@ -1,0 +1,216 @@
+//! Fitting a config to a checkpoint's names: the prefix, what is missing, misshapen or too much.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{HEAD, StridedSource, rows};
+use crate::config::{BloomConfig, WeightType};
+
+/// What checkpoints saved from the causal model put before every name but the head's.
+const PREFIX: &str = "transformer.";
+
+/// A checkpoint that holds every weight a config asks for, in the right shapes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resolved {
+    /// `transformer.`, or empty.
+    pub prefix: &'static str,
+    /// Sentences for a person about what was ignored.
+    pub notes: Vec<String>,
+    /// Each parameter's type: the stored one, and the widest where layers differ.
+    types: BTreeMap<&'static str, WeightType>,
+}
+
+impl Resolved {
+    /// The name under which the checkpoint stores `source`'s tensor.
+    pub fn stored_name(&self, source: &StridedSource) -> String {
+        stored_name(self.prefix, &source.tensor)
+    }
+
+    /// The type of a parameter of the graph: as stored, and the widest where its layers differ.
+    ///
+    /// # Panics
+    /// `parameter` is not one of the config's [`parameters`](super::parameters).
+    pub fn weight_type(&self, parameter: &str) -> WeightType {
+        self.types[parameter]
+    }
+}
+
+/// A checkpoint that does not fit its config.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub enum NameError {
+    /// The blocks stored are not the blocks configured.
+    #[error("config.json says {config} layers, but the weights hold {weights} (up to {prefix}h.{})", weights - 1)]
+    Layers {
+        /// Layers in the config.
+        config: usize,
+        /// One more than the last block stored.
+        weights: usize,
+        /// `transformer.`, or empty.
+        prefix: &'static str,
+    },
+    /// A tensor is not there.
+    #[error("the weights lack tensor {tensor}{}{help}", more(*others, "are missing too"))]
+    Missing {
+        /// The first missing tensor.
+        tensor: String,
+        /// How many others are missing.
+        others: usize,
+        /// Why, where it can be told, or empty.
+        help: &'static str,
+    },
+    /// A tensor has another shape than the config implies.
+    #[error("tensor {tensor} has shape {found:?}, but config.json asks for {expected:?}")]
+    Shape {
+        /// The tensor as stored.
+        tensor: String,
+        /// Its shape.
+        found: Vec<usize>,
+        /// The shape that follows from the config.
+        expected: Vec<usize>,
+    },
+    /// A tensor has a type that weights cannot have.
+    #[error("tensor {tensor} has type {found}; weights must be f32, f16 or bf16")]
+    Type {
+        /// The tensor as stored.
+        tensor: String,
+        /// Its type.
+        found: String,
+    },
+    /// Tensors that no BLOOM has.
+    #[error("a BLOOM model has no tensor {tensor}{}: merge adapters into the weights and remove added heads first", more(*others, "are unknown too"))]
+    Unknown {
+        /// The first unknown tensor.
+        tensor: String,
+        /// How many others are unknown.
+        others: usize,
+    },
+}
+
+fn more(others: usize, what: &str) -> String {
+    if others == 0 { String::new() } else { format!(" ({others} others {what})") }
+}
+
+/// One tensor of a checkpoint.
+struct Found {
+    dtype: String,
+    shape: Vec<usize>,
+}
+
+/// Fits `config` to a checkpoint's tensors, given as name, type (`f16`) and shape, in any order.
+///
+/// # Errors
+/// The layers differ in number, a tensor is missing, misshapen or of a type that is not for weights, or there is one that
+/// a BLOOM does not have.
+pub fn resolve<N, D, S>(
+    config: &BloomConfig,
+    tensors: impl IntoIterator<Item = (N, D, S)>,
+) -> Result<Resolved, NameError>
+where
+    N: Into<String>,
+    D: Into<String>,
+    S: Into<Vec<usize>>,
+{
+    let stored: BTreeMap<String, Found> = tensors
+        .into_iter()
+        .map(|(name, dtype, shape)| (name.into(), Found { dtype: dtype.into(), shape: shape.into() }))
+        .collect();
+    let prefix = if stored.keys().any(|name| name.starts_with(PREFIX)) { PREFIX } else { "" };
+    check_layers(config, &stored, prefix)?;
+    let sources: Vec<(&'static str, StridedSource)> = sources(config).collect();
+    check_present(&stored, prefix, &sources)?;
+    let types = check_each(&stored, prefix, &sources)?;
+    let notes = check_rest(config, &stored, prefix, &sources)?;
+    Ok(Resolved { prefix, notes, types })
+}
+
+/// Every parameter of every layer.
+fn sources(config: &BloomConfig) -> impl Iterator<Item = (&'static str, StridedSource)> {
+    rows(config).flat_map(|row| {
+        let layers = if row.per_layer() { config.layers } else { 1 };
+        (0..layers).map(|layer| (row.name, row.source(config, row.per_layer().then_some(layer))))
+    })
+}
+
+fn stored_name(prefix: &str, tensor: &str) -> String {
+    if tensor == HEAD { tensor.to_owned() } else { format!("{prefix}{tensor}") }
+}
+
+fn check_layers(config: &BloomConfig, stored: &BTreeMap<String, Found>, prefix: &'static str) -> Result<(), NameError> {
+    let last = stored.keys().filter_map(|name| split_layer(name.strip_prefix(prefix)?)).map(|(layer, _)| layer).max();
+    match last {
+        Some(last) if last.checked_add(1) != Some(config.layers) => {
+            Err(NameError::Layers { config: config.layers, weights: last.saturating_add(1), prefix })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `h.7.mlp.x` as 7 and `mlp.x`.
+fn split_layer(name: &str) -> Option<(usize, &str)> {
+    let (layer, rest) = name.strip_prefix("h.")?.split_once('.')?;
+    Some((layer.parse().ok()?, rest))
+}
+
+fn check_present(
+    stored: &BTreeMap<String, Found>,
+    prefix: &str,
+    sources: &[(&str, StridedSource)],
+) -> Result<(), NameError> {
+    let names: BTreeSet<&str> = sources.iter().map(|(_, source)| source.tensor.as_str()).collect();
+    let missing: Vec<String> =
+        names.into_iter().map(|name| stored_name(prefix, name)).filter(|name| !stored.contains_key(name)).collect();
+    let Some(tensor) = missing.first().cloned() else { return Ok(()) };
+    let help = match tensor.as_str() {
+        HEAD => " (tie_word_embeddings is false, so the head needs a table of its own)",
+        _ => "",
+    };
+    Err(NameError::Missing { tensor, others: missing.len() - 1, help })
+}
+
+/// Checks each tensor's shape and type, and collects the parameters' types.
+fn check_each(
+    stored: &BTreeMap<String, Found>,
+    prefix: &str,
+    sources: &[(&'static str, StridedSource)],
+) -> Result<BTreeMap<&'static str, WeightType>, NameError> {
+    let mut types = BTreeMap::new();
+    for (parameter, source) in sources {
+        let tensor = stored_name(prefix, &source.tensor);
+        let Found { dtype, shape } = &stored[&tensor];
+        if *shape != source.shape {
+            return Err(NameError::Shape { tensor, found: shape.clone(), expected: source.shape.clone() });
+        }
+        let Some(found) = WeightType::from_name(dtype) else {
+            return Err(NameError::Type { tensor, found: dtype.clone() });
+        };
+        types.entry(*parameter).and_modify(|widest: &mut WeightType| *widest = widest.widest(found)).or_insert(found);
+    }
+    Ok(types)
+}
+
+/// Looks through what the config does not ask for: a copy of the tied head, harmless buffers, and strangers.
+fn check_rest(
+    config: &BloomConfig,
+    stored: &BTreeMap<String, Found>,
+    prefix: &str,
+    sources: &[(&str, StridedSource)],
+) -> Result<Vec<String>, NameError> {
+    let used: BTreeSet<String> = sources.iter().map(|(_, source)| stored_name(prefix, &source.tensor)).collect();
+    let mut rest: Vec<&String> = stored.keys().filter(|name| !used.contains(*name) && !is_buffer(name)).collect();
+    let mut notes = Vec::new();
+    if config.tied_head && stored.contains_key(HEAD) {
+        rest.retain(|name| *name != HEAD);
+        notes.push(format!("{HEAD} is ignored: tie_word_embeddings is true, so the head is the embedding table"));
+    }
+    match rest.first() {
+        Some(tensor) => Err(NameError::Unknown { tensor: tensor.to_string(), others: rest.len() - 1 }),
+        None => Ok(notes),
+    }
+}
+
+/// Masks that older versions saved beside the weights; they hold nothing learnt.
+fn is_buffer(name: &str) -> bool {
+    let name = name.strip_prefix(PREFIX).unwrap_or(name);
+    split_layer(name).is_some_and(|(_, rest)| {
+        matches!(rest, "attn.bias" | "attn.masked_bias" | "self_attention.bias" | "self_attention.masked_bias")
+    })
+}
