@@ -5,7 +5,7 @@
 
 use bloomery_codegen::cpu::cc::Compiler;
 use bloomery_codegen::cpu::spec::{
-    AttentionSpec, Binary, Element, GemmSpec, Matrix, Norm, Rows, Spec, Step, Store, Stored,
+    AttentionSpec, Binary, Count, Element, GemmSpec, Matrix, Norm, Rows, Spec, Step, Store, Stored,
 };
 use bloomery_codegen::cpu::{Class, Kernel, emit, source};
 use std::process::{Command, ExitCode};
@@ -71,7 +71,7 @@ fn product(element: Element, m: usize, k: usize, n: usize) -> Case {
     }
     let norm = (n != 1024).then_some(Norm { gamma: stored(3), beta: stored(4), epsilon: 1e-5 });
     let store = store.to(sum, Matrix::whole(5, n));
-    let spec = GemmSpec { rows_dim: 0, rows, k, n, x: Matrix::whole(0, k), w: stored(1), norm, store };
+    let spec = GemmSpec { count: Count::of(0), rows, k, n, x: Matrix::whole(0, k), w: stored(1), norm, store };
     Case {
         kernel: emit(&name.replace(' ', "_"), &Spec::Gemm(spec)),
         name,
@@ -103,9 +103,10 @@ fn attention(element: Element, m: usize, before: usize) -> Case {
         slopes: 4,
         out: Matrix::whole(5, heads * d),
         scale: 0.125,
-        dim_rows: 0,
-        dim_sequences: 1,
-        dim_pages: 2,
+        count: Count::of(0),
+        sequences: Count::of(1),
+        pages_width: Count::of(2),
+        page_tokens: 64,
     };
     let pages = (before + m).div_ceil(64);
     let keys: usize = (0..m).map(|row| before + row + 1).sum();
@@ -158,7 +159,7 @@ fn entry(case: &Case) -> String {
         dims[2],
         case.w,
         case.w_bytes,
-        case.kernel.shared.fixed + case.kernel.shared.per_row * case.rows,
+        case.kernel.shared.bytes(&dims),
         case.kernel.local,
         case.flop,
         case.tables.0 as i32,

@@ -15,11 +15,11 @@ mod gemm;
 pub mod hosted;
 pub mod image;
 mod kernel;
+mod loops;
 mod norm;
 mod row;
 pub mod spec;
 mod store;
-mod strided;
 mod text;
 
 pub use kernel::{Kernel, Phase, SharedScratch, Tiles};
@@ -85,7 +85,7 @@ pub fn emit(name: &str, spec: &Spec) -> Kernel {
         Spec::Row(spec) => row::emit(name, spec),
         Spec::Gather(spec) => gather::emit(name, spec),
         Spec::Elementwise(spec) => elementwise::emit(name, spec),
-        Spec::Strided(spec) => strided::emit(name, spec),
+        Spec::Loops(spec) => loops::emit(name, spec),
     }
 }
 

@@ -34,11 +34,12 @@ pub(crate) fn emit(name: &str, spec: &CacheAppendSpec) -> Kernel {
             ("v_stride", &spec.v.stride),
             ("rows", &spec.rows),
             ("pages", &spec.pages),
-            ("dim_rows", &spec.dim_rows),
-            ("dim_pages", &spec.dim_pages),
-            ("dim_sequences", &spec.dim_sequences),
+            ("count", &spec.count),
+            ("pages_width", &spec.pages_width),
+            ("sequences", &spec.sequences),
+            ("t", &spec.page_tokens),
         ],
     );
     let story = format!("/* {name}: keys and values [rows, {}, {d}] into the cache. */\n", spec.heads);
-    Kernel::simple(name, story + &text, Tiles::Rows { dim: spec.dim_rows, rows: ROWS as u32, columns: 1 })
+    Kernel::simple(name, story + &text, Tiles::Rows { count: spec.count, rows: ROWS as u32, columns: 1 })
 }

@@ -1,4 +1,4 @@
-//! Attention with ALiBi over the paged cache, softmax taken online a page of 64 keys at a time.
+//! Attention with ALiBi over the paged cache, softmax taken online a page of keys at a time.
 //!
 //! The order of every sum depends on a row's position alone: scores are chains over the head's columns, a page's
 //! weights are summed as 16 lanes and a tree, values are added in the order of keys. So a row's bits do not depend
@@ -50,25 +50,26 @@ pub(crate) fn emit(name: &str, spec: &AttentionSpec) -> Kernel {
             ("slopes", &spec.slopes),
             ("rows", &spec.rows),
             ("pages", &spec.pages),
-            ("dim_pages", &spec.dim_pages),
-            ("dim_sequences", &spec.dim_sequences),
-            ("dim_rows", &spec.dim_rows),
-            ("widen_k", &format!("widened_{element}(page_k, 64 * DP, wide_k)")),
-            ("widen_v", &format!("widened_{element}(page_v, 64 * DP, wide_v)")),
+            ("pages_width", &spec.pages_width),
+            ("sequences", &spec.sequences),
+            ("t", &spec.page_tokens),
+            ("count", &spec.count),
+            ("widen_k", &format!("widened_{element}(page_k, T * DP, wide_k)")),
+            ("widen_v", &format!("widened_{element}(page_v, T * DP, wide_v)")),
         ],
     );
     let story = format!(
         "/* {name}: attention of {0} heads of {d} columns, ALiBi, over a paged cache of {element}.\n * \
-         q, out: [rows, {0}, {d}]; cache: [pages][K, V][{0}][64 keys x {dp}], K as [4][{dp}][16]. */\n",
-        spec.heads
+         q, out: [rows, {0}, {d}]; cache: [pages][K, V][{0}][{1} keys x {dp}], K as [{1}/16][{dp}][16]. */\n",
+        spec.heads, spec.page_tokens
     );
     let tiles =
-        Tiles::Blocks { table: spec.rows, dim: spec.dim_sequences, rows: ROWS as u32, columns: spec.heads as u32 };
+        Tiles::Blocks { table: spec.rows, count: spec.sequences, rows: ROWS as u32, columns: spec.heads as u32 };
     Kernel {
         text: story + &store + &text,
         prepare: None,
         main: Phase { symbol: name.into(), tiles },
-        shared: SharedScratch::default(),
-        local: 4 * (ROWS * d + ROWS * dp + 2 * 64 * dp + 4 * 96 + ROWS * 64),
+        shared: SharedScratch::NONE,
+        local: 4 * (ROWS * d + ROWS * dp + 2 * spec.page_tokens * dp + 4 * 96 + ROWS * 64),
     }
 }

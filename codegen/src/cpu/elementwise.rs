@@ -16,9 +16,9 @@ pub(crate) fn emit(name: &str, spec: &ElementwiseSpec) -> Kernel {
             ("store", &store::function(name, &spec.store, spec.width)),
             ("tile", &tile),
             ("width", &spec.width),
-            ("rows", &spec.rows_dim),
+            ("rows", &spec.count),
         ],
     );
     let story = format!("/* {name}: place by place over [rows, {}]. */\n", spec.width);
-    Kernel::simple(name, story + &text, Tiles::Rows { dim: spec.rows_dim, rows: tile as u32, columns: 1 })
+    Kernel::simple(name, story + &text, Tiles::Rows { count: spec.count, rows: tile as u32, columns: 1 })
 }

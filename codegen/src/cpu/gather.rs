@@ -21,9 +21,16 @@ pub(crate) fn emit(name: &str, spec: &GatherSpec) -> Kernel {
     };
     let norm = spec.norm.as_ref().map(|norm| norm::function(name, norm, width)).unwrap_or_default();
     let apply = if spec.norm.is_some() { format!("        {name}_norm(c, to, to);\n") } else { String::new() };
+    let out_type = spec.out.element.c_name();
+    let convert = match spec.out.element == spec.table.element {
+        true => String::new(),
+        false => format!("{out_type}_of_{}", spec.table.element.c_name()),
+    };
     let text = fill(
         include_str!("kernels/gather.c"),
         &[
+            ("out_type", &out_type),
+            ("convert", &convert),
             ("name", &name),
             ("norm", &norm),
             ("apply", &apply),
@@ -40,5 +47,5 @@ pub(crate) fn emit(name: &str, spec: &GatherSpec) -> Kernel {
         ],
     );
     let story = format!("/* {name}: out[rows, {width}] = table[ids[rows]], of {} ids. */\n", spec.vocabulary);
-    Kernel::simple(name, story + &text, Tiles::Rows { dim: spec.rows_dim, rows: 1, columns: 1 })
+    Kernel::simple(name, story + &text, Tiles::Rows { count: spec.count, rows: 1, columns: 1 })
 }

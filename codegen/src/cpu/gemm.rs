@@ -99,16 +99,16 @@ fn many(name: &str, spec: &GemmSpec, max: usize) -> Kernel {
             ("x_offset", &spec.x.offset),
             ("x_stride", &spec.x.stride),
             ("w", &spec.w.view),
-            ("rows", &spec.rows_dim),
+            ("rows", &spec.count),
         ],
     );
-    let rows = |rows, columns| Tiles::Rows { dim: spec.rows_dim, rows, columns };
+    let rows = |rows, columns| Tiles::Rows { count: spec.count, rows, columns };
     let row_bytes = 4 * pair * steps;
     Kernel {
         text,
         prepare: Some(Phase { symbol: format!("{name}_prepare"), tiles: rows(6, 1) }),
         main: Phase { symbol: name.into(), tiles: rows(6 * row_panels as u32, panels.div_ceil(group) as u32) },
-        shared: SharedScratch { fixed: 5 * row_bytes, per_row: row_bytes, dim: spec.rows_dim },
+        shared: SharedScratch { fixed: 5 * row_bytes, per_row: row_bytes, count: spec.count },
         local: 4 * (block * 16 + group * pair * row_panels * 96),
     }
 }
@@ -134,15 +134,15 @@ fn few(name: &str, spec: &GemmSpec) -> Kernel {
             ("x_offset", &spec.x.offset),
             ("x_stride", &spec.x.stride),
             ("w", &spec.w.view),
-            ("rows", &spec.rows_dim),
+            ("rows", &spec.count),
         ],
     );
-    let rows = |rows, columns| Tiles::Rows { dim: spec.rows_dim, rows, columns };
+    let rows = |rows, columns| Tiles::Rows { count: spec.count, rows, columns };
     Kernel {
         text,
         prepare: Some(Phase { symbol: format!("{name}_prepare"), tiles: rows(1, 1) }),
         main: Phase { symbol: name.into(), tiles: rows(8, panels.div_ceil(group) as u32) },
-        shared: SharedScratch { fixed: 4 * 8 * pair * steps, per_row: 0, dim: spec.rows_dim },
+        shared: SharedScratch { fixed: 4 * 8 * pair * steps, per_row: 0, count: spec.count },
         local: 0,
     }
 }
@@ -194,12 +194,12 @@ fn one(name: &str, spec: &GemmSpec) -> Kernel {
             ("w", &spec.w.view),
         ],
     );
-    let rows = |rows, columns| Tiles::Rows { dim: spec.rows_dim, rows, columns };
+    let rows = |rows, columns| Tiles::Rows { count: spec.count, rows, columns };
     Kernel {
         text,
         prepare: prepared.then(|| Phase { symbol: format!("{name}_prepare"), tiles: rows(1, 1) }),
         main: Phase { symbol: name.into(), tiles: rows(1, panels.div_ceil(group) as u32) },
-        shared: SharedScratch { fixed: if prepared { 4 * pair * steps } else { 0 }, per_row: 0, dim: spec.rows_dim },
+        shared: SharedScratch { fixed: if prepared { 4 * pair * steps } else { 0 }, per_row: 0, count: spec.count },
         local: 0,
     }
 }

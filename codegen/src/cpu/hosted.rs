@@ -83,7 +83,7 @@ impl Program {
                 lengths.collect()
             })
         };
-        let shared = kernel.shared.fixed + kernel.shared.per_row * launch.dims[kernel.shared.dim] as usize;
+        let shared = kernel.shared.bytes(&launch.dims);
         let prepare = kernel.prepare.as_ref().map_or(0, |phase| tiles(&phase.tiles));
         let head = [
             launch.kernel as u32,

@@ -1,14 +1,14 @@
 //! An emitted kernel: its text, and what a launcher must know of it.
 
+use super::spec::Count;
+
 /// How many tiles a phase has, from the sizes of a launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tiles {
-    /// The same for every launch.
-    Fixed(u32),
-    /// ceil(dims\[dim\] / rows) * columns.
+    /// ceil(count / rows) * columns.
     Rows {
-        /// Symbol that counts the rows.
-        dim: usize,
+        /// How many rows there are.
+        count: Count,
         /// Rows of a tile.
         rows: u32,
         /// Tiles beside each other.
@@ -18,8 +18,8 @@ pub enum Tiles {
     Blocks {
         /// View of the table of sequences.
         table: usize,
-        /// Symbol that counts the sequences.
-        dim: usize,
+        /// How many sequences there are.
+        count: Count,
         /// Query rows of a block.
         rows: u32,
         /// Heads.
@@ -31,10 +31,9 @@ impl Tiles {
     /// How many there are, given the symbols' values; `lengths` reads the sequences' lengths from a view.
     pub fn count(&self, dims: &[u32], lengths: impl FnOnce(usize) -> Vec<u32>) -> u32 {
         match *self {
-            Tiles::Fixed(count) => count,
-            Tiles::Rows { dim, rows, columns } => dims[dim].div_ceil(rows) * columns,
-            Tiles::Blocks { table, dim, rows, columns } => {
-                let sequences = lengths(table).into_iter().take(dims[dim] as usize);
+            Tiles::Rows { count, rows, columns } => (count.value(dims) as u32).div_ceil(rows) * columns,
+            Tiles::Blocks { table, count, rows, columns } => {
+                let sequences = lengths(table).into_iter().take(count.value(dims));
                 sequences.map(|length| length.div_ceil(rows)).sum::<u32>() * columns
             }
         }
@@ -50,15 +49,25 @@ pub struct Phase {
     pub tiles: Tiles,
 }
 
-/// Bytes of scratch that all workers of a launch share: `fixed + per_row * rows`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Bytes of scratch that all workers of a launch share: `fixed + per_row * count`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SharedScratch {
     /// Whatever the size.
     pub fixed: usize,
-    /// For each row (of the symbol that counts the kernel's rows).
+    /// For each row.
     pub per_row: usize,
-    /// That symbol.
-    pub dim: usize,
+    /// How many rows there are.
+    pub count: Count,
+}
+
+impl SharedScratch {
+    /// None.
+    pub(crate) const NONE: SharedScratch = SharedScratch { fixed: 0, per_row: 0, count: Count { dim: None, times: 0 } };
+
+    /// Bytes for a launch.
+    pub fn bytes(&self, dims: &[u32]) -> usize {
+        self.fixed + self.per_row * self.count.value(dims)
+    }
 }
 
 /// An emitted kernel.
@@ -80,7 +89,7 @@ impl Kernel {
     /// A kernel of one phase that needs no scratch.
     pub(crate) fn simple(name: &str, text: String, tiles: Tiles) -> Kernel {
         let main = Phase { symbol: name.into(), tiles };
-        Kernel { text, prepare: None, main, shared: SharedScratch::default(), local: 0 }
+        Kernel { text, prepare: None, main, shared: SharedScratch::NONE, local: 0 }
     }
 
     /// The phases in order.

@@ -26,7 +26,7 @@ pub(crate) fn emit(name: &str, spec: &RowSpec) -> Kernel {
             ("norm", &norm),
             ("tile", &tile),
             ("width", &spec.width),
-            ("rows", &spec.rows_dim),
+            ("rows", &spec.count),
             ("x", &spec.x.view),
             ("x_offset", &spec.x.offset),
             ("x_stride", &spec.x.stride),
@@ -36,5 +36,5 @@ pub(crate) fn emit(name: &str, spec: &RowSpec) -> Kernel {
         ],
     );
     let story = format!("/* {name}: out[rows, {0}] = {what}(x[rows, {0}]). */\n", spec.width);
-    Kernel::simple(name, story + &text, Tiles::Rows { dim: spec.rows_dim, rows: tile as u32, columns: 1 })
+    Kernel::simple(name, story + &text, Tiles::Rows { count: spec.count, rows: tile as u32, columns: 1 })
 }

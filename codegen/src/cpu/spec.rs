@@ -1,7 +1,7 @@
 //! What a kernel is told: plain descriptions, from which the emitters write C.
 //!
 //! Views are indices into the kernel's list of data pointers, symbols indices into the program's list of sizes.
-//! Activations are f32 and row-major; strides and offsets count elements.
+//! Activations are row-major; strides and offsets count elements.
 
 /// The type of stored elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,11 +38,50 @@ impl Element {
     }
 }
 
+/// A number, or a number of times a symbol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// The symbol.
+    pub dim: Option<usize>,
+    /// How many times.
+    pub times: usize,
+}
+
+impl Count {
+    /// A number.
+    pub fn number(times: usize) -> Count {
+        Count { dim: None, times }
+    }
+
+    /// A symbol.
+    pub fn of(dim: usize) -> Count {
+        Count { dim: Some(dim), times: 1 }
+    }
+
+    /// The number, given the symbols' values.
+    pub fn value(self, dims: &[u32]) -> usize {
+        self.times * self.dim.map_or(1, |dim| dims[dim] as usize)
+    }
+}
+
+/// As a C expression.
+impl std::fmt::Display for Count {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match *self {
+            Count { dim: None, times } => write!(f, "{times}"),
+            Count { dim: Some(dim), times: 1 } => write!(f, "c->dims[{dim}]"),
+            Count { dim: Some(dim), times } => write!(f, "c->dims[{dim}] * {times}"),
+        }
+    }
+}
+
 /// A matrix of activations: element (row, column) at `offset + row * stride + column`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Matrix {
     /// Which data pointer.
     pub view: usize,
+    /// Its elements; anything but f32 is for results and for operands of calculations place by place.
+    pub element: Element,
     /// From one row to the next.
     pub stride: usize,
     /// Of the first element.
@@ -50,9 +89,9 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// A whole matrix of `width` columns.
+    /// A whole matrix of `width` columns of f32.
     pub fn whole(view: usize, width: usize) -> Matrix {
-        Matrix { view, stride: width, offset: 0 }
+        Matrix { view, element: Element::F32, stride: width, offset: 0 }
     }
 }
 
@@ -101,8 +140,10 @@ pub enum Step {
     Column(Stored),
     /// The same place of a matrix.
     Matrix(Matrix),
-    /// One number per row: element `row` of a view.
+    /// One number per row: element `row` of a view of f32.
     PerRow(usize),
+    /// One number for all: the first element of a view.
+    Scalar(Stored),
     /// A function of one step.
     Unary(Unary, usize),
     /// A function of two.
@@ -126,6 +167,10 @@ pub enum Unary {
     Log,
     /// The hyperbolic tangent.
     Tanh,
+    /// Rounded to the nearest f16.
+    RoundF16,
+    /// Rounded to the nearest bf16.
+    RoundBf16,
 }
 
 /// Functions of two vectors; the names are the prelude's.
@@ -198,9 +243,9 @@ impl Store {
 /// `out[rows, n] = store(norm(x)[rows, k] @ w[k, n])`, w in packed panels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GemmSpec {
-    /// Symbol that counts the rows.
-    pub rows_dim: usize,
-    /// How many there may be.
+    /// How many rows.
+    pub count: Count,
+    /// What is known of it.
     pub rows: Rows,
     /// Contracted extent.
     pub k: usize,
@@ -237,12 +282,14 @@ pub struct AttentionSpec {
     pub out: Matrix,
     /// Factor of q . k.
     pub scale: f32,
-    /// Symbol N.
-    pub dim_rows: usize,
-    /// Symbol S.
-    pub dim_sequences: usize,
-    /// Symbol P.
-    pub dim_pages: usize,
+    /// How many rows.
+    pub count: Count,
+    /// How many sequences.
+    pub sequences: Count,
+    /// How wide the table of pages is.
+    pub pages_width: Count,
+    /// Tokens of a page: 16, 32, 48 or 64.
+    pub page_tokens: usize,
 }
 
 /// Writes new keys and values into the cache, in place.
@@ -262,19 +309,21 @@ pub struct CacheAppendSpec {
     pub rows: usize,
     /// The table of pages.
     pub pages: usize,
-    /// Symbol N.
-    pub dim_rows: usize,
-    /// Symbol S.
-    pub dim_sequences: usize,
-    /// Symbol P.
-    pub dim_pages: usize,
+    /// How many rows.
+    pub count: Count,
+    /// How many sequences.
+    pub sequences: Count,
+    /// How wide the table of pages is.
+    pub pages_width: Count,
+    /// Tokens of a page: 16, 32, 48 or 64.
+    pub page_tokens: usize,
 }
 
 /// A function of whole rows: `out[rows, width] = f(x[rows, width])`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RowSpec {
-    /// Symbol that counts the rows.
-    pub rows_dim: usize,
+    /// How many rows.
+    pub count: Count,
     /// Columns.
     pub width: usize,
     /// Which function.
@@ -297,8 +346,8 @@ pub enum RowFunction {
 /// `out[row] = norm(table[ids[row]])` as f32.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GatherSpec {
-    /// Symbol that counts the ids.
-    pub rows_dim: usize,
+    /// How many ids.
+    pub count: Count,
     /// Rows of the table; ids beyond it read the last one.
     pub vocabulary: usize,
     /// Columns of the table.
@@ -318,34 +367,61 @@ pub struct GatherSpec {
 /// Any calculation place by place over `[rows, width]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ElementwiseSpec {
-    /// Symbol that counts the rows.
-    pub rows_dim: usize,
+    /// How many rows.
+    pub count: Count,
     /// Columns.
     pub width: usize,
     /// The calculation; it has no `Step::Value`.
     pub store: Store,
 }
 
-/// A number, or the value of a symbol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent {
-    /// Known when compiled.
-    Number(usize),
-    /// Known when run.
-    Dim(usize),
+/// Plain nested loops over elements, for what no other kernel takes: movement, sums over any dimensions, products
+/// of activations. `out[i..] = fold over j.. of operand(i.., j..)`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoopsSpec {
+    /// Pieces of the result, one after another; all have the same first extent, which counts the tiles.
+    pub pieces: Vec<Nest>,
 }
 
-/// Elements moved between two strided arrangements: transposes, slices, concatenations.
+/// One nest of loops.
 #[derive(Clone, Debug, PartialEq)]
-pub struct StridedSpec {
-    /// (extent, stride in, stride out), outermost first; at least one.
-    pub loops: Vec<(Extent, usize, usize)>,
-    /// Bytes of an element: 1, 2 or 4.
-    pub bytes: usize,
-    /// (view, offset) read.
-    pub x: (usize, usize),
-    /// (view, offset) written.
-    pub out: (usize, usize),
+pub struct Nest {
+    /// Extents of the result's loops, then of the loops folded away.
+    pub extents: Vec<Count>,
+    /// How many of them are the result's; at least one.
+    pub kept: usize,
+    /// What is read: one operand, or two that are multiplied.
+    pub operands: Vec<Strided>,
+    /// What is written, with strides for the result's loops.
+    pub out: Strided,
+    /// How elements are folded.
+    pub fold: Fold,
+}
+
+/// Elements at `offset + sum of index * stride`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Strided {
+    /// Which data pointer.
+    pub view: usize,
+    /// Their type.
+    pub element: Element,
+    /// Of the first.
+    pub offset: usize,
+    /// One for each loop.
+    pub strides: Vec<usize>,
+}
+
+/// How the elements that one element of the result comes from are put together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fold {
+    /// There is one.
+    Copy,
+    /// Their sum, in order.
+    Sum,
+    /// The largest.
+    Max,
+    /// The sum of products, a chain of FMA.
+    Product,
 }
 
 /// A kernel to be written.
@@ -363,6 +439,6 @@ pub enum Spec {
     Gather(GatherSpec),
     /// Place by place.
     Elementwise(ElementwiseSpec),
-    /// Moved elements.
-    Strided(StridedSpec),
+    /// Plain loops.
+    Loops(LoopsSpec),
 }

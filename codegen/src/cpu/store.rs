@@ -38,10 +38,10 @@ fn lines(store: &Store, columns: usize) -> String {
     }
     for (step, to) in &store.outputs {
         let value = operand(store, *step);
-        let place = place(to, "f32 *");
+        let (place, element) = (place(to, ""), to.element.c_name());
         out += &match partial {
-            true => format!("    store_some({place}, {value}, n);\n"),
-            false => format!("    vf_store({place}, {value});\n"),
+            true => format!("    store_some_{element}({place}, {value}, n);\n"),
+            false => format!("    vf_store_{element}({place}, {value});\n"),
         };
     }
     out
@@ -82,7 +82,11 @@ fn expression(store: &Store, step: &Step, partial: bool) -> String {
         Step::Column(Stored { view, element }) => {
             load(*element, &format!("(const {} *)c->views[{view}] + column", element.c_name()), partial)
         }
-        Step::Matrix(matrix) => load(Element::F32, &place(matrix, "const f32 *"), partial),
+        Step::Matrix(matrix) => load(matrix.element, &place(matrix, "const "), partial),
+        Step::Scalar(Stored { view, element }) => {
+            let element = element.c_name();
+            format!("vf_all(f32_of_{element}(*(const {element} *)c->views[{view}]))")
+        }
         Step::PerRow(view) => format!("vf_all(((const f32 *)c->views[{view}])[row])"),
         Step::Unary(op, a) => format!("{}({})", unary(*op), of(a)),
         Step::Binary(op, a, b) => format!("{}({}, {})", binary(*op), of(a), of(b)),
@@ -90,10 +94,10 @@ fn expression(store: &Store, step: &Step, partial: bool) -> String {
     }
 }
 
-fn place(matrix: &Matrix, pointer: &str) -> String {
-    let Matrix { view, stride, offset } = matrix;
+fn place(matrix: &Matrix, constant: &str) -> String {
+    let Matrix { view, element, stride, offset } = matrix;
     let offset = if *offset == 0 { String::new() } else { format!("{offset} + ") };
-    format!("({pointer})c->views[{view}] + {offset}(u64)row * {stride} + column")
+    format!("({constant}{} *)c->views[{view}] + {offset}(u64)row * {stride} + column", element.c_name())
 }
 
 fn load(element: Element, from: &str, partial: bool) -> String {
@@ -113,6 +117,8 @@ fn unary(op: Unary) -> &'static str {
         Unary::Exp => "vf_exp",
         Unary::Log => "vf_log",
         Unary::Tanh => "vf_tanh",
+        Unary::RoundF16 => "vf_round_f16",
+        Unary::RoundBf16 => "vf_round_bf16",
     }
 }
 

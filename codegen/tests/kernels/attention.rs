@@ -4,7 +4,7 @@
 use crate::data::{bytes, bytes_i32, error, floats, random, stored};
 use crate::{Builds, Cases};
 use bloomery_codegen::cpu::hosted::Launch;
-use bloomery_codegen::cpu::spec::{AttentionSpec, CacheAppendSpec, Element, Matrix, Spec, Stored};
+use bloomery_codegen::cpu::spec::{AttentionSpec, CacheAppendSpec, Count, Element, Matrix, Spec, Stored};
 
 /// A model's attention: views of append: k, v, kv, rows, pages; of attention: q, kv, rows, pages, slopes, out.
 #[derive(Clone, Copy)]
@@ -38,9 +38,10 @@ impl Shape {
             kv,
             rows: 3,
             pages: 4,
-            dim_rows: 0,
-            dim_sequences: 1,
-            dim_pages: 2,
+            count: Count::of(0),
+            sequences: Count::of(1),
+            pages_width: Count::of(2),
+            page_tokens: 64,
         })
     }
 
@@ -56,9 +57,10 @@ impl Shape {
             slopes: 4,
             out: Matrix::whole(5, heads * d),
             scale: self.scale(),
-            dim_rows: 0,
-            dim_sequences: 1,
-            dim_pages: 2,
+            count: Count::of(0),
+            sequences: Count::of(1),
+            pages_width: Count::of(2),
+            page_tokens: 64,
         })
     }
 

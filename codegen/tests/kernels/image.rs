@@ -1,7 +1,7 @@
 //! The machine code image: mapped anywhere, importing nothing, the same bytes each time.
 use bloomery_codegen::cpu::cc::Compiler;
 use bloomery_codegen::cpu::image::image;
-use bloomery_codegen::cpu::spec::{Binary, Element, GemmSpec, Matrix, Rows, Spec, Step, Store, Stored};
+use bloomery_codegen::cpu::spec::{Binary, Count, Element, GemmSpec, Matrix, Rows, Spec, Step, Store, Stored};
 use bloomery_codegen::cpu::{Class, emit};
 
 #[test]
@@ -11,7 +11,7 @@ fn an_image_is_reproducible_and_without_relocations() {
     let gate = store.gelu(value);
     let twice = store.binary(Binary::Add, gate, value);
     let spec = GemmSpec {
-        rows_dim: 0,
+        count: Count::of(0),
         rows: Rows::Few,
         k: 64,
         n: 64,

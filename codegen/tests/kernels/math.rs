@@ -1,12 +1,12 @@
 //! The prelude's arithmetic: exp, tanh and log against f64, the software FMA and half converters against the processor.
 use crate::Cases;
 use crate::data::{bytes, floats};
-use bloomery_codegen::cpu::spec::{ElementwiseSpec, Matrix, Spec, Step, Store, Unary};
+use bloomery_codegen::cpu::spec::{Count, ElementwiseSpec, Matrix, Spec, Step, Store, Unary};
 
 fn elementwise(width: usize, build: impl FnOnce(&mut Store) -> usize, out: usize) -> Spec {
     let mut store = Store::new();
     let last = build(&mut store);
-    Spec::Elementwise(ElementwiseSpec { rows_dim: 0, width, store: store.to(last, Matrix::whole(out, width)) })
+    Spec::Elementwise(ElementwiseSpec { count: Count::of(0), width, store: store.to(last, Matrix::whole(out, width)) })
 }
 
 /// Distance in units in the last place of the f32 nearest to `expected`.

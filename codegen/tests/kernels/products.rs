@@ -2,7 +2,7 @@
 
 use crate::Cases;
 use crate::data::{bytes, error, floats, layer_norm, panels, random, stored};
-use bloomery_codegen::cpu::spec::{Binary, Element, GemmSpec, Matrix, Norm, Rows, Spec, Step, Store, Stored};
+use bloomery_codegen::cpu::spec::{Binary, Count, Element, GemmSpec, Matrix, Norm, Rows, Spec, Step, Store, Stored};
 
 /// A product and its operands; views: x, w, bias, residual, gamma, beta, out.
 struct Product {
@@ -31,7 +31,7 @@ impl Product {
         }
         let norm = self.fused.then(|| Norm { gamma: stored(4), beta: stored(5), epsilon: 1e-5 });
         let store = store.to(sum, Matrix::whole(6, n));
-        Spec::Gemm(GemmSpec { rows_dim: 0, rows, k, n, x: Matrix::whole(0, k), w: stored(1), norm, store })
+        Spec::Gemm(GemmSpec { count: Count::of(0), rows, k, n, x: Matrix::whole(0, k), w: stored(1), norm, store })
     }
 
     fn data(&self) -> [Vec<f32>; 6] {

@@ -3,8 +3,8 @@
 use crate::Cases;
 use crate::data::{bytes, bytes_i32, error, floats, layer_norm, panels, random, stored};
 use bloomery_codegen::cpu::spec::{
-    Binary, Element, ElementwiseSpec, Extent, GatherSpec, Matrix, Norm, RowFunction, RowSpec, Spec, Step, Store,
-    Stored, StridedSpec, Unary,
+    Binary, Count, Element, ElementwiseSpec, GatherSpec, Matrix, Norm, RowFunction, RowSpec, Spec, Step, Store, Stored,
+    Unary,
 };
 
 const WIDTHS: [usize; 5] = [1, 4, 16, 37, 200];
@@ -39,14 +39,19 @@ fn rows_are_normalised() {
             let (beta, beta_values) = stored(element, &random(9, width));
             let norm = Norm { gamma: Stored { view: 2, element }, beta: Stored { view: 3, element }, epsilon: 1e-5 };
             let function = RowFunction::LayerNorm(norm);
-            let spec =
-                RowSpec { rows_dim: 0, width, function, x: Matrix::whole(0, width), out: Matrix::whole(1, width) };
+            let spec = RowSpec {
+                count: Count::of(0),
+                width,
+                function,
+                x: Matrix::whole(0, width),
+                out: Matrix::whole(1, width),
+            };
             let launches = together_and_alone(&mut cases, &Spec::Row(spec), &x, width, &[gamma, beta]);
             let expected = layer_norm(&x, width, &gamma_values, &beta_values, f64::from(1e-5f32));
             checks.push((launches, expected));
         }
         let (x_matrix, out) = (Matrix::whole(0, width), Matrix::whole(1, width));
-        let spec = RowSpec { rows_dim: 0, width, function: RowFunction::Softmax, x: x_matrix, out };
+        let spec = RowSpec { count: Count::of(0), width, function: RowFunction::Softmax, x: x_matrix, out };
         let launches = together_and_alone(&mut cases, &Spec::Row(spec), &x, width, &[]);
         let softmax = |row: &[f32]| {
             let sum: f64 = row.iter().map(|v| f64::from(*v).exp()).sum();
@@ -74,8 +79,16 @@ fn tables_are_read_by_rows_and_from_panels() {
             let transposed: Vec<f32> = (0..width * 19).map(|i| values[i % 19 * width + i / 19]).collect();
             let table = Stored { view: 0, element };
             let out = Matrix::whole(2, width);
-            let plain =
-                GatherSpec { rows_dim: 0, vocabulary: 19, width, table, panels: false, ids: 1, norm: None, out };
+            let plain = GatherSpec {
+                count: Count::of(0),
+                vocabulary: 19,
+                width,
+                table,
+                panels: false,
+                ids: 1,
+                norm: None,
+                out,
+            };
             let norm = Norm { gamma: Stored { view: 3, element }, beta: Stored { view: 4, element }, epsilon: 1e-5 };
             let (gamma, beta) = (stored(element, &random(8, width)), stored(element, &random(9, width)));
             let gathered: Vec<f32> = ids.iter().flat_map(|id| values[id * width..][..width].to_vec()).collect();
@@ -111,7 +124,7 @@ fn places_see_columns_rows_and_numbers() {
     for width in WIDTHS {
         for element in ELEMENTS {
             let mut store = Store::new();
-            let x = store.step(Step::Matrix(Matrix { view: 0, stride: width + 3, offset: 2 }));
+            let x = store.step(Step::Matrix(Matrix { stride: width + 3, offset: 2, ..Matrix::whole(0, width) }));
             let column = store.step(Step::Column(Stored { view: 2, element }));
             let per_row = store.step(Step::PerRow(3));
             let number = store.step(Step::Number(0.25));
@@ -124,7 +137,7 @@ fn places_see_columns_rows_and_numbers() {
             let difference = store.binary(Binary::Sub, minus, x);
             let mut store = store.to(difference, Matrix::whole(1, width));
             store.outputs.push((top, Matrix::whole(4, width)));
-            let kernel = cases.kernel(&Spec::Elementwise(ElementwiseSpec { rows_dim: 0, width, store }));
+            let kernel = cases.kernel(&Spec::Elementwise(ElementwiseSpec { count: Count::of(0), width, store }));
             let x = random(1, 2 + ROWS * (width + 3));
             let (column, column_values) = stored(element, &random(2, width));
             let per_row = random(3, ROWS);
@@ -146,26 +159,5 @@ fn places_see_columns_rows_and_numbers() {
         let (first, second): (Vec<f32>, Vec<f32>) = expected.into_iter().unzip();
         assert_eq!(bits(&floats(&found[launch][1])), bits(&first), "every step rounds as f32 does");
         assert_eq!(bits(&floats(&found[launch][4])), bits(&second));
-    }
-}
-
-#[test]
-fn elements_move() {
-    // [N, 3, 5] of every size, transposed to [5, N, 3] behind a gap of 2.
-    let mut cases = Cases::default();
-    let n = 4;
-    for size in [1, 2, 4] {
-        let loops = vec![(Extent::Dim(0), 15, 3), (Extent::Number(3), 5, 1), (Extent::Number(5), 1, 3 * n)];
-        let kernel = cases.kernel(&Spec::Strided(StridedSpec { loops, bytes: size, x: (0, 0), out: (1, 2) }));
-        let x: Vec<u8> = (0..n * 15 * size).map(|i| i as u8).collect();
-        cases.launch(kernel, vec![x, vec![0; (n * 15 + 2) * size]], &[n as u32], 1);
-    }
-    let found = cases.run();
-    for (i, size) in [1, 2, 4].into_iter().enumerate() {
-        for place in 0..n * 15 {
-            let (row, middle, last) = (place / 15, place / 5 % 3, place % 5);
-            let to = 2 + last * 3 * n + row * 3 + middle;
-            assert_eq!(found[i][0][place * size..][..size], found[i][1][to * size..][..size]);
-        }
     }
 }

@@ -2,17 +2,17 @@
  * next page's are asked for. */
 INLINE void @name@_row(const f32 *q, f32 slope, const @type@ *k, const @type@ *next, u32 first, u32 keys, struct softmax *state, f32 *out)
 {
-    enum { HEADS = @heads@, D = @d@, DP = @dp@, GROUPS = DP / 16, VALUES = HEADS * 64 * DP };
+    enum { HEADS = @heads@, D = @d@, DP = @dp@, GROUPS = DP / 16, T = @t@, VALUES = HEADS * T * DP };
     const @type@ *v = k + VALUES;
     f32 p[64];
     vf s0 = vf_zero(), s1 = vf_zero(), s2 = vf_zero(), s3 = vf_zero();
     for (u32 j = 0; j < D; j++, k += 16) {
         vf x = vf_all(q[j]);
-        for (u32 line = 0; line < sizeof *k; line++) prefetch((const char *)next + (j * sizeof *k + line) * 64);
+        for (u32 line = 0; line < T / 16 * sizeof *k / 4; line++) prefetch((const char *)next + (j * (T / 16 * sizeof *k / 4) + line) * 64);
         s0 = vf_fma(x, vf_load_@type@(k), s0);
-        s1 = vf_fma(x, vf_load_@type@(k + 16 * DP), s1);
-        s2 = vf_fma(x, vf_load_@type@(k + 32 * DP), s2);
-        s3 = vf_fma(x, vf_load_@type@(k + 48 * DP), s3);
+        if (T > 16) s1 = vf_fma(x, vf_load_@type@(k + 16 * DP), s1);
+        if (T > 32) s2 = vf_fma(x, vf_load_@type@(k + 32 * DP), s2);
+        if (T > 48) s3 = vf_fma(x, vf_load_@type@(k + 48 * DP), s3);
     }
     f32 shrink = softmax_page(s0, s1, s2, s3, @scale@, slope, first, keys, state, p);
     for (u32 g = 0; g < GROUPS; g += 4) {
@@ -24,16 +24,16 @@ INLINE void @name@_row(const f32 *q, f32 slope, const @type@ *k, const @type@ *n
  * them. Row r of panel i keeps its sum at out[i][DP/16][r][16]. */
 INLINE void @name@_block(const struct call *c, struct block at, u32 head)
 {
-    enum { HEADS = @heads@, D = @d@, DP = @dp@, GROUPS = DP / 16, PANELS = @block@ / 6, PAGE = 2 * HEADS * 64 * DP };
+    enum { HEADS = @heads@, D = @d@, DP = @dp@, GROUPS = DP / 16, PANELS = @block@ / 6, T = @t@, PAGE = 2 * HEADS * T * DP };
     const f32 *q = (const f32 *)c->views[@q@] + @q_offset@ + head * D;
     const @type@ *kv = c->views[@kv@];
     f32 slope = ((const f32 *)c->views[@slopes@])[head];
-    const i32 *pages = (const i32 *)c->views[@pages@] + (u64)at.sequence * c->dims[@dim_pages@];
+    const i32 *pages = (const i32 *)c->views[@pages@] + (u64)at.sequence * @pages_width@;
     f32 *queries = c->local;                       /* [PANELS][D][6] */
     f32 *out = queries + PANELS * D * 6;           /* [PANELS][GROUPS][6][16] */
-    f32 *wide_k = out + PANELS * GROUPS * 96;      /* [64/16][DP][16] */
-    f32 *wide_v = wide_k + 64 * DP;                /* [64][DP] */
-    f32 *scores = wide_v + 64 * DP;                /* [64/16][6][16] */
+    f32 *wide_k = out + PANELS * GROUPS * 96;      /* [T/16][DP][16] */
+    f32 *wide_v = wide_k + T * DP;                 /* [T][DP] */
+    f32 *scores = wide_v + T * DP;                 /* [T/16][6][16] */
     f32 *weights = scores + 4 * 96;                /* [PANELS * 6][64] */
     struct softmax states[PANELS * 6];
     f32 shrink[PANELS * 6];
@@ -46,32 +46,32 @@ INLINE void @name@_block(const struct call *c, struct block at, u32 head)
     for (u32 i = 0; i < panels * GROUPS * 96; i += 16) vf_store(out + i, vf_zero());
 
     u32 keys_all = at.position + at.rows; /* of the last row */
-    for (u32 first = 0; first < keys_all; first += 64) {
-        const @type@ *page_k = kv + (u64)(u32)pages[first / 64] * PAGE + head * (64 * DP);
-        const @type@ *page_v = page_k + HEADS * 64 * DP;
+    for (u32 first = 0; first < keys_all; first += T) {
+        const @type@ *page_k = kv + (u64)(u32)pages[first / T] * PAGE + head * (T * DP);
+        const @type@ *page_v = page_k + HEADS * T * DP;
         const f32 *k = @widen_k@;
         const f32 *v = @widen_v@;
         /* Keys with all rows, then values with all rows: each half of the page stays in the first cache. */
         for (u32 panel = 0; panel < panels; panel++) {
-            for (u32 g = 0; g < 4; g++) {
+            for (u32 g = 0; g < T / 16; g++) {
                 outer(6, D, queries + panel * (D * 6), 1, 6, k + g * (16 * DP), 16, scores + g * 96, 0);
             }
             for (u32 row = panel * 6; row < panel * 6 + 6; row++) {
                 const f32 *s = scores + row % 6 * 16;
-                u32 keys = keys_seen(at, row, first);
+                u32 keys = keys_seen(at, row, first, T);
                 shrink[row] = softmax_page(vf_load(s), vf_load(s + 96), vf_load(s + 192), vf_load(s + 288),
                                            @scale@, slope, first, keys, &states[row], weights + row * 64);
             }
         }
         for (u32 panel = 0; panel < panels; panel++) {
             const f32 *weight = weights + panel * (6 * 64);
-            u32 common = keys_seen(at, panel * 6, first);
+            u32 common = keys_seen(at, panel * 6, first, T);
             for (u32 g = 0; g < GROUPS; g++) {
                 f32 *sum = out + (panel * GROUPS + g) * 96;
                 for (u32 r = 0; r < 6; r++) vf_store(sum + r * 16, vf_mul(vf_load(sum + r * 16), vf_all(shrink[panel * 6 + r])));
                 outer(6, common, weight, 64, 1, v + g * 16, DP, sum, 1);
                 for (u32 r = 1; r < 6; r++) { /* on the diagonal a later row sees a few keys more */
-                    u32 more = keys_seen(at, panel * 6 + r, first) - common;
+                    u32 more = keys_seen(at, panel * 6 + r, first, T) - common;
                     if (more) outer(1, more, weight + r * 64 + common, 64, 1, v + common * DP + g * 16, DP, sum + r * 16, 1);
                 }
             }
@@ -86,19 +86,19 @@ INLINE void @name@_block(const struct call *c, struct block at, u32 head)
 /* One query row against all its pages, straight from the cache. */
 INLINE void @name@_single(const struct call *c, struct block at, u32 head)
 {
-    enum { HEADS = @heads@, D = @d@, DP = @dp@, GROUPS = DP / 16, PAGE = 2 * HEADS * 64 * DP };
+    enum { HEADS = @heads@, D = @d@, DP = @dp@, GROUPS = DP / 16, T = @t@, PAGE = 2 * HEADS * T * DP };
     const f32 *q = (const f32 *)c->views[@q@] + @q_offset@ + (u64)at.row * @q_stride@ + head * D;
     const @type@ *kv = c->views[@kv@];
     f32 slope = ((const f32 *)c->views[@slopes@])[head];
-    const i32 *pages = (const i32 *)c->views[@pages@] + (u64)at.sequence * c->dims[@dim_pages@];
+    const i32 *pages = (const i32 *)c->views[@pages@] + (u64)at.sequence * @pages_width@;
     struct softmax state = softmax_start();
     f32 out[DP];
     for (u32 g = 0; g < GROUPS; g++) vf_store(out + g * 16, vf_zero());
     u32 keys = at.position + 1;
-    for (u32 first = 0; first < keys; first += 64) {
-        const @type@ *k = kv + (u64)(u32)pages[first / 64] * PAGE + head * (64 * DP);
-        const @type@ *next = first + 64 < keys ? kv + (u64)(u32)pages[first / 64 + 1] * PAGE + head * (64 * DP) : k;
-        @name@_row(q, slope, k, next, first, min_u32(keys - first, 64), &state, out);
+    for (u32 first = 0; first < keys; first += T) {
+        const @type@ *k = kv + (u64)(u32)pages[first / T] * PAGE + head * (T * DP);
+        const @type@ *next = first + T < keys ? kv + (u64)(u32)pages[first / T + 1] * PAGE + head * (T * DP) : k;
+        @name@_row(q, slope, k, next, first, min_u32(keys - first, T), &state, out);
     }
     for (u32 g = 0; g < GROUPS; g++) {
         @name@_store(c, at.row, head, g, vf_div(vf_load(out + g * 16), vf_all(state.sum)));
@@ -109,8 +109,8 @@ INLINE void @name@_single(const struct call *c, struct block at, u32 head)
 INLINE void @name@_gaps(const struct call *c, struct block at, u32 head)
 {
     const i32 *rows = c->views[@rows@];
-    u32 sequences = c->dims[@dim_sequences@], first = gap_end(rows, sequences, 0, c->dims[@dim_rows@]);
-    u32 from = at.row + at.rows, to = at.left > 0 ? from : gap_end(rows, sequences, from, c->dims[@dim_rows@]);
+    u32 sequences = @sequences@, first = gap_end(rows, sequences, 0, @count@);
+    u32 from = at.row + at.rows, to = at.left > 0 ? from : gap_end(rows, sequences, from, @count@);
     for (u32 row = from; row < to; row++) for (u32 g = 0; g < @dp@ / 16; g++) @name@_store(c, row, head, g, vf_zero());
     if (at.row != first) return;
     for (u32 row = 0; row < first; row++) for (u32 g = 0; g < @dp@ / 16; g++) @name@_store(c, row, head, g, vf_zero());
@@ -123,7 +123,7 @@ void @name@(const struct call *c, u32 begin, u32 end)
     enum { HEADS = @heads@ };
     const i32 *rows = c->views[@rows@];
     for (u32 tile = begin; tile < end; tile++) {
-        struct block at = find_block(rows, c->dims[@dim_sequences@], tile / HEADS, @block@);
+        struct block at = find_block(rows, @sequences@, tile / HEADS, @block@);
         @name@_gaps(c, at, tile % HEADS);
         if (at.rows > 2) {
             @name@_block(c, at, tile % HEADS);

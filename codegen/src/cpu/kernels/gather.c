@@ -5,10 +5,10 @@ void @name@(const struct call *c, u32 begin, u32 end)
     enum { WIDTH = @width@, VOCABULARY = @vocabulary@ };
     const @type@ *table = c->views[@table@];
     const i32 *ids = c->views[@ids@];
-    f32 *out = (f32 *)c->views[@out@] + @out_offset@;
+    @out_type@ *out = (@out_type@ *)c->views[@out@] + @out_offset@;
     for (u32 row = begin; row < end; row++) {
-        f32 *to = out + (u64)row * @out_stride@;
+        @out_type@ *to = out + (u64)row * @out_stride@;
         u32 id = min_u32((u32)ids[row], VOCABULARY - 1);
-        for (u32 k = 0; k < WIDTH; k++) to[k] = f32_of_@type@(table[@element@]);
+        for (u32 k = 0; k < WIDTH; k++) to[k] = @convert@(table[@element@]);
 @apply@    }
 }

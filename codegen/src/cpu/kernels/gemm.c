@@ -4,7 +4,7 @@ void @name@_prepare(const struct call *c, u32 begin, u32 end)
 {
     enum { K = @k@, CHAINS = @chains@, DEPTH = @depth@ };
     const f32 *x = (const f32 *)c->views[@x@] + @x_offset@;
-    u32 rows = c->dims[@rows@];
+    u32 rows = @rows@;
     for (u32 panel = begin; panel < end; panel++) {
         f32 *to = (f32 *)c->shared + (u64)panel * (CHAINS * DEPTH * 6);
         for (u32 r = 0; r < 6; r++) {
@@ -27,7 +27,7 @@ void @name@(const struct call *c, u32 begin, u32 end)
     const f32 *packed = c->shared;
     f32 *wide = c->local;            /* [BLOCK][16], a piece of a 16-bit panel as f32 */
     f32 *sums = wide + BLOCK * 16;   /* [GROUP][CHAINS][ROW_PANELS][6][16] */
-    u32 rows = c->dims[@rows@], row_blocks = blocks_of(rows, ROW_PANELS * 6);
+    u32 rows = @rows@, row_blocks = blocks_of(rows, ROW_PANELS * 6);
     for (u32 tile = begin; tile < end; tile++) {
         u32 row_panel = tile % row_blocks * ROW_PANELS, row_panels = min_u32(blocks_of(rows, 6) - row_panel, ROW_PANELS);
         u32 panel = tile / row_blocks * GROUP, panels = min_u32(PANELS - panel, GROUP);

@@ -17,7 +17,7 @@ void @name@(const struct call *c, u32 begin, u32 end)
     enum { N = @n@, PANELS = @panels@, GROUP = @group@, PAIR = @pair@, STEPS = @steps@, PIECE = @piece@ };
     const @type@ *weights = c->views[@w@];
     const f32 *packed = c->shared;
-    u32 rows = c->dims[@rows@];
+    u32 rows = @rows@;
     f32 sums[8][2][16];
     for (u32 panel = begin * GROUP; panel < min_u32(end * GROUP, PANELS); panel++) {
         const @type@ *w = weights + (u64)panel * (STEPS * PAIR * 16);

@@ -39,10 +39,10 @@ INLINE u32 gap_end(const i32 *rows, u32 sequences, u32 row, u32 rows_all)
 
 /* How many keys of the page that begins at position `first` row `row` of the block sees: those up to its own. A row
  * past the block's end repeats the last one. */
-INLINE u32 keys_seen(struct block at, u32 row, u32 first)
+INLINE u32 keys_seen(struct block at, u32 row, u32 first, u32 page_tokens)
 {
     u32 end = at.position + min_u32(row, at.rows - 1) + 1;
-    return end <= first ? 0 : min_u32(end - first, 64);
+    return end <= first ? 0 : min_u32(end - first, page_tokens);
 }
 
 /* The largest score so far, and the sum of e^(score - largest). */
@@ -50,7 +50,7 @@ struct softmax { f32 largest, sum; };
 
 INLINE struct softmax softmax_start(void) { return (struct softmax){-__builtin_inff(), 0}; }
 
-/* Takes in the first `keys` of a page's 64 products q . k, whose first key has position `first`:
+/* Takes in the first `keys` of a page's products (64 at most) q . k, whose first key has position `first`:
  * score = product * scale + slope * position, weights[t] = e^(score - largest), 0 for the keys not taken.
  * Returns e^(old largest - new largest), by which what was summed before shrinks. A page without keys changes
  * nothing: it shrinks by exactly 1 and adds zeros. */

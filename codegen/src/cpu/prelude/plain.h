@@ -27,6 +27,13 @@ INLINE f16 f16_of_f32(float x)
     return (f16)(sign | (rest - 0x38000000 + 0xfff + (rest >> 13 & 1)) >> 13);
 }
 
+INLINE bf16 bf16_of_f32(float x)
+{
+    u32 bits = bits_of_float(x);
+    if ((bits & 0x7fffffff) > 0x7f800000) return (bf16)(bits >> 16 | 0x40);
+    return (bf16)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
 /* a * b + c rounded once, without a fused instruction. The product is exact in f64; the sum is rounded to odd
  * there (an inexact sum gets a last bit of 1), after which rounding to f32 cannot round twice.
  * Boldo and Melquiond, "Emulation of a FMA and correctly rounded sums", IEEE TC 2008. */
@@ -51,6 +58,7 @@ INLINE vf vf_load_f16(const f16 *p) { return LANES(f32_of_f16(p[i])); }
 INLINE vf vf_load_bf16(const bf16 *p) { return LANES(f32_of_bf16(p[i])); }
 INLINE void vf_store(f32 *p, vf x) { for (u32 i = 0; i < 16; i++) p[i] = x.at[i]; }
 INLINE void vf_store_f16(f16 *p, vf x) { for (u32 i = 0; i < 16; i++) p[i] = f16_of_f32(x.at[i]); }
+INLINE void vf_store_bf16(bf16 *p, vf x) { for (u32 i = 0; i < 16; i++) p[i] = bf16_of_f32(x.at[i]); }
 
 /* The first n lanes; the others read as 0 and are not touched in memory. */
 INLINE vf vf_load_f32_n(const f32 *p, u32 n) { return LANES(i < n ? p[i] : 0); }

@@ -8,6 +8,12 @@ typedef struct { __m256 lo, hi; } vf;
 #define BOTH(expression_lo, expression_hi) ((vf){(expression_lo), (expression_hi)})
 
 INLINE float f32_of_bf16(bf16 h) { return float_of_bits((u32)h << 16); }
+INLINE bf16 bf16_of_f32(float x)
+{
+    u32 bits = bits_of_float(x);
+    if ((bits & 0x7fffffff) > 0x7f800000) return (bf16)(bits >> 16 | 0x40);
+    return (bf16)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
 INLINE float f32_of_f16(f16 h) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h))); }
 INLINE f16 f16_of_f32(float x) { return (f16)_mm_cvtsi128_si32(_mm_cvtps_ph(_mm_set_ss(x), _MM_FROUND_TO_NEAREST_INT)); }
 INLINE float fma_f32(float a, float b, float c) { return _mm_cvtss_f32(_mm_fmadd_ss(_mm_set_ss(a), _mm_set_ss(b), _mm_set_ss(c))); }
@@ -29,6 +35,12 @@ INLINE void vf_store_f16(f16 *p, vf x)
 {
     _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(x.lo, _MM_FROUND_TO_NEAREST_INT));
     _mm_storeu_si128((__m128i *)(p + 8), _mm256_cvtps_ph(x.hi, _MM_FROUND_TO_NEAREST_INT));
+}
+INLINE void vf_store_bf16(bf16 *p, vf x)
+{
+    f32 wide[16];
+    vf_store(wide, x);
+    for (u32 i = 0; i < 16; i++) p[i] = bf16_of_f32(wide[i]);
 }
 
 /* The first n lanes; the others read as 0 and are not touched in memory. */
