@@ -35,7 +35,7 @@ pub use layout::Layout;
 pub use op::{Elementwise, OpDef, Sample, TypeError};
 pub use ops::Op;
 pub use parse::{ParseError, parse};
-pub use program::Program;
+pub use program::{Interface, Program};
 pub use target::Target;
 pub use tensor::Tensor;
 pub use types::{DType, Dim, Mesh, TensorType};

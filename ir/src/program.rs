@@ -47,6 +47,19 @@ pub struct Parameter {
     pub literal: Option<Vec<f64>>,
 }
 
+/// A graph of a module that callers enter: what they call its rows and what it returns.
+///
+/// Inputs have names in the graph; outputs get theirs here, states last, named as the inputs they replace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Interface {
+    /// The graph, e.g. `body`.
+    pub graph: String,
+    /// The symbol that counts its rows, e.g. `N`; ranges of it get entry points of their own.
+    pub rows: String,
+    /// Names of its outputs, e.g. `hidden, kv`.
+    pub outputs: Vec<String>,
+}
+
 /// Memory outside the arena.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Buffer {

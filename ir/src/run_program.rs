@@ -7,7 +7,7 @@ use crate::extent::Bindings;
 use crate::graph::Module;
 use crate::interpret::{Interpreter, Precision};
 use crate::layout::Layout;
-use crate::program::{Entry, Launch, Place, Program, Step, View};
+use crate::program::{Entry, Launch, Program, Step, View};
 use crate::tensor::{Tensor, indices, read_element, write_element};
 
 /// The bytes behind places.

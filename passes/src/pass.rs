@@ -1,0 +1,61 @@
+//! What a pass is, what it may look at, and how it fails.
+
+use bloomery_ir::program::Interface;
+use bloomery_ir::{Module, Target, TypeError, VerifyError};
+
+/// A named function from module to module.
+pub struct Pass {
+    /// Its name, for dumps, `--stop-after`, and errors.
+    pub name: &'static str,
+    /// The function.
+    pub run: fn(Module, &Context<'_>) -> Result<Module, PassError>,
+}
+
+/// What passes may look at beside the module.
+pub struct Context<'a> {
+    /// Where the program will run.
+    pub target: &'a dyn Target,
+    /// The graphs that callers enter.
+    pub entries: &'a [Interface],
+}
+
+/// Why a pass refuses a module.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum PassError {
+    /// The pass cannot take this module.
+    #[error("{pass}: @{graph}: {message}")]
+    Refused {
+        /// The pass.
+        pass: &'static str,
+        /// The graph.
+        graph: String,
+        /// The reason, with both sides' numbers.
+        message: String,
+    },
+    /// The pass made a module that does not verify: a mistake of the pass.
+    #[error("after {pass}: {error}")]
+    Broken {
+        /// The pass.
+        pass: String,
+        /// What the verifier found.
+        error: VerifyError,
+    },
+    /// No pass of that name.
+    #[error("there is no pass `{name}` (there are {known})")]
+    Unknown {
+        /// The name asked for.
+        name: String,
+        /// All names.
+        known: String,
+    },
+    /// Rebuilding a graph failed inference: a mistake of the pass.
+    #[error("{pass}: @{graph}: {error}")]
+    Type {
+        /// The pass.
+        pass: &'static str,
+        /// The graph.
+        graph: String,
+        /// What inference found.
+        error: TypeError,
+    },
+}
