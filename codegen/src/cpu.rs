@@ -18,14 +18,20 @@ mod kernel;
 pub mod layouts;
 mod loops;
 mod norm;
+pub mod pack;
 mod place;
 pub mod recognise;
 mod row;
 pub mod spec;
 mod store;
+mod target;
 mod text;
 
 pub use kernel::{Kernel, Phase, SharedScratch, Tiles};
+pub use target::Cpu;
+
+use bloomery_ir::Program;
+use bloomery_ir::target::Refusal;
 use spec::Spec;
 
 /// A class of processor, for which an image of code is made.
@@ -77,6 +83,19 @@ impl Class {
         ]
         .join("\n")
     }
+}
+
+/// Writes all kernels of a program, in its order.
+///
+/// # Errors
+/// A kernel that [`Cpu`] refuses, with its name: a mistake of the passes.
+pub fn emit_program(program: &Program) -> Result<Vec<Kernel>, Refusal> {
+    let one = |kernel: &bloomery_ir::program::Kernel| {
+        let spec = recognise::recognise(&kernel.graph, &kernel.inputs, &program.symbols);
+        let spec = spec.map_err(|refusal| Refusal(format!("`{}`: {}", kernel.name, refusal.0)))?;
+        Ok(emit(&kernel.name, &spec))
+    };
+    program.kernels.iter().map(one).collect()
 }
 
 /// Writes one kernel. `name` becomes its symbol.

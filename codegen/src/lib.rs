@@ -1,3 +1,6 @@
 //! bloomery-codegen: from a Program to bytes for one target.
+//!
+//! Here lives what a target is: for CPUs the C emitter, the compiler's door, the code image and the packing of
+//! weights ([`cpu`]). Absent: the model, passes, and the launching of what is made here. Start at [`cpu`].
 
 pub mod cpu;

@@ -63,7 +63,8 @@ pub(crate) fn of(reading: &Reading, node: &Node, out: usize) -> Result<LoopsSpec
     let pieces = match &node.op {
         Op::MatMul(op) => {
             let (left, right) = (operand(0)?, operand(1)?);
-            let letters = op.letters(left.counts.len(), right.counts.len()).map_err(|error| Refusal(error.to_string()))?;
+            let letters =
+                op.letters(left.counts.len(), right.counts.len()).map_err(|error| Refusal(error.to_string()))?;
             let summed = letters.left.iter().filter(|letter| !letters.result.contains(letter));
             let order: Vec<&String> = letters.result.iter().chain(summed).collect();
             let count = |letter: &String| match letters.left.iter().position(|other| other == letter) {
@@ -71,7 +72,9 @@ pub(crate) fn of(reading: &Reading, node: &Node, out: usize) -> Result<LoopsSpec
                 None => right.counts[letters.right.iter().position(|other| other == letter).expect("it is in one")],
             };
             let extents = order.iter().map(|letter| count(letter)).collect();
-            let by = |names: &[String]| -> Vec<Option<usize>> { order.iter().map(|l| names.iter().position(|other| other == *l)).collect() };
+            let by = |names: &[String]| -> Vec<Option<usize>> {
+                order.iter().map(|l| names.iter().position(|other| other == *l)).collect()
+            };
             let operands = vec![left.strided(by(&letters.left)), right.strided(by(&letters.right))];
             vec![result.nest(extents, operands, Fold::Product)]
         }

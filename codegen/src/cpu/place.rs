@@ -62,7 +62,8 @@ impl<'a> Places<'a> {
                 let Some(expr) = node.op.def().expr() else {
                     return refuse(format!("`{}` is not calculated place by place", node.op.name()));
                 };
-                let operands = node.operands.iter().map(|operand| self.value(*operand)).collect::<Result<Vec<_>, _>>()?;
+                let operands =
+                    node.operands.iter().map(|operand| self.value(*operand)).collect::<Result<Vec<_>, _>>()?;
                 let step = self.expression(&expr, &operands)?;
                 self.narrowed(value, step)?
             }

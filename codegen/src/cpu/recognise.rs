@@ -144,7 +144,8 @@ impl Reading<'_> {
     pub(crate) fn matrix(&self, ty: &TensorType, inner: usize) -> Result<(Count, usize), Refusal> {
         let at = ty.rank().checked_sub(inner).ok_or_else(|| Refusal(format!("{ty} has too few dimensions")))?;
         let product = |dims: &[bloomery_ir::Dim]| dims.iter().fold(Extent::number(1), |p, dim| p.times(&dim.extent));
-        let width = product(&ty.dims[at..]).as_number().ok_or_else(|| Refusal(format!("rows of {ty} vary in width")))?;
+        let width =
+            product(&ty.dims[at..]).as_number().ok_or_else(|| Refusal(format!("rows of {ty} vary in width")))?;
         Ok((self.count(&product(&ty.dims[..at]))?, width as usize))
     }
 
@@ -179,7 +180,13 @@ impl Reading<'_> {
         let w = Stored { view: self.input(right)?, element: self.element(right)? };
         let rows = match self.most(count) {
             1 => Rows::One,
-            most @ 2..=8 => if count.dim.is_some() || most > 1 { Rows::Few } else { Rows::One },
+            most @ 2..=8 => {
+                if count.dim.is_some() || most > 1 {
+                    Rows::Few
+                } else {
+                    Rows::One
+                }
+            }
             max => Rows::Many { max },
         };
         let store = Places::new(self, Some(node.results[0]), count, n).store()?;
@@ -229,7 +236,9 @@ impl Reading<'_> {
         let (count, width) = self.matrix(self.graph.ty(node.operands[0]), 1)?;
         let x = self.activations(node.operands[0], width)?;
         let out = Matrix::whole(self.only_output(node.results[0])?, width);
-        if self.element(node.results[0])? != Element::F32 || self.graph.nodes.iter().any(|n| n.op.def().expr().is_some()) {
+        if self.element(node.results[0])? != Element::F32
+            || self.graph.nodes.iter().any(|n| n.op.def().expr().is_some())
+        {
             return refuse("a row operation stands alone and gives f32");
         }
         Ok(Spec::Row(RowSpec { count, width, function, x, out }))

@@ -7,6 +7,7 @@ mod image;
 mod math;
 mod products;
 mod rows;
+mod samples;
 
 use bloomery_codegen::cpu::cc::Compiler;
 use bloomery_codegen::cpu::hosted::{Launch, Program};

@@ -8,7 +8,7 @@ INLINE void @name@_row(const f32 *q, f32 slope, const @type@ *k, const @type@ *n
     vf s0 = vf_zero(), s1 = vf_zero(), s2 = vf_zero(), s3 = vf_zero();
     for (u32 j = 0; j < D; j++, k += 16) {
         vf x = vf_all(q[j]);
-        for (u32 line = 0; line < T / 16 * sizeof *k / 4; line++) prefetch((const char *)next + (j * (T / 16 * sizeof *k / 4) + line) * 64);
+        for (u32 line = 0; line < T * sizeof *k; line += 64) prefetch((const char *)(next + j * T) + line);
         s0 = vf_fma(x, vf_load_@type@(k), s0);
         if (T > 16) s1 = vf_fma(x, vf_load_@type@(k + 16 * DP), s1);
         if (T > 32) s2 = vf_fma(x, vf_load_@type@(k + 32 * DP), s2);
