@@ -18,7 +18,6 @@ mod kernel;
 pub mod layouts;
 mod loops;
 mod norm;
-pub mod pack;
 mod place;
 pub mod recognise;
 mod row;

@@ -5,5 +5,16 @@
 //! [`Target`](bloomery_ir::Target)). Start at [`pipeline`].
 
 pub mod pass;
+pub mod pipeline;
+
+mod clean;
+mod simplify;
+
+mod group;
+mod layouts;
+mod lower;
+
+mod memory_plan;
+mod schedule;
 
 pub use pass::{Context, Pass, PassError};

@@ -1,0 +1,185 @@
+//! Operations that are computed together become kernels.
+//!
+//! A producer joins its consumer when what it makes has that one reader, the target accepts the joined graph as a
+//! kernel, and the joined kernel is estimated no slower than the two apart. So a bias, a gate and a residual become
+//! epilogues of a product, a norm the prologue of one; a value with several readers stays a buffer.
+//!
+//! Before: `%0 = matmul %x, %w`, `%1 = add %0, %b`, `%2 = gelu %1`
+//! After:  `%0 = call @matmul_add_gelu %x, %w, %b`, the three as a graph of that name
+
+use crate::pass::{Context, Pass, PassError};
+use bloomery_ir::graph::{Builder, Graph, Input, Module, Role, SymbolBound, ValueId};
+use bloomery_ir::ops::{Op, call::Call};
+use bloomery_ir::verify::callee;
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(crate) const PASS: Pass = Pass { name: "group", run: group };
+
+fn group(module: Module, cx: &Context<'_>) -> Result<Module, PassError> {
+    let mut kernels = Kernels::default();
+    let mut graphs = Vec::new();
+    for graph in &module.graphs {
+        let groups = Groups::of(graph, &module, cx)?;
+        graphs.push(rebuild(graph, &module, &groups, &mut kernels)?);
+    }
+    graphs.extend(kernels.graphs);
+    Ok(Module { mesh: module.mesh, graphs })
+}
+
+/// Whether a node is left as it is: it enters another graph, or is data rather than work.
+fn stays(op: &Op) -> bool {
+    callee(op).is_some() || op.def().collective().is_some() || matches!(op, Op::Constant(_))
+}
+
+/// The nodes of one graph, parted into kernels.
+struct Groups {
+    /// For each node, the last node of its group.
+    last: Vec<usize>,
+}
+
+impl Groups {
+    /// Joins producers to consumers, in order of the producers.
+    fn of(graph: &Graph, module: &Module, cx: &Context<'_>) -> Result<Groups, PassError> {
+        let mut groups = Groups { last: (0..graph.nodes.len()).collect() };
+        let readers = graph.readers();
+        let mut costs: BTreeMap<usize, f64> = BTreeMap::new();
+        for (position, node) in graph.nodes.iter().enumerate().filter(|(_, node)| !stays(&node.op)) {
+            let alone = kernel_graph(graph, &[position], module, "kernel")?;
+            let cost = cx.target.cost(&alone).map_err(|refusal| PassError::Refused {
+                pass: PASS.name,
+                graph: graph.name.clone(),
+                message: format!("`{}` on {}: {refusal}", node.op.name(), cx.target.name()),
+            })?;
+            costs.insert(position, cost);
+        }
+        for position in 0..graph.nodes.len() {
+            let Some(reader) = sole_reader(graph, &readers, position) else { continue };
+            // Only the last node of a group has readers outside.
+            if groups.last[position] != position || stays(&graph.nodes[position].op) || stays(&graph.nodes[reader].op) {
+                continue;
+            }
+            let into = groups.last[reader];
+            let members: Vec<usize> = groups.members(position).chain(groups.members(into)).collect();
+            let joined = kernel_graph(graph, &sorted(members), module, "kernel")?;
+            let apart = costs[&position] + costs[&into];
+            if let Ok(cost) = cx.target.cost(&joined)
+                && cost <= apart
+            {
+                groups.last.iter_mut().filter(|last| **last == position).for_each(|last| *last = into);
+                costs.insert(into, cost);
+            }
+        }
+        Ok(groups)
+    }
+
+    fn members(&self, last: usize) -> impl Iterator<Item = usize> {
+        (0..self.last.len()).filter(move |&node| self.last[node] == last)
+    }
+}
+
+fn sorted(mut nodes: Vec<usize>) -> Vec<usize> {
+    nodes.sort_unstable();
+    nodes
+}
+
+/// The one node that reads the one result of a node, if it is so.
+fn sole_reader(graph: &Graph, readers: &[Vec<usize>], position: usize) -> Option<usize> {
+    let [result] = graph.nodes[position].results[..] else { return None };
+    let of: BTreeSet<usize> = readers[result.index()].iter().copied().collect();
+    let first = of.first().copied()?;
+    (of.len() == 1 && !graph.outputs.contains(&result)).then_some(first)
+}
+
+/// Some nodes of a graph as a graph of their own: inputs are what they read from outside, in order of first use;
+/// outputs are the last node's results.
+pub(crate) fn kernel_graph(graph: &Graph, nodes: &[usize], module: &Module, name: &str) -> Result<Graph, PassError> {
+    let outside = external_operands(graph, nodes);
+    let symbols = used_symbols(graph, nodes, &outside);
+    let mut builder = Builder::new(name, symbols, &module.mesh, []);
+    let mut map = BTreeMap::new();
+    for (i, &value) in outside.iter().enumerate() {
+        let role = graph.inputs.get(value.index()).map_or(Role::Plain, |input: &Input| input.role);
+        map.insert(value, builder.input(&format!("x{i}"), role, graph.ty(value).unnamed()));
+    }
+    let mut results = vec![];
+    for node in nodes.iter().map(|&node| &graph.nodes[node]) {
+        let operands: Vec<ValueId> = node.operands.iter().map(|operand| map[operand]).collect();
+        results = builder.node(node.op.clone(), &operands).map_err(|error| type_error(graph, error))?;
+        map.extend(node.results.iter().copied().zip(results.iter().copied()));
+    }
+    Ok(builder.finish(&results))
+}
+
+fn type_error(graph: &Graph, error: bloomery_ir::TypeError) -> PassError {
+    PassError::Type { pass: PASS.name, graph: graph.name.clone(), error }
+}
+
+/// Values that nodes read and none of them makes, in order of first use.
+fn external_operands(graph: &Graph, nodes: &[usize]) -> Vec<ValueId> {
+    let made: BTreeSet<ValueId> = nodes.iter().flat_map(|&node| graph.nodes[node].results.clone()).collect();
+    let mut outside = vec![];
+    for &operand in nodes.iter().flat_map(|&node| &graph.nodes[node].operands) {
+        if !made.contains(&operand) && !outside.contains(&operand) {
+            outside.push(operand);
+        }
+    }
+    outside
+}
+
+/// The names that the types of these values use.
+fn used_symbols(graph: &Graph, nodes: &[usize], outside: &[ValueId]) -> Vec<SymbolBound> {
+    let made = nodes.iter().flat_map(|&node| &graph.nodes[node].results);
+    let types = made.chain(outside).map(|&value| graph.ty(value));
+    let names: BTreeSet<&str> = types.flat_map(|ty| ty.extents()).flat_map(|extent| extent.names()).collect();
+    graph.symbols.iter().filter(|symbol| names.contains(symbol.name.as_str())).cloned().collect()
+}
+
+/// The kernels made so far; equal ones are one.
+#[derive(Default)]
+struct Kernels {
+    graphs: Vec<Graph>,
+}
+
+impl Kernels {
+    /// The name of a kernel that computes this graph.
+    fn name_of(&mut self, mut graph: Graph, taken: &Module) -> String {
+        let same = |known: &&Graph| Graph { name: graph.name.clone(), ..(*known).clone() } == graph;
+        if let Some(known) = self.graphs.iter().find(same) {
+            return known.name.clone();
+        }
+        let ops: Vec<&str> = graph.nodes.iter().map(|node| node.op.name()).collect();
+        let base = ops.join("_");
+        let numbered = (1..).map(|i| if i == 1 { base.clone() } else { format!("{base}_{i}") });
+        let free = |name: &String| taken.graph(name).is_none() && self.graphs.iter().all(|known| known.name != *name);
+        graph.name = numbered.into_iter().find(free).expect("numbers do not run out");
+        self.graphs.push(graph.clone());
+        graph.name
+    }
+}
+
+/// The graph with one call in place of each group, where its last node was.
+fn rebuild(graph: &Graph, module: &Module, groups: &Groups, kernels: &mut Kernels) -> Result<Graph, PassError> {
+    let mut calls: BTreeMap<usize, (String, Vec<ValueId>)> = BTreeMap::new();
+    for last in (0..graph.nodes.len()).filter(|&node| groups.last[node] == node && !stays(&graph.nodes[node].op)) {
+        let members: Vec<usize> = groups.members(last).collect();
+        let kernel = kernel_graph(graph, &members, module, "kernel")?;
+        calls.insert(last, (kernels.name_of(kernel, module), external_operands(graph, &members)));
+    }
+    let callees = module.graphs.iter().chain(&kernels.graphs);
+    let mut builder = Builder::new(&graph.name, graph.symbols.clone(), &module.mesh, callees);
+    let mut map: BTreeMap<ValueId, ValueId> = BTreeMap::new();
+    for (i, input) in graph.inputs.iter().enumerate() {
+        map.insert(ValueId(i as u32), builder.input(&input.name, input.role, input.ty.clone()));
+    }
+    for (position, node) in graph.nodes.iter().enumerate().filter(|(position, _)| groups.last[*position] == *position) {
+        let (op, operands) = match calls.get(&position) {
+            Some((body, operands)) => (Call { body: body.clone() }.into(), operands),
+            None => (node.op.clone(), &node.operands),
+        };
+        let operands: Vec<ValueId> = operands.iter().map(|operand| map[operand]).collect();
+        let results = builder.node(op, &operands).map_err(|error| type_error(graph, error))?;
+        map.extend(node.results.iter().copied().zip(results));
+    }
+    let outputs: Vec<ValueId> = graph.outputs.iter().map(|output| map[output]).collect();
+    Ok(builder.finish(&outputs))
+}
