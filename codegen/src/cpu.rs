@@ -1,0 +1,126 @@
+//! Kernels for CPUs: from specifications to C, from C to a relocation-free image of machine code.
+//!
+//! The C is freestanding and written once, over a small prelude of 16-lane vectors (`prelude/`) that every class
+//! of processor defines for itself and plain C defines for all: results agree bit for bit. `kernels/` holds the
+//! templates, one file a kind; the emitters beside this file fill them. Start at `spec`, then `gemm`.
+//!
+//! Not here: which kernels a model needs (passes), how they are launched (runtime).
+
+mod append;
+mod attention;
+pub mod cc;
+mod elementwise;
+mod gather;
+mod gemm;
+pub mod hosted;
+pub mod image;
+mod kernel;
+pub mod layouts;
+mod loops;
+mod norm;
+mod place;
+pub mod recognise;
+mod row;
+pub mod spec;
+mod store;
+mod target;
+mod text;
+
+pub use kernel::{Kernel, Phase, SharedScratch, Tiles};
+pub use target::Cpu;
+
+use bloomery_ir::Program;
+use bloomery_ir::target::Refusal;
+use spec::Spec;
+
+/// A class of processor, for which an image of code is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// AVX2, FMA, F16C.
+    V3,
+    /// Plain C: any processor, slowly; what the others are tested against.
+    Plain,
+}
+
+impl Class {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Class::V3 => "x86-64-v3",
+            Class::Plain => "plain",
+        }
+    }
+
+    /// The compiler's options that choose it.
+    pub fn flags(self) -> &'static [&'static str] {
+        match self {
+            Class::V3 => &["-march=x86-64-v3"],
+            Class::Plain => &["-DSMALL"],
+        }
+    }
+
+    /// The prelude: everything generated code stands on.
+    pub fn prelude(self) -> String {
+        let vectors = match self {
+            Class::V3 => include_str!("cpu/prelude/v3.h"),
+            Class::Plain => include_str!("cpu/prelude/plain.h"),
+        };
+        let streams = |element: spec::Element| {
+            let (name, pair) = (element.c_name(), element.pair());
+            format!("#define TYPE {name}\n#define PAIR {pair}\n{}", include_str!("cpu/prelude/streams.h"))
+        };
+        [
+            include_str!("cpu/prelude/base.h"),
+            vectors,
+            include_str!("cpu/prelude/math.h"),
+            include_str!("cpu/prelude/rows.h"),
+            include_str!("cpu/prelude/weights.h"),
+            &streams(spec::Element::F32),
+            &streams(spec::Element::F16),
+            &streams(spec::Element::Bf16),
+            include_str!("cpu/prelude/attention.h"),
+        ]
+        .join("\n")
+    }
+}
+
+/// Writes all kernels of a program, in its order.
+///
+/// # Errors
+/// A kernel that [`Cpu`] refuses, with its name: a mistake of the passes.
+pub fn emit_program(program: &Program) -> Result<Vec<Kernel>, Refusal> {
+    let one = |kernel: &bloomery_ir::program::Kernel| {
+        let spec = recognise::recognise(&kernel.graph, &kernel.inputs, &program.symbols);
+        let spec = spec.map_err(|refusal| Refusal(format!("`{}`: {}", kernel.name, refusal.0)))?;
+        Ok(emit(&kernel.name, &spec))
+    };
+    program.kernels.iter().map(one).collect()
+}
+
+/// Writes one kernel. `name` becomes its symbol.
+pub fn emit(name: &str, spec: &Spec) -> Kernel {
+    match spec {
+        Spec::Gemm(spec) => gemm::emit(name, spec),
+        Spec::Attention(spec) => attention::emit(name, spec),
+        Spec::CacheAppend(spec) => append::emit(name, spec),
+        Spec::Row(spec) => row::emit(name, spec),
+        Spec::Gather(spec) => gather::emit(name, spec),
+        Spec::Elementwise(spec) => elementwise::emit(name, spec),
+        Spec::Loops(spec) => loops::emit(name, spec),
+    }
+}
+
+/// One C file of all kernels, for one class.
+pub fn source(class: Class, kernels: &[Kernel]) -> String {
+    let mut text = class.prelude();
+    for kernel in kernels {
+        for phase in kernel.phases() {
+            text += &format!("void {}(const struct call *c, u32 begin, u32 end);\n", phase.symbol);
+        }
+    }
+    for kernel in kernels {
+        text.push('\n');
+        text += &kernel.text;
+    }
+    text
+}

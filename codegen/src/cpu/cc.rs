@@ -1,0 +1,108 @@
+//! The door to the C compiler: finds it, runs it in a fresh folder with relative names, reports what it says.
+//!
+//! Nothing of the machine gets into the output: no path, no time, no build id. Names in the folder are fixed.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// What can go wrong with the compiler.
+#[derive(Debug, thiserror::Error)]
+pub enum CcError {
+    /// There is none.
+    #[error(
+        "no C compiler: `{0}` is not to be found; install one (Debian, Ubuntu: `apt install gcc`; Fedora: \
+         `dnf install gcc`), name one in the variable CC, or use `--target interpreter`, which needs none"
+    )]
+    Missing(String),
+    /// It refused the generated code.
+    #[error("`{compiler}` refused the generated code with {flags}:\n{message}")]
+    Refused {
+        /// Its name.
+        compiler: String,
+        /// How it was called.
+        flags: String,
+        /// What it said, shortened.
+        message: String,
+    },
+    /// The folder for its files.
+    #[error("cannot use a temporary folder: {0}")]
+    Folder(#[from] std::io::Error),
+}
+
+/// A C compiler.
+#[derive(Clone, Debug)]
+pub struct Compiler {
+    name: String,
+}
+
+/// The options of every image, besides `-march`: no library, no position, no contraction of a * b + c, no helper
+/// that the compiler would call behind our back.
+pub const FLAGS: &[&str] = &[
+    "-std=gnu11",
+    "-O3",
+    "-ffreestanding",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-nostdlib",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-builtin",
+    "-fno-tree-loop-distribute-patterns",
+    "-fno-stack-protector",
+    "-fcf-protection=none",
+    "-fno-asynchronous-unwind-tables",
+    "-fno-ident",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+];
+
+impl Compiler {
+    /// The one named by the variable CC, else `cc`.
+    pub fn find() -> Compiler {
+        Compiler { name: std::env::var("CC").ok().filter(|name| !name.is_empty()).unwrap_or("cc".into()) }
+    }
+
+    /// A compiler by its name.
+    pub fn named(name: &str) -> Compiler {
+        Compiler { name: name.into() }
+    }
+
+    /// The first line of `--version`.
+    pub fn version(&self) -> Result<String, CcError> {
+        let output = self.run(Path::new("."), &["--version".into()])?;
+        Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_string())
+    }
+
+    /// Compiles `files` (name, text) in a fresh folder with these options and returns the file `out`.
+    pub fn build(&self, files: &[(&str, &str)], options: &[String], out: &str) -> Result<Vec<u8>, CcError> {
+        let folder = tempfile::tempdir()?;
+        self.build_in(folder.path(), files, options)?;
+        Ok(std::fs::read(folder.path().join(out))?)
+    }
+
+    /// The same in a folder that stays: for programs that are to be run.
+    pub fn build_in(&self, folder: &Path, files: &[(&str, &str)], options: &[String]) -> Result<PathBuf, CcError> {
+        for (name, text) in files {
+            std::fs::write(folder.join(name), text)?;
+        }
+        let output = self.run(folder, options)?;
+        if !output.status.success() {
+            let message = String::from_utf8_lossy(&output.stderr);
+            let message: Vec<&str> = message.lines().take(20).collect();
+            let (compiler, flags) = (self.name.clone(), options.join(" "));
+            return Err(CcError::Refused { compiler, flags, message: message.join("\n") });
+        }
+        Ok(folder.to_path_buf())
+    }
+
+    fn run(&self, folder: &Path, options: &[String]) -> Result<Output, CcError> {
+        let mut words = self.name.split_whitespace();
+        let program = words.next().unwrap_or("cc");
+        let run = Command::new(program).args(words).args(options).current_dir(folder).env("LC_ALL", "C").output();
+        run.map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => CcError::Missing(self.name.clone()),
+            _ => CcError::Folder(error),
+        })
+    }
+}

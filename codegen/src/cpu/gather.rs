@@ -1,0 +1,51 @@
+//! Rows of a table by their ids, from a row-major table or from the head's panels, normalised on the way if asked.
+
+use super::kernel::{Kernel, Tiles};
+use super::norm;
+use super::spec::GatherSpec;
+use super::text::fill;
+
+/// Writes the kernel.
+pub(crate) fn emit(name: &str, spec: &GatherSpec) -> Kernel {
+    let (width, pair) = (spec.width, spec.table.element.pair());
+    let (layout, element) = match spec.panels {
+        false => ("The table is [VOCABULARY][WIDTH].".into(), "(u64)id * WIDTH + k".into()),
+        true => (
+            format!("The table lies in panels of 16 ids, [VOCABULARY/16][WIDTH/{pair}][16][{pair}]."),
+            format!(
+                "(u64)(id / 16) * {} + k / {pair} * {} + id % 16 * {pair} + k % {pair}",
+                width.next_multiple_of(pair) * 16,
+                16 * pair
+            ),
+        ),
+    };
+    let norm = spec.norm.as_ref().map(|norm| norm::function(name, norm, width)).unwrap_or_default();
+    let apply = if spec.norm.is_some() { format!("        {name}_norm(c, to, to);\n") } else { String::new() };
+    let out_type = spec.out.element.c_name();
+    let convert = match spec.out.element == spec.table.element {
+        true => String::new(),
+        false => format!("{out_type}_of_{}", spec.table.element.c_name()),
+    };
+    let text = fill(
+        include_str!("kernels/gather.c"),
+        &[
+            ("out_type", &out_type),
+            ("convert", &convert),
+            ("name", &name),
+            ("norm", &norm),
+            ("apply", &apply),
+            ("layout", &layout),
+            ("element", &element),
+            ("width", &width),
+            ("vocabulary", &spec.vocabulary),
+            ("type", &spec.table.element.c_name()),
+            ("table", &spec.table.view),
+            ("ids", &spec.ids),
+            ("out", &spec.out.view),
+            ("out_offset", &spec.out.offset),
+            ("out_stride", &spec.out.stride),
+        ],
+    );
+    let story = format!("/* {name}: out[rows, {width}] = table[ids[rows]], of {} ids. */\n", spec.vocabulary);
+    Kernel::simple(name, story + &text, Tiles::Rows { count: spec.count, rows: 1, columns: 1 })
+}

@@ -1,0 +1,35 @@
+/* What every generated file starts with: plain types, the arguments of a kernel, and small helpers.
+ * Nothing here or below calls a library; the image imports nothing.
+ *
+ * A `vf` is 16 lanes of f32 in every class of processor, so a kernel's order of additions, and with it every
+ * bit of its result, does not depend on how wide the registers are. */
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef int i32;
+typedef unsigned long long u64;
+typedef u16 f16;  /* IEEE half, as bits */
+typedef u16 bf16; /* the upper half of an f32, as bits */
+typedef float f32;
+
+/* One launch. `views`: inputs, then outputs. `dims`: the program's symbols (tokens, sequences, ..).
+ * `shared`: scratch of this launch, the same for all workers. `local`: scratch of this worker. */
+struct call {
+    void *const *views;
+    const u32 *dims;
+    void *shared;
+    void *local;
+};
+
+#ifdef SMALL /* the plain definitions are compiled to be right, not fast */
+#define INLINE static __attribute__((unused))
+#else
+#define INLINE static inline __attribute__((always_inline, unused))
+#endif
+
+INLINE u32 min_u32(u32 a, u32 b) { return a < b ? a : b; }
+INLINE u32 max_u32(u32 a, u32 b) { return a > b ? a : b; }
+INLINE u32 blocks_of(u32 count, u32 size) { return (count + size - 1) / size; }
+INLINE float float_of_bits(u32 bits) { union { u32 u; float f; } v = {bits}; return v.f; }
+INLINE u32 bits_of_float(float x) { union { float f; u32 u; } v = {x}; return v.u; }
+INLINE float f32_of_f32(float x) { return x; }

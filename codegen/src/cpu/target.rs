@@ -1,0 +1,60 @@
+//! What passes ask of this target: which graphs make one kernel, and what they cost.
+
+use super::layouts;
+use super::recognise::recognise;
+use super::spec::Spec;
+use bloomery_ir::op::elements;
+use bloomery_ir::target::{Refusal, Target};
+use bloomery_ir::{Bindings, DType, Graph, TensorType};
+
+/// Tokens in a page of the cache.
+const PAGE_TOKENS: u64 = 64;
+/// Most rows that are taken straight through packed weights.
+const FEW: u64 = 8;
+
+/// A core of an ordinary server: nanoseconds for a step of a loop over kernels, operations and bytes in a nanosecond.
+const LAUNCH: f64 = 500.0;
+const FLOP_PER_NANOSECOND: f64 = 60.0;
+const FLOP_PER_NANOSECOND_LOOPS: f64 = 1.0;
+const BYTES_PER_NANOSECOND: f64 = 10.0;
+
+/// CPUs of every class.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cpu;
+
+impl Target for Cpu {
+    fn name(&self) -> &str {
+        "cpu"
+    }
+
+    fn activation(&self) -> DType {
+        DType::F32
+    }
+
+    fn page_tokens(&self) -> u64 {
+        PAGE_TOKENS
+    }
+
+    fn row_ranges(&self, most: u64) -> Vec<(u64, u64)> {
+        let ranges = [(1, 1), (2, FEW), (FEW + 1, u64::MAX)];
+        ranges.into_iter().filter(|(least, _)| *least <= most).map(|(least, top)| (least, top.min(most))).collect()
+    }
+
+    fn cost(&self, kernel: &Graph) -> Result<f64, Refusal> {
+        let spec = recognise(kernel, &layouts::inputs(kernel), &kernel.symbols)?;
+        let most: Bindings = kernel.symbols.iter().map(|symbol| (symbol.name.clone(), symbol.most)).collect();
+        let flop = kernel.nodes.iter().map(|node| {
+            let flops = node.op.def().flops(&kernel.types_of(&node.operands), &kernel.types_of(&node.results));
+            flops.eval(&most).unwrap_or(0) as f64
+        });
+        let size = |ty: &TensorType| elements(ty).eval(&most).unwrap_or(0) as f64 * ty.dtype.bits() as f64 / 8.0;
+        // Of a table, only the rows asked for are read.
+        let inputs = kernel.inputs.iter().enumerate().map(|(i, input)| match &spec {
+            Spec::Gather(gather) if gather.table.view == i => 0.0,
+            _ => size(&input.ty),
+        });
+        let bytes = inputs.sum::<f64>() + kernel.outputs.iter().map(|output| size(kernel.ty(*output))).sum::<f64>();
+        let rate = if matches!(spec, Spec::Loops(_)) { FLOP_PER_NANOSECOND_LOOPS } else { FLOP_PER_NANOSECOND };
+        Ok(LAUNCH + f64::max(flop.sum::<f64>() / rate, bytes / BYTES_PER_NANOSECOND))
+    }
+}
