@@ -432,7 +432,7 @@ mod tests {
 
     #[test]
     fn numbers_keep_every_bit() {
-        let text = "graph @a() {\n  %0 = constant {dtype = f32, shape = [2], values = [0.1767766922712326, -1e-5]} : f32[2]\n  \
+        let text = "graph @a() {\n  %0 = constant {dtype = f32, shape = [2], values = [0.1767766922712326, -0.00001]} : f32[2]\n  \
                     return %0\n}\n";
         check(text, text);
     }
