@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use bloomery_artifact::{OpenError, WriteError};
+use bloomery_codegen::cpu::image::ImageError;
 use bloomery_formats::FormatError;
 use bloomery_models::config::ConfigError;
 use bloomery_models::names::NameError;
@@ -36,6 +38,15 @@ pub enum Error {
     /// A pass that refuses.
     #[error(transparent)]
     Pass(#[from] PassError),
+    /// No code: no compiler, or one that refuses.
+    #[error(transparent)]
+    Code(#[from] ImageError),
+    /// An artifact that cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// An artifact that cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
     /// A text that is no IR.
     #[error("{}:{source}", path.display())]
     Parse {

@@ -8,6 +8,7 @@ mod error;
 mod progress;
 pub mod targets;
 
+pub mod compile;
 pub mod ir_file;
 pub mod tokenize;
 

@@ -8,9 +8,10 @@ mod print;
 use std::fmt::Write;
 use std::process::ExitCode;
 
-use args::{Cli, Command, Ir, Tokenize};
-use bloomery::{Error, ir_file, tokenize};
+use args::{Cli, Command, Compile, Ir, Tokenize};
+use bloomery::{Error, Quiet, compile, ir_file, tokenize};
 use clap::Parser;
+use print::Shown;
 
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
@@ -33,9 +34,26 @@ enum Failure {
 
 fn run(command: Command) -> Result<(), Failure> {
     match command {
+        Command::Compile(args) => compile(&args),
         Command::Tokenize(args) => tokenize(&args),
         Command::Ir(args) => ir(&args),
     }
+}
+
+fn compile(args: &Compile) -> Result<(), Failure> {
+    let (options, mut progress) = (args.options(), Shown::new());
+    if let Some((what, last)) = args.emit() {
+        let text = compile::emit(&options, what, last, &mut Quiet)?;
+        return match args.output() {
+            Some(path) => Ok(compile::write_text(path, &text)?),
+            None => Ok(print::out(&text)?),
+        };
+    }
+    let output = args.output().expect("clap asks for it");
+    let compiled = compile::compile(&options, output, &mut progress)?;
+    let classes = if compiled.classes.is_empty() { "the interpreter".to_owned() } else { compiled.classes.join(", ") };
+    let (path, size) = (output.display(), print::size(compiled.bytes));
+    Ok(print::out(&format!("{path}: {size}, runs on {classes}\n"))?)
 }
 
 fn tokenize(args: &Tokenize) -> Result<(), Failure> {

@@ -46,11 +46,7 @@ impl FromStr for Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Target::AllX86 => f.write_str("cpu:all-x86"),
-            Target::Cpu(class) => write!(f, "cpu:{}", class.name()),
-            Target::Interpreter => f.write_str("interpreter"),
-        }
+        f.write_str(&self.name())
     }
 }
 
@@ -58,6 +54,15 @@ impl Target {
     /// What is compiled for when nothing is said: every class of this family of processors.
     pub fn default_here() -> Target {
         if cfg!(target_arch = "x86_64") { Target::AllX86 } else { Target::Interpreter }
+    }
+
+    /// Its name, as `--target` takes it.
+    pub fn name(self) -> String {
+        match self {
+            Target::AllX86 => "cpu:all-x86".to_owned(),
+            Target::Cpu(class) => format!("cpu:{}", class.name()),
+            Target::Interpreter => "interpreter".to_owned(),
+        }
     }
 
     /// The classes that an image is made for.
@@ -73,7 +78,7 @@ impl Target {
 /// Names of all targets.
 fn known() -> Vec<String> {
     let classes = CLASSES.iter().map(|class| Target::Cpu(*class));
-    [Target::AllX86].into_iter().chain(classes).chain([Target::Interpreter]).map(|target| target.to_string()).collect()
+    [Target::AllX86].into_iter().chain(classes).chain([Target::Interpreter]).map(Target::name).collect()
 }
 
 #[cfg(test)]

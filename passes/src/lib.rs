@@ -2,12 +2,13 @@
 //!
 //! Every pass is a pure function from module to module, or on to [`ir::Program`](bloomery_ir::Program); the driver
 //! verifies between them. Absent: files, clocks, randomness, names of models and of devices (a pass asks
-//! [`Target`](bloomery_ir::Target)). Start at [`pass`].
+//! [`Target`](bloomery_ir::Target)). Start at [`pipeline`].
 
 pub mod pass;
 pub mod pipeline;
 
 mod clean;
+mod rewrite;
 mod simplify;
 
 mod group;
@@ -16,13 +17,5 @@ mod lower;
 
 mod memory_plan;
 mod schedule;
-
-#[cfg_attr(not(test), allow(dead_code, reason = "until the pipeline lists the passes below"))]
-mod rewrite;
-
-#[cfg_attr(not(test), allow(dead_code, reason = "until the pipeline lists it"))]
-mod clean;
-#[cfg_attr(not(test), allow(dead_code, reason = "until the pipeline lists it"))]
-mod simplify;
 
 pub use pass::{Context, Pass, PassError};
