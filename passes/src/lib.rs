@@ -8,7 +8,7 @@ pub mod pass;
 pub mod pipeline;
 
 mod clean;
-mod simplify;
+pub mod simplify;
 
 mod group;
 mod layouts;

@@ -108,7 +108,7 @@ fn many(name: &str, spec: &GemmSpec, max: usize) -> Kernel {
         text,
         prepare: Some(Phase { symbol: format!("{name}_prepare"), tiles: rows(6, 1) }),
         main: Phase { symbol: name.into(), tiles: rows(6 * row_panels as u32, panels.div_ceil(group) as u32) },
-        shared: SharedScratch { fixed: 5 * row_bytes, per_row: row_bytes, count: spec.count },
+        shared: SharedScratch { fixed: 5 * row_bytes as u64, per_row: row_bytes as u64, count: spec.count },
         local: 4 * (block * 16 + group * pair * row_panels * 96),
     }
 }
@@ -142,7 +142,7 @@ fn few(name: &str, spec: &GemmSpec) -> Kernel {
         text,
         prepare: Some(Phase { symbol: format!("{name}_prepare"), tiles: rows(1, 1) }),
         main: Phase { symbol: name.into(), tiles: rows(8, panels.div_ceil(group) as u32) },
-        shared: SharedScratch { fixed: 4 * 8 * pair * steps, per_row: 0, count: spec.count },
+        shared: SharedScratch { fixed: (4 * 8 * pair * steps) as u64, per_row: 0, count: spec.count },
         local: 0,
     }
 }
@@ -199,7 +199,11 @@ fn one(name: &str, spec: &GemmSpec) -> Kernel {
         text,
         prepare: prepared.then(|| Phase { symbol: format!("{name}_prepare"), tiles: rows(1, 1) }),
         main: Phase { symbol: name.into(), tiles: rows(1, panels.div_ceil(group) as u32) },
-        shared: SharedScratch { fixed: if prepared { 4 * pair * steps } else { 0 }, per_row: 0, count: spec.count },
+        shared: SharedScratch {
+            fixed: if prepared { (4 * pair * steps) as u64 } else { 0 },
+            per_row: 0,
+            count: spec.count,
+        },
         local: 0,
     }
 }
