@@ -221,11 +221,8 @@ fn stack(layers: &BTreeMap<u64, Tensor>, count: u64) -> Tensor {
 pub fn bind(graph: &Graph, inputs: &[Tensor], bindings: &mut Bindings) -> Result<(), InterpretError> {
     for (input, tensor) in graph.inputs.iter().zip(inputs) {
         for (dim, &found) in input.ty.dims.iter().zip(&tensor.shape) {
-            let mut names = dim.extent.names();
-            if let (Some(name), None) = (names.next(), names.next()) {
-                if dim.extent == name.into() {
-                    bindings.entry(name.to_owned()).or_insert(found as u64);
-                }
+            if let Some((name, value)) = dim.extent.solve(found as u64, bindings) {
+                bindings.insert(name.to_owned(), value);
             }
         }
     }
