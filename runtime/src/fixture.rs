@@ -1,7 +1,10 @@
 //! A language model small enough for tests: embedding, two layers of attention with one head, head. Run by the
-//! interpreter; weights are a fixed pattern.
+//! interpreter, or natively by kernels written by hand; weights are a fixed pattern.
 
-use bloomery_artifact::{Artifact, ArtifactWriter, Check, Meta, WriteError, plan_weights};
+use bloomery_artifact::{
+    Artifact, ArtifactWriter, Check, CodeImage, Count, KernelCode, Meta, Phase, SharedScratch, Tiles, WriteError,
+    plan_weights,
+};
 use bloomery_ir::graph::SymbolBound;
 use bloomery_ir::parse::{parse, parse_type};
 use bloomery_ir::program::{Buffer, Entry, Kernel, KernelKind, Launch, Parameter, Place, Program, Step, View};
@@ -164,8 +167,52 @@ fn program() -> Program {
     }
 }
 
+/// Where the linker script puts each function.
+const FUNCTIONS: [&str; 6] = ["embed", "project_prepare", "project", "append", "attend", "head"];
+
+/// Machine code of the kernels, from the system's compiler.
+fn image() -> CodeImage {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |(i, name): (usize, &&str)| format!(". = {}; *(.{name})\n", i * 1024);
+    let script: String = FUNCTIONS.iter().enumerate().map(place).collect();
+    let script = format!("SECTIONS {{ .code 0 : {{ {script} *(.text) *(.rodata*) }} /DISCARD/ : {{ *(*) }} }}");
+    std::fs::write(folder.path().join("image.ld"), script).unwrap();
+    std::fs::write(folder.path().join("kernels.c"), include_str!("fixture/kernels.c")).unwrap();
+    let options = "-O1 -ffreestanding -fno-builtin -fPIC -fno-stack-protector -fcf-protection=none -nostdlib -static \
+        -fno-asynchronous-unwind-tables -ffp-contract=off -Wl,-T,image.ld -Wl,--oformat=binary -Wl,--build-id=none \
+        -Wl,-e,0 -o image kernels.c";
+    let run = std::process::Command::new("cc").args(options.split_whitespace()).current_dir(folder.path()).output();
+    let run = run.expect("Rust needs cc too");
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let bytes = std::fs::read(folder.path().join("image")).unwrap();
+    CodeImage { class: "plain".into(), bytes, kernels: kernel_codes() }
+}
+
+fn kernel_codes() -> Vec<KernelCode> {
+    let phase = |name: &str, tiles| {
+        let index = FUNCTIONS.iter().position(|function| *function == name).unwrap();
+        Phase { offset: index as u64 * 1024, tiles }
+    };
+    let rows = |dim| Tiles::Rows { count: Count::of(dim), rows: 1, columns: 1 };
+    let simple =
+        |name, tiles| KernelCode { prepare: None, main: phase(name, tiles), shared: SharedScratch::NONE, local: 0 };
+    let blocks = Tiles::Blocks { table: 2, count: Count::of(1), rows: 2, columns: 1 };
+    let project = KernelCode {
+        prepare: Some(phase("project_prepare", rows(0))),
+        shared: SharedScratch { fixed: 0, per_row: 24, count: Count::of(0) },
+        ..simple("project", rows(0))
+    };
+    vec![
+        simple("embed", rows(0)),
+        project,
+        simple("append", rows(1)),
+        KernelCode { local: 16 * 8, ..simple("attend", blocks) },
+        simple("head", rows(3)),
+    ]
+}
+
 /// Writes the model.
-pub(crate) fn write(path: &Path) {
+pub(crate) fn write(path: &Path, code: Option<&CodeImage>) {
     let program = program();
     let plan = plan_weights(&program).unwrap();
     let mut writer = ArtifactWriter::create(path).unwrap();
@@ -186,13 +233,23 @@ pub(crate) fn write(path: &Path) {
         Ok(())
     };
     writer.weights(&plan, fill).unwrap();
+    code.into_iter().for_each(|image| writer.code(image).unwrap());
     writer.finish().unwrap();
 }
 
-/// The model, opened.
+/// The model, opened; without code.
 pub(crate) fn artifact() -> Arc<Artifact> {
+    open(None)
+}
+
+/// The model with code for any processor.
+pub(crate) fn native_artifact() -> Arc<Artifact> {
+    open(Some(&image()))
+}
+
+fn open(code: Option<&CodeImage>) -> Arc<Artifact> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("toy.bloom");
-    write(&path);
+    write(&path, code);
     Arc::new(Artifact::open(&path, Check::Lazy).unwrap())
 }

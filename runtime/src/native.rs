@@ -303,3 +303,39 @@ impl Run {
         self.bases[address.base] + (address.offset + layer * address.stride) as usize
     }
 }
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use crate::fixture::native_artifact;
+    use crate::logits::{AllLogits, all_logits};
+    use crate::session::{Session, SessionOptions};
+    use bloomery_artifact::Artifact;
+    use std::sync::Arc;
+
+    fn run(artifact: &Arc<Artifact>, class: Option<&str>, threads: usize, chunk: usize) -> AllLogits {
+        let (class, threads, chunk) = (class.map(str::to_owned), Some(threads), Some(chunk));
+        let options = SessionOptions { class, threads, chunk, pages: 16 };
+        let mut session = Session::new(Arc::clone(artifact), &options).unwrap();
+        let prompts: Vec<Vec<u32>> = vec![vec![1, 2, 3, 4, 5, 6, 7], vec![3], vec![9, 8, 9, 1, 0], vec![5, 5]];
+        all_logits(&mut session, &prompts).unwrap()
+    }
+
+    /// Kernels sum in f64 as the interpreter does; their own exponential differs in the last bits of f32.
+    #[test]
+    fn machine_code_computes_what_the_interpreter_does() {
+        let artifact = native_artifact();
+        let native = run(&artifact, None, 1, 4);
+        let truth = run(&artifact, Some("interpreter"), 1, 4);
+        let difference = native.data.iter().zip(&truth.data).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(difference < 1e-5 && truth.data.iter().any(|x| x.abs() > 0.1), "{difference}");
+    }
+
+    #[test]
+    fn threads_and_chunks_change_no_bit() {
+        let artifact = native_artifact();
+        let one = run(&artifact, None, 1, 4);
+        for (threads, chunk) in [(2, 4), (3, 3), (5, 1)] {
+            assert_eq!(run(&artifact, Some("plain"), threads, chunk), one, "{threads} threads, chunks of {chunk}");
+        }
+    }
+}
