@@ -20,6 +20,7 @@ pub mod parse;
 pub mod print;
 
 pub mod interpret;
+pub mod strided;
 pub mod tensor;
 
 pub mod layout;
@@ -36,6 +37,7 @@ pub use op::{Elementwise, OpDef, Sample, TypeError};
 pub use ops::Op;
 pub use parse::{ParseError, parse};
 pub use program::{Interface, Program};
+pub use strided::Strided;
 pub use target::Target;
 pub use tensor::Tensor;
 pub use types::{DType, Dim, Mesh, TensorType};

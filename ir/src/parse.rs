@@ -431,6 +431,13 @@ mod tests {
     }
 
     #[test]
+    fn numbers_keep_every_bit() {
+        let text = "graph @a() {\n  %0 = constant {dtype = f32, shape = [2], values = [0.1767766922712326, -0.00001]} : f32[2]\n  \
+                    return %0\n}\n";
+        check(text, text);
+    }
+
+    #[test]
     fn says_where_it_stopped() {
         refused("graph @a(%x: f32[2]) { return %y }", "1:31: %y is not defined before its use");
         refused("graph @a(%x: f33[2]) { return %x }", "1:14: `f33` is no element type (f32 f16 bf16 i32 i8 u4)");

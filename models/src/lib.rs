@@ -1,8 +1,14 @@
-//! What the models of the BLOOM family are: their settings, sizes, weights' names and tokenizers.
+//! What the models of the BLOOM family are: their settings, graphs, sizes, weights' names and tokenizers.
 //!
-//! What deliberately does not live here: files of weights (`formats`), passes and kernels. Start reading at [`config`].
+//! What deliberately does not live here: files of weights (`formats`), passes and kernels. Start reading at [`bloom`],
+//! the model on one page; [`dsl`] is the language it is written in, [`config`] what it is written from.
 
+pub mod bloom;
 pub mod config;
+pub mod dsl;
+pub mod load;
 pub mod names;
 pub mod sizes;
 pub mod tokenizer;
+
+pub use bloom::{BloomOptions, Model, bloom};

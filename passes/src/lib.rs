@@ -17,4 +17,6 @@ mod lower;
 mod memory_plan;
 mod schedule;
 
+mod rewrite;
+
 pub use pass::{Context, Pass, PassError};

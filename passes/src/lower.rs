@@ -22,7 +22,8 @@ use std::collections::BTreeMap;
 pub(crate) const NAME: &str = "lower";
 
 /// A program whose arena views name buffers, and for each entry the bytes of its buffers.
-pub(crate) struct Draft {
+#[derive(Clone, Debug, PartialEq)]
+pub struct Draft {
     pub(crate) program: Program,
     pub(crate) buffers: Vec<Vec<u64>>,
 }

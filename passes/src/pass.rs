@@ -40,6 +40,14 @@ pub enum PassError {
         /// What the verifier found.
         error: VerifyError,
     },
+    /// A pass that takes something else than there is.
+    #[error("{pass} cannot run here: there is {found}")]
+    Order {
+        /// The pass.
+        pass: &'static str,
+        /// What the passes before it made.
+        found: &'static str,
+    },
     /// No pass of that name.
     #[error("there is no pass `{name}` (there are {known})")]
     Unknown {

@@ -6,22 +6,67 @@
 //! 3. `group` joins operations into kernels, on the final algebra;
 //! 4. `lower`, `schedule`, `memory-plan` turn the grouped graphs into a program.
 
+use crate::lower::Draft;
 use crate::pass::{Context, Pass, PassError};
 use crate::{clean, group, lower, memory_plan, schedule, simplify};
+use bloomery_ir::graph::Role;
+use bloomery_ir::program::Interface;
 use bloomery_ir::{Module, Program, verify};
 
-/// Passes over graphs, in order.
-const GRAPH_PASSES: &[Pass] = &[clean::PASS, simplify::PASS, group::PASS];
+/// All passes, in order.
+const PASSES: &[Entry] = &[
+    Entry::Graph(&clean::PASS),
+    Entry::Graph(&simplify::PASS),
+    Entry::Graph(&group::PASS),
+    Entry::Lower,
+    Entry::Schedule,
+    Entry::MemoryPlan,
+];
 
-/// Names of the passes to and over programs.
-const PROGRAM_PASSES: &[&str] = &[lower::NAME, schedule::NAME, memory_plan::NAME];
+/// One entry of the list, by what it takes and makes.
+#[derive(Clone, Copy)]
+enum Entry {
+    Graph(&'static Pass),
+    Lower,
+    Schedule,
+    MemoryPlan,
+}
 
-/// What there is after a pass.
+impl Entry {
+    fn name(self) -> &'static str {
+        match self {
+            Entry::Graph(pass) => pass.name,
+            Entry::Lower => lower::NAME,
+            Entry::Schedule => schedule::NAME,
+            Entry::MemoryPlan => memory_plan::NAME,
+        }
+    }
+
+    fn run(self, stage: Stage, cx: &Context<'_>) -> Result<Stage, PassError> {
+        match (self, stage) {
+            (Entry::Graph(pass), Stage::Module(module)) => {
+                let module = (pass.run)(module, cx)?;
+                verify(&module).map_err(|error| PassError::Broken { pass: pass.name.to_owned(), error })?;
+                Ok(Stage::Module(module))
+            }
+            (Entry::Lower, Stage::Module(module)) => {
+                lower::lower(&module, cx).map(|draft| Stage::Draft(Box::new(draft)))
+            }
+            (Entry::Schedule, Stage::Draft(draft)) => Ok(Stage::Draft(Box::new(schedule::schedule(*draft)))),
+            (Entry::MemoryPlan, Stage::Draft(draft)) => Ok(Stage::Program(Box::new(memory_plan::plan(*draft)))),
+            (entry, stage) => Err(PassError::Order { pass: entry.name(), found: stage.what() }),
+        }
+    }
+}
+
+/// What there is between passes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Stage {
-    /// Still graphs.
+    /// Graphs.
     Module(Module),
-    /// A program; before `memory-plan` its arena offsets are numbers of buffers.
+    /// A program whose arena offsets are still numbers of buffers.
+    Draft(Box<Draft>),
+    /// A program.
     Program(Box<Program>),
 }
 
@@ -30,36 +75,23 @@ impl Stage {
     pub fn print(&self) -> String {
         match self {
             Stage::Module(module) => bloomery_ir::print::print(module),
+            Stage::Draft(draft) => draft.program.print(),
             Stage::Program(program) => program.print(),
+        }
+    }
+
+    fn what(&self) -> &'static str {
+        match self {
+            Stage::Module(_) => "graphs",
+            Stage::Draft(_) => "a program without offsets",
+            Stage::Program(_) => "a finished program",
         }
     }
 }
 
 /// Names of all passes, in the order they run.
 pub fn names() -> Vec<&'static str> {
-    GRAPH_PASSES.iter().map(|pass| pass.name).chain(PROGRAM_PASSES.iter().copied()).collect()
-}
-
-/// The pass over graphs of this name.
-///
-/// # Errors
-/// There is none.
-pub fn by_name(name: &str) -> Result<&'static Pass, PassError> {
-    GRAPH_PASSES.iter().find(|pass| pass.name == name).ok_or_else(|| unknown(name))
-}
-
-fn unknown(name: &str) -> PassError {
-    PassError::Unknown { name: name.to_owned(), known: names().join(", ") }
-}
-
-/// Runs one pass over graphs and verifies what it made.
-///
-/// # Errors
-/// What the pass refuses.
-pub fn apply(pass: &Pass, module: Module, cx: &Context<'_>) -> Result<Module, PassError> {
-    let module = (pass.run)(module, cx)?;
-    verify(&module).map_err(|error| PassError::Broken { pass: pass.name.to_owned(), error })?;
-    Ok(module)
+    PASSES.iter().map(|entry| entry.name()).collect()
 }
 
 /// Runs all passes, or those up to and with `stop_after`; `observe` sees what each made.
@@ -72,32 +104,51 @@ pub fn run(
     stop_after: Option<&str>,
     observe: &mut dyn FnMut(&str, &Stage),
 ) -> Result<Stage, PassError> {
-    if let Some(name) = stop_after.filter(|name| !names().contains(name)) {
-        return Err(unknown(name));
-    }
-    let stops = |name: &str| stop_after == Some(name);
-    let mut module = module;
-    for pass in GRAPH_PASSES {
-        let stage = Stage::Module(apply(pass, module, cx)?);
-        observe(pass.name, &stage);
-        if stops(pass.name) {
-            return Ok(stage);
-        }
-        let Stage::Module(next) = stage else { unreachable!("passes over graphs make graphs") };
-        module = next;
-    }
-    let mut draft = lower::lower(&module, cx)?;
-    for name in [lower::NAME, schedule::NAME] {
-        if name == schedule::NAME {
-            draft = schedule::schedule(draft);
-        }
-        let stage = Stage::Program(Box::new(draft.program.clone()));
+    let all = names();
+    let last = match stop_after {
+        Some(name) => all.iter().position(|known| *known == name).ok_or_else(|| unknown(name))?,
+        None => all.len() - 1,
+    };
+    run_named(module, cx, &all[..=last], observe)
+}
+
+/// Runs the named passes in the order given.
+///
+/// # Errors
+/// What a pass refuses; an unknown name; a pass over programs before there is one.
+pub fn run_named(
+    module: Module,
+    cx: &Context<'_>,
+    names: &[&str],
+    observe: &mut dyn FnMut(&str, &Stage),
+) -> Result<Stage, PassError> {
+    let mut stage = Stage::Module(module);
+    for name in names {
+        let entry = PASSES.iter().find(|entry| entry.name() == *name).ok_or_else(|| unknown(name))?;
+        stage = entry.run(stage, cx)?;
         observe(name, &stage);
-        if stops(name) {
-            return Ok(stage);
-        }
     }
-    let stage = Stage::Program(Box::new(memory_plan::plan(draft)));
-    observe(memory_plan::NAME, &stage);
     Ok(stage)
+}
+
+fn unknown(name: &str) -> PassError {
+    PassError::Unknown { name: name.to_owned(), known: names().join(", ") }
+}
+
+/// Interfaces for a module that came without: every graph that no other enters, its rows the first symbol, its outputs
+/// named after the states they replace or by number.
+pub fn interfaces(module: &Module) -> Vec<Interface> {
+    let entered = |name: &str| {
+        let mut nodes = module.graphs.iter().flat_map(|graph| &graph.nodes);
+        nodes.any(|node| bloomery_ir::verify::callee(&node.op) == Some(name))
+    };
+    let roots = module.graphs.iter().filter(|graph| !entered(&graph.name) && !graph.symbols.is_empty());
+    let interface = |graph: &bloomery_ir::Graph| {
+        let states: Vec<_> = graph.inputs.iter().filter(|input| input.role == Role::State).collect();
+        let plain = graph.outputs.len().saturating_sub(states.len());
+        let numbered = (0..plain).map(|i| format!("out{i}"));
+        let outputs = numbered.chain(states.iter().map(|state| state.name.clone())).take(graph.outputs.len()).collect();
+        Interface { graph: graph.name.clone(), rows: graph.symbols[0].name.clone(), outputs }
+    };
+    roots.map(interface).collect()
 }

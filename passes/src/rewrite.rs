@@ -1,0 +1,81 @@
+//! Rebuilding a graph node by node: what every pass that copies most of a graph needs.
+//!
+//! Graphs are canonical, so a pass reads the old one and builds a new one; [`Rewrite`] remembers which new value
+//! stands for which old one. Absent: what to keep, drop or replace, which is the pass's own business.
+
+use crate::pass::PassError;
+use bloomery_ir::verify::consumed_by;
+use bloomery_ir::{Builder, Graph, Module, Node, Op, ValueId};
+use std::collections::BTreeSet;
+
+/// A graph under reconstruction.
+pub(crate) struct Rewrite<'a> {
+    old: &'a Graph,
+    /// The new graph so far.
+    pub(crate) builder: Builder<'a>,
+    pass: &'static str,
+    /// For each old value, the new one.
+    values: Vec<Option<ValueId>>,
+}
+
+impl<'a> Rewrite<'a> {
+    /// A new graph with the name, symbols and inputs of `old`, a graph of `module`.
+    pub(crate) fn new(pass: &'static str, module: &'a Module, old: &'a Graph) -> Rewrite<'a> {
+        let mut builder = Builder::new(&old.name, old.symbols.clone(), &module.mesh, &module.graphs);
+        let mut values = vec![None; old.types.len()];
+        for (value, input) in values.iter_mut().zip(&old.inputs) {
+            *value = Some(builder.input(&input.name, input.role, input.ty.clone()));
+        }
+        Rewrite { old, builder, pass, values }
+    }
+
+    /// The new value that stands for an old one.
+    ///
+    /// # Panics
+    /// When none was given yet: the pass dropped a node that it needs.
+    pub(crate) fn value(&self, old: ValueId) -> ValueId {
+        self.values[old.index()].expect("a node is rebuilt before its readers")
+    }
+
+    /// New values for several old ones.
+    pub(crate) fn values(&self, old: &[ValueId]) -> Vec<ValueId> {
+        old.iter().map(|&value| self.value(value)).collect()
+    }
+
+    /// Lets new values stand for old ones.
+    pub(crate) fn replace(&mut self, old: &[ValueId], new: &[ValueId]) {
+        for (old, new) in old.iter().zip(new) {
+            self.values[old.index()] = Some(*new);
+        }
+    }
+
+    /// Adds a node.
+    pub(crate) fn node(&mut self, op: impl Into<Op>, operands: &[ValueId]) -> Result<Vec<ValueId>, PassError> {
+        let (pass, graph) = (self.pass, &self.old.name);
+        self.builder.node(op, operands).map_err(|error| PassError::Type { pass, graph: graph.clone(), error })
+    }
+
+    /// Copies a node of the old graph; its results stand for the old ones.
+    pub(crate) fn copy(&mut self, node: &Node) -> Result<Vec<ValueId>, PassError> {
+        let results = self.node(node.op.clone(), &self.values(&node.operands))?;
+        self.replace(&node.results, &results);
+        Ok(results)
+    }
+
+    /// The new graph, returning what stands for the old outputs.
+    pub(crate) fn finish(self) -> Graph {
+        let outputs = self.values(&self.old.outputs);
+        self.builder.finish(&outputs)
+    }
+}
+
+/// Values that some node replaces in memory: who reads them, and which node makes them, must not change.
+pub(crate) fn consumed_values(graph: &Graph) -> BTreeSet<ValueId> {
+    graph.nodes.iter().flat_map(consumed_by).collect()
+}
+
+/// Whether a node replaces memory, or makes or reads a value that a node replaces in memory. Such a node is neither
+/// merged with another nor seen through: its order among the others matters.
+pub(crate) fn touches_memory(node: &Node, consumed: &BTreeSet<ValueId>) -> bool {
+    !consumed_by(node).is_empty() || node.operands.iter().chain(&node.results).any(|value| consumed.contains(value))
+}

@@ -1,0 +1,465 @@
+//! What a program must be before anything trusts its numbers.
+//!
+//! Every view fits the memory it names for all values its symbols may take, layers included; indices are valid; kernels
+//! take what launches give them. What runs a checked program adds offsets without looking again.
+
+use crate::code::{Count, KernelCode, Tiles};
+use crate::sizes::{bytes_of, largest, smallest};
+use crate::weights::{WeightTable, layers_of, size};
+use bloomery_ir::graph::{Graph, Module};
+use bloomery_ir::program::{ALIGNMENT, Buffer, Entry, Kernel, Launch, Place, Step, View};
+use bloomery_ir::{Bindings, DType, Extent, Layout, Program, SymbolBound, TensorType, verify};
+use std::collections::BTreeSet;
+
+/// Loops inside loops.
+const DEPTH_MOST: usize = 8;
+/// Layers, the largest number of them.
+const LAYERS_MOST: u64 = 1 << 20;
+
+/// What is wrong with a program, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {reason}")]
+pub struct CheckError {
+    /// Which part of the program.
+    pub place: String,
+    /// The reason.
+    pub reason: String,
+}
+
+type Checked = Result<(), String>;
+
+fn at(place: impl FnOnce() -> String) -> impl FnOnce(String) -> CheckError {
+    |reason| CheckError { place: place(), reason }
+}
+
+fn ensure(holds: bool, reason: impl FnOnce() -> String) -> Checked {
+    if holds { Ok(()) } else { Err(reason()) }
+}
+
+/// Checks a program.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn check_program(program: &Program) -> Result<(), CheckError> {
+    check_symbols(program).map_err(at(|| "symbols".into()))?;
+    for parameter in &program.parameters {
+        size(parameter).map_err(|error| error.to_string()).map_err(at(|| format!("parameter %{}", parameter.name)))?;
+    }
+    for buffer in program.states.iter().chain(&program.ios) {
+        check_buffer(program, buffer).map_err(at(|| format!("buffer %{}", buffer.name)))?;
+    }
+    for kernel in &program.kernels {
+        check_kernel(program, kernel).map_err(at(|| format!("kernel {}", kernel.name)))?;
+    }
+    program.entries.iter().try_for_each(|entry| check_entry(program, entry))
+}
+
+/// Checks where weights lie.
+///
+/// # Errors
+/// The first parameter that lies outside, or is not of its size.
+pub fn check_weights(program: &Program, table: &WeightTable, length: u64) -> Result<(), CheckError> {
+    let counts = || format!("{} placements for {} parameters", table.placements.len(), program.parameters.len());
+    let whole = ensure(table.placements.len() == program.parameters.len(), counts)
+        .and_then(|()| ensure(table.bytes == length, || format!("{} bytes planned, {length} there", table.bytes)))
+        .and_then(|()| {
+            let hashes = || format!("{} hashes for {} pieces", table.hashes.len(), table.pieces());
+            ensure(table.hashes.len() == table.pieces(), hashes)
+        });
+    whole.map_err(at(|| "weight table".into()))?;
+    for (parameter, placement) in program.parameters.iter().zip(&table.placements) {
+        let inside = || {
+            let expect = size(parameter).map_err(|error| error.to_string())?;
+            let layers = layers_of(parameter).unwrap_or(1);
+            let fits = placement.bytes == expect && placement.layers == layers && placement.offset % ALIGNMENT == 0;
+            let last = placement.stride.checked_mul(layers.saturating_sub(1));
+            let end = last.and_then(|last| last.checked_add(placement.offset)?.checked_add(placement.bytes));
+            let aligned = placement.stride % ALIGNMENT == 0;
+            let inside = fits && aligned && end.is_some_and(|end| end <= length);
+            ensure(inside, || format!("{placement:?} for {layers} x {expect} bytes in {length}"))
+        };
+        inside().map_err(at(|| format!("weights of %{}", parameter.name)))?;
+    }
+    Ok(())
+}
+
+/// Checks a code image's table of kernels against its program and its length.
+///
+/// # Errors
+/// The first kernel that starts outside, or whose tiles ask for what launches do not have.
+pub fn check_code(program: &Program, kernels: &[KernelCode], length: u64) -> Result<(), CheckError> {
+    let counts = || format!("{} kernels for {}", kernels.len(), program.kernels.len());
+    ensure(kernels.len() == program.kernels.len(), counts).map_err(at(|| "code".into()))?;
+    for (code, kernel) in kernels.iter().zip(&program.kernels) {
+        check_kernel_code(program, code, kernel, length).map_err(at(|| format!("code of kernel {}", kernel.name)))?;
+    }
+    Ok(())
+}
+
+fn check_kernel_code(program: &Program, code: &KernelCode, kernel: &Kernel, length: u64) -> Checked {
+    for phase in code.phases() {
+        ensure(phase.offset < length, || format!("starts at {} of {length} bytes", phase.offset))?;
+        let (count, rows) = match phase.tiles {
+            Tiles::Rows { count, rows, .. } => (count, rows),
+            Tiles::Blocks { table, count, rows, .. } => {
+                let input = kernel.graph.inputs.get(table);
+                let is_table = input.is_some_and(|input| {
+                    let dims = &input.ty.dims;
+                    input.ty.dtype == DType::I32 && dims.len() == 2 && dims[1].extent == Extent::number(3)
+                });
+                ensure(is_table, || format!("view {table} is no table of sequences"))?;
+                let symbol = count.dim.and_then(|dim| program.symbols.get(dim));
+                let counts_rows = symbol.is_some_and(|symbol| {
+                    input.is_some_and(|input| input.ty.dims[0].extent == Extent::symbol(&symbol.name))
+                });
+                ensure(counts_rows && count.times == 1, || "counts other sequences than its table holds".into())?;
+                (count, rows)
+            }
+        };
+        ensure(rows > 0, || "tiles of no rows".into())?;
+        check_count(program, count)?;
+    }
+    check_count(program, code.shared.count)?;
+    let scratch = code.shared.fixed.max(code.shared.per_row).max(code.local);
+    ensure(scratch < 1 << 40, || format!("{scratch} bytes of scratch"))
+}
+
+fn check_count(program: &Program, count: Count) -> Checked {
+    let known = count.dim.is_none_or(|dim| dim < program.symbols.len());
+    ensure(known && count.times < 1 << 31, || format!("{count:?} with {} symbols", program.symbols.len()))
+}
+
+fn check_symbols(program: &Program) -> Checked {
+    let mut names = BTreeSet::new();
+    for symbol in &program.symbols {
+        let sound = symbol.least >= 1 && symbol.least <= symbol.most && symbol.most <= i32::MAX as u64;
+        ensure(sound, || format!("{}: {}..{}", symbol.name, symbol.least, symbol.most))?;
+        ensure(names.insert(&symbol.name), || format!("{} is there twice", symbol.name))?;
+    }
+    Ok(())
+}
+
+fn check_buffer(program: &Program, buffer: &Buffer) -> Checked {
+    check_names(program, &buffer.ty)?;
+    let ty = one_layer(buffer)?;
+    // The pool of pages is as large as its owner makes it; it is the smallest that must have a size.
+    let bytes = bytes_of(&ty, &buffer.layout, &smallest(&program.symbols));
+    ensure(bytes.is_some(), || format!("{} has no size in bytes", buffer.ty))
+}
+
+/// All names are declared, and none is divided by: this is a program of one rank.
+fn check_names(program: &Program, ty: &TensorType) -> Checked {
+    for extent in ty.extents() {
+        let known = extent.names().all(|name| program.symbols.iter().any(|symbol| symbol.name == name));
+        ensure(known && extent.divisors().next().is_none(), || format!("extent {extent} of {ty} is not known"))?;
+    }
+    Ok(())
+}
+
+fn one_layer(buffer: &Buffer) -> Result<TensorType, String> {
+    match (buffer.stacked, buffer.ty.dims.first()) {
+        (false, _) => Ok(buffer.ty.clone()),
+        (true, Some(first)) if first.extent.as_number().is_some() => Ok(buffer.ty.inner()),
+        (true, _) => Err(format!("{} has no layers", buffer.ty)),
+    }
+}
+
+fn check_kernel(program: &Program, kernel: &Kernel) -> Checked {
+    let graph = &kernel.graph;
+    check_shape_of(graph)?;
+    for ty in &graph.types {
+        check_names(program, ty)?;
+    }
+    let module = Module { graphs: vec![graph.clone()], ..Module::default() };
+    verify(&module).map_err(|error| error.to_string())?;
+    let counts = kernel.inputs.len() == graph.inputs.len() && kernel.outputs.len() == graph.outputs.len();
+    ensure(counts, || "layouts are not as many as inputs and outputs".into())?;
+    let in_place = kernel.in_place.is_none_or(|(o, i)| o < kernel.outputs.len() && i < kernel.inputs.len());
+    ensure(in_place, || format!("writes {:?} in place", kernel.in_place))
+}
+
+/// Values are as many as inputs and results, so that the verifier may look types up.
+fn check_shape_of(graph: &Graph) -> Checked {
+    let results: usize = graph.nodes.iter().map(|node| node.results.len()).sum();
+    let values = graph.inputs.len() + results;
+    ensure(graph.types.len() == values, || format!("{} types for {values} values", graph.types.len()))?;
+    let same = graph.inputs.iter().zip(&graph.types).all(|(input, ty)| input.ty.unnamed() == ty.unnamed());
+    ensure(same, || "types of inputs differ from types of their values".into())
+}
+
+/// An entry's surroundings, for the checks of its views.
+struct Scope<'a> {
+    program: &'a Program,
+    entry: &'a Entry,
+    /// The largest and smallest values symbols have in it.
+    most: Bindings,
+    least: Bindings,
+}
+
+fn check_entry(program: &Program, entry: &Entry) -> Result<(), CheckError> {
+    let place = || format!("entry {}", entry.name);
+    let bounds = entry_bounds(program, entry).map_err(at(place))?;
+    let scope = Scope { program, entry, most: largest(&bounds), least: smallest(&bounds) };
+    scope.steps(&entry.steps, None, 0).map_err(at(place))
+}
+
+/// The symbols' bounds, with the entry's own range for its rows.
+fn entry_bounds(program: &Program, entry: &Entry) -> Result<Vec<SymbolBound>, String> {
+    let mut bounds = program.symbols.clone();
+    let rows = bounds.iter_mut().find(|symbol| symbol.name == entry.rows);
+    let rows = rows.ok_or_else(|| format!("there is no symbol {}", entry.rows))?;
+    let sound = rows.least <= entry.least && entry.least <= entry.most && entry.most <= rows.most;
+    ensure(sound, || format!("{}..{} of {}..{}", entry.least, entry.most, rows.least, rows.most))?;
+    *rows = SymbolBound::new(&entry.rows, entry.least, entry.most);
+    ensure(entry.arena_bytes < 1 << 44, || format!("an arena of {} bytes", entry.arena_bytes))?;
+    Ok(bounds)
+}
+
+impl Scope<'_> {
+    fn steps(&self, steps: &[Step], last_layer: Option<u64>, depth: usize) -> Checked {
+        ensure(depth <= DEPTH_MOST, || format!("loops inside loops, deeper than {DEPTH_MOST}"))?;
+        for step in steps {
+            match step {
+                Step::Launch(launch) => self.launch(launch, last_layer)?,
+                Step::Copy { from, to } => self.copy(from, to, last_layer)?,
+                Step::Loop { from, to, steps, .. } => {
+                    ensure(from < to && *to <= LAYERS_MOST, || format!("a loop over layers {from}..{to}"))?;
+                    self.steps(steps, Some(to - 1), depth + 1)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn launch(&self, launch: &Launch, last_layer: Option<u64>) -> Checked {
+        let kernels = &self.program.kernels;
+        let kernel = kernels.get(launch.kernel);
+        let kernel = kernel.ok_or_else(|| format!("kernel {} of {}", launch.kernel, kernels.len()))?;
+        let inputs = kernel.graph.inputs.iter().map(|input| &input.ty);
+        let outputs = kernel.graph.outputs.iter().map(|output| kernel.graph.ty(*output));
+        let check = |view: &View| self.view(view, last_layer);
+        let what = |what: &str| format!("launch of {}: other {what} than the kernel takes", kernel.name);
+        ensure(same(&launch.inputs, inputs, &kernel.inputs), || what("inputs"))?;
+        ensure(same(&launch.outputs, outputs, &kernel.outputs), || what("outputs"))?;
+        launch.inputs.iter().try_for_each(check)?;
+        launch.outputs.iter().try_for_each(|view| self.written(view, last_layer))?;
+        let same_place = |(o, i): (usize, usize)| {
+            let (output, input) = (&launch.outputs[o], &launch.inputs[i]);
+            output.place == input.place && output.per_layer == input.per_layer
+        };
+        ensure(kernel.in_place.is_none_or(same_place), || what("memory"))
+    }
+
+    fn copy(&self, from: &View, to: &View, last_layer: Option<u64>) -> Checked {
+        let same = from.ty.unnamed().dims == to.ty.unnamed().dims && from.ty.dtype == to.ty.dtype;
+        ensure(same && from.layout == to.layout, || format!("copies {} to {}", from.ty, to.ty))?;
+        self.view(from, last_layer)?;
+        self.written(to, last_layer)
+    }
+
+    fn written(&self, view: &View, last_layer: Option<u64>) -> Checked {
+        ensure(!matches!(view.place, Place::Parameter(_)), || "writes a weight".into())?;
+        self.view(view, last_layer)
+    }
+
+    fn view(&self, view: &View, last_layer: Option<u64>) -> Checked {
+        check_names(self.program, &view.ty)?;
+        let layers = if view.per_layer { last_layer.map_or(1, |last| last + 1) } else { 1 };
+        match view.place {
+            Place::Arena { offset, stride } => self.arena(view, offset, stride, layers),
+            Place::Parameter(i) => {
+                let parameter = self.program.parameters.get(i).ok_or_else(|| format!("parameter {i}"))?;
+                self.buffer(view, &parameter.ty, parameter.stacked, &parameter.layout, layers)
+            }
+            Place::State(i) => self.outside(view, self.program.states.get(i), layers),
+            Place::Io(i) => self.outside(view, self.program.ios.get(i), layers),
+        }
+    }
+
+    fn arena(&self, view: &View, offset: u64, stride: u64, layers: u64) -> Checked {
+        let bytes = bytes_of(&view.ty, &view.layout, &self.most);
+        let last = stride.checked_mul(layers - 1);
+        let end = last.and_then(|last| offset.checked_add(last)?.checked_add(bytes?));
+        let aligned = offset % ALIGNMENT == 0 && stride % ALIGNMENT == 0;
+        let inside = end.is_some_and(|end| end <= self.entry.arena_bytes);
+        ensure(inside && aligned, || {
+            format!("{} at {offset} does not fit an arena of {} bytes", view.ty, self.entry.arena_bytes)
+        })
+    }
+
+    fn outside(&self, view: &View, buffer: Option<&Buffer>, layers: u64) -> Checked {
+        let buffer = buffer.ok_or_else(|| format!("{:?} is not there", view.place))?;
+        self.buffer(view, &buffer.ty, buffer.stacked, &buffer.layout, layers)
+    }
+
+    fn buffer(&self, view: &View, ty: &TensorType, stacked: bool, layout: &Layout, layers: u64) -> Checked {
+        let wrong = || format!("{} ({:?}) does not fit {ty}", view.ty, view.layout);
+        let held = match (view.per_layer, stacked) {
+            (true, true) => {
+                let count = ty.dims.first().and_then(|dim| dim.extent.as_number()).unwrap_or(0);
+                ensure(layers <= count, || format!("{layers} layers of {count} in {ty}"))?;
+                ty.inner()
+            }
+            (true, false) => return Err(wrong()),
+            (false, true) if *layout != Layout::RowMajor => return Err(wrong()),
+            (false, _) => ty.clone(),
+        };
+        ensure(view.layout == *layout && view.ty.dtype == held.dtype, wrong)?;
+        let dims = |ty: &TensorType| ty.unnamed().dims;
+        let equal = match layout {
+            Layout::RowMajor => product(&view.ty) == product(&held),
+            _ => dims(&view.ty) == dims(&held),
+        };
+        let smaller = || match (bytes_of(&view.ty, layout, &self.most), bytes_of(&held, layout, &self.least)) {
+            (Some(view), Some(held)) => view <= held,
+            _ => false,
+        };
+        ensure(equal || smaller(), wrong)
+    }
+}
+
+fn product(ty: &TensorType) -> Extent {
+    ty.extents().fold(Extent::number(1), |product, extent| product.times(extent))
+}
+
+/// Views are what a kernel takes.
+fn same<'a>(views: &[View], types: impl ExactSizeIterator<Item = &'a TensorType>, layouts: &[Layout]) -> bool {
+    let fits = |((view, ty), layout): ((&View, &TensorType), &Layout)| {
+        view.layout == *layout && view.ty.dtype == ty.dtype && view.ty.unnamed().dims == ty.unnamed().dims
+    };
+    views.len() == types.len() && views.iter().zip(types).zip(layouts).all(fits)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use bloomery_ir::ops::add::Add;
+    use bloomery_ir::program::{KernelKind, Parameter};
+    use bloomery_ir::{Builder, DType, Mesh, graph::Role};
+
+    pub(crate) fn empty_program() -> Program {
+        Program {
+            name: "empty".into(),
+            symbols: vec![SymbolBound::new("N", 1, 8)],
+            parameters: vec![],
+            states: vec![],
+            ios: vec![],
+            kernels: vec![],
+            entries: vec![],
+        }
+    }
+
+    fn row(width: u64) -> TensorType {
+        TensorType { dims: vec!["N".into(), width.into()], ..TensorType::new::<u64>(DType::F32, []) }
+    }
+
+    /// `y = x + w[layer]` over two layers, by way of the arena.
+    pub(crate) fn adding_program() -> Program {
+        let mesh = Mesh::default();
+        let mut builder = Builder::new("add", vec![SymbolBound::new("N", 1, 8)], &mesh, []);
+        let x = builder.input("x", Role::Plain, row(4));
+        let w = builder.input("w", Role::Parameter, TensorType::new(DType::F32, [4u64]));
+        let y = builder.one(Add, &[x, w]).unwrap();
+        let kernel = Kernel {
+            name: "add".into(),
+            kind: KernelKind::Elementwise,
+            graph: builder.finish(&[y]),
+            inputs: vec![Layout::RowMajor; 2],
+            outputs: vec![Layout::RowMajor],
+            in_place: None,
+        };
+        let view = |place, per_layer, ty| View { place, per_layer, ty, layout: Layout::RowMajor };
+        let io = |i| view(Place::Io(i), false, row(4));
+        let arena = || view(Place::Arena { offset: 64, stride: 0 }, false, row(4));
+        let weight = || view(Place::Parameter(0), true, TensorType::new(DType::F32, [4u64]));
+        let launch =
+            |from, to| Step::Launch(Launch { kernel: 0, inputs: vec![from, weight()], outputs: vec![to], wave: 0 });
+        let buffer = |name: &str| Buffer { name: name.into(), ty: row(4), stacked: false, layout: Layout::RowMajor };
+        let steps = vec![
+            Step::Copy { from: io(0), to: arena() },
+            Step::Loop { from: 0, to: 2, reverse: false, steps: vec![launch(arena(), arena())] },
+            Step::Copy { from: arena(), to: io(1) },
+        ];
+        let entry = Entry {
+            name: "body".into(),
+            group: "body".into(),
+            rows: "N".into(),
+            least: 1,
+            most: 8,
+            arena_bytes: 64 + 8 * 4 * 4,
+            steps,
+        };
+        Program {
+            parameters: vec![Parameter {
+                name: "w".into(),
+                ty: TensorType::new(DType::F32, [2u64, 4]),
+                stacked: true,
+                layout: Layout::RowMajor,
+                literal: None,
+            }],
+            ios: vec![buffer("x"), buffer("y")],
+            kernels: vec![kernel],
+            entries: vec![entry],
+            ..empty_program()
+        }
+    }
+
+    fn check(change: impl FnOnce(&mut Program), expect: &str) {
+        let mut program = adding_program();
+        change(&mut program);
+        let error = check_program(&program).expect_err(expect).to_string();
+        assert!(error.contains(expect), "{error}");
+    }
+
+    #[test]
+    fn a_sound_program_passes() {
+        check_program(&adding_program()).unwrap();
+    }
+
+    #[test]
+    fn what_would_leave_memory_is_refused() {
+        check(|p| p.entries[0].arena_bytes -= 1, "does not fit an arena of 191");
+        check(|p| p.entries[0].most = 9, "1..9 of 1..8");
+        check(|p| p.parameters[0].ty = TensorType::new(DType::F32, [1u64, 4]), "2 layers of 1");
+        check(|p| p.ios[0].ty = row(3), "does not fit");
+        check(|p| p.ios.truncate(1), "Io(1) is not there");
+        check(|p| p.ios[0].ty.dtype = DType::F16, "does not fit");
+        check(|p| p.kernels.clear(), "kernel 0 of 0");
+        check(|p| p.symbols[0].most = 1 << 40, "N: 1..");
+        check(|p| p.kernels[0].graph.types.truncate(1), "types for 3 values");
+        check(|p| p.parameters[0].ty = TensorType::new(DType::F32, [u64::MAX, u64::MAX]), "no size");
+    }
+
+    #[test]
+    fn a_weight_is_not_written() {
+        check(
+            |p| {
+                let weight =
+                    View { place: Place::Parameter(0), per_layer: false, ty: row(4), layout: Layout::RowMajor };
+                p.entries[0].steps.push(Step::Copy { from: weight.clone(), to: weight });
+            },
+            "does not fit",
+        );
+        check(
+            |p| {
+                let ty = TensorType::new(DType::F32, [2u64, 4]);
+                let weight = View { place: Place::Parameter(0), per_layer: false, ty, layout: Layout::RowMajor };
+                p.entries[0].steps.push(Step::Copy { from: weight.clone(), to: weight });
+            },
+            "writes a weight",
+        );
+    }
+
+    #[test]
+    fn endless_nesting_is_refused() {
+        check(
+            |p| {
+                for _ in 0..20 {
+                    let steps = std::mem::take(&mut p.entries[0].steps);
+                    p.entries[0].steps = vec![Step::Loop { from: 0, to: 2, reverse: false, steps }];
+                }
+            },
+            "loops inside loops",
+        );
+    }
+}
