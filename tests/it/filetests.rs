@@ -12,9 +12,11 @@ use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use bloomery_codegen::cpu::Cpu;
 use bloomery_ir::interpret::shard;
 use bloomery_ir::print::print;
 use bloomery_ir::{Bindings, Graph, Input, Interpreter, Module, Precision, Tensor, parse};
+use bloomery_passes::{Context, pipeline};
 
 use crate::random::Random;
 
@@ -82,9 +84,19 @@ fn apply(folder: &str, text: &str) -> Result<String, String> {
     }
 }
 
-/// The module after the pass of this name, printed.
-fn apply_pass(name: &str, _: &Module) -> Result<String, String> {
-    panic!("no pass is called `{name}`, which a folder of cases is named after")
+/// What the pass of this name makes of the module, for the CPU. Cases of passes over programs are graphs still, which
+/// `group` and the passes between turn into what the pass takes.
+fn apply_pass(name: &str, module: &Module) -> Result<String, String> {
+    let names = pipeline::names();
+    let place = |name: &str| names.iter().position(|known| *known == name);
+    let last =
+        place(name).unwrap_or_else(|| panic!("no pass is called `{name}`, which a folder of cases is named after"));
+    let group = place("group").expect("there is a pass that makes kernels");
+    let entries = if last > group { pipeline::interfaces(module) } else { vec![] };
+    let cx = Context { target: &Cpu, entries: &entries };
+    let passes = if last > group { &names[group..=last] } else { &names[last..=last] };
+    let stage = pipeline::run_named(module.clone(), &cx, passes, &mut |_, _| {});
+    stage.map(|stage| stage.print()).map_err(|error| error.to_string())
 }
 
 /// Outputs of the first graph on every rank.
