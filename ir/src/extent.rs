@@ -63,6 +63,20 @@ impl Extent {
         Extent { factor: self.factor, powers }
     }
 
+    /// The one name without a value, and the value that makes this extent `value`, where there is exactly one such.
+    pub fn solve(&self, value: u64, bindings: &Bindings) -> Option<(&str, u64)> {
+        let mut open = self.powers.iter().filter(|(name, _)| !bindings.contains_key(*name));
+        let (name, 1) = open.next()? else { return None };
+        if open.next().is_some() {
+            return None;
+        }
+        let mut rest = bindings.clone();
+        rest.insert(name.clone(), 1);
+        let flipped = self.powers.iter().map(|(name, power)| (name.clone(), -power)).collect();
+        let inverse = Extent { factor: value, powers: flipped }.eval(&rest).ok()?;
+        (inverse % self.factor.max(1) == 0).then_some((name, inverse / self.factor.max(1)))
+    }
+
     /// The number this extent is when names have these values.
     ///
     /// # Errors
@@ -219,6 +233,18 @@ mod tests {
         for text in ["", "N+1", "2/3", "*N", "N/", "-1", "18446744073709551615*2"] {
             assert!(text.parse::<Extent>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn solves_for_the_one_open_name() {
+        let bindings = Bindings::from([("mp".to_owned(), 3)]);
+        let solve = |text: &str, value| {
+            let extent = text.parse::<Extent>().unwrap();
+            extent.solve(value, &bindings).map(|(name, value)| (name.to_owned(), value))
+        };
+        assert_eq!(solve("2*N/mp", 4), Some(("N".to_owned(), 6)));
+        assert_eq!(solve("N", 5), Some(("N".to_owned(), 5)));
+        assert_eq!([solve("2*N", 3), solve("N*N", 4), solve("N*S", 4), solve("64/mp", 4)], [None, None, None, None]);
     }
 
     #[test]

@@ -3,13 +3,14 @@
 //! It computes in f64 and rounds each value to its type, unless asked to keep f64 (finite differences want that). All
 //! ranks of a mesh run in lockstep, node by node, so collectives need no threads.
 
-use crate::extent::Bindings;
+use crate::extent::{Bindings, ExtentError};
 use crate::graph::{Graph, Module, Node};
 use crate::op::RankContext;
 use crate::ops::Op;
 use crate::ops::repeat::Repeat;
 use crate::tensor::Tensor;
 use crate::types::{Mesh, TensorType};
+use crate::verify::callee;
 use std::collections::BTreeMap;
 
 /// Whether values are rounded to their types.
@@ -55,6 +56,14 @@ pub enum InterpretError {
         /// The given shape.
         shape: Vec<usize>,
     },
+    /// An extent inside the graph that these inputs give no number.
+    #[error("@{graph}: {error}")]
+    Extent {
+        /// The graph.
+        graph: String,
+        /// The reason.
+        error: ExtentError,
+    },
 }
 
 impl<'a> Interpreter<'a> {
@@ -88,12 +97,21 @@ impl<'a> Interpreter<'a> {
             count("inputs", graph.inputs.len(), rank.len())?;
             bind(graph, rank, &mut bindings)?;
         }
+        self.check_extents(graph, &bindings)?;
         Ok(self.graph(graph, inputs.to_vec(), &bindings))
     }
 
     /// Sizes of the mesh's axes.
     fn axes(&self) -> Bindings {
         self.module.mesh.axes.iter().cloned().collect()
+    }
+
+    /// Every type in the graph and in those it calls must have a shape.
+    fn check_extents(&self, graph: &Graph, bindings: &Bindings) -> Result<(), InterpretError> {
+        let error = |error| InterpretError::Extent { graph: graph.name.clone(), error };
+        graph.types.iter().try_for_each(|ty| ty.shape(bindings).map(drop)).map_err(error)?;
+        let callees = graph.nodes.iter().filter_map(|node| callee(&node.op)).filter_map(|name| self.module.graph(name));
+        callees.into_iter().try_for_each(|callee| self.check_extents(callee, bindings))
     }
 
     fn graph(&self, graph: &Graph, inputs: Vec<Vec<Tensor>>, bindings: &Bindings) -> Vec<Vec<Tensor>> {
@@ -203,11 +221,8 @@ fn stack(layers: &BTreeMap<u64, Tensor>, count: u64) -> Tensor {
 pub fn bind(graph: &Graph, inputs: &[Tensor], bindings: &mut Bindings) -> Result<(), InterpretError> {
     for (input, tensor) in graph.inputs.iter().zip(inputs) {
         for (dim, &found) in input.ty.dims.iter().zip(&tensor.shape) {
-            let mut names = dim.extent.names();
-            if let (Some(name), None) = (names.next(), names.next()) {
-                if dim.extent == name.into() {
-                    bindings.entry(name.to_owned()).or_insert(found as u64);
-                }
+            if let Some((name, value)) = dim.extent.solve(found as u64, bindings) {
+                bindings.insert(name.to_owned(), value);
             }
         }
     }

@@ -8,8 +8,7 @@ pub mod pass;
 pub mod pipeline;
 
 mod clean;
-mod rewrite;
-mod simplify;
+pub mod simplify;
 
 mod group;
 mod layouts;
@@ -17,5 +16,7 @@ mod lower;
 
 mod memory_plan;
 mod schedule;
+
+mod rewrite;
 
 pub use pass::{Context, Pass, PassError};

@@ -33,6 +33,11 @@ use egg::{Id, Runner, SimpleScheduler};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// Name, reason and case of every rule, in order.
+pub fn rules() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    RULES.iter().map(|rule| (rule.name, rule.reason, rule.case))
+}
+
 /// See the module.
 pub(crate) const PASS: Pass = Pass { name: "simplify", run: simplify };
 

@@ -1,1 +1,34 @@
-//! bloomery-runtime
+//! Runs artifacts: memory, threads, machine code or interpreter, the key-value cache, generation of text.
+//!
+//! From below: [`executor`] runs an entry point of a program on memory it owns, natively (`native`, `launcher`,
+//! `threads`) or on the interpreter. [`session`] feeds sequences of tokens through it and keeps the paged cache
+//! ([`pages`]). [`generate`] and [`logits`] are what people ask for; [`sampling`] picks tokens. Absent: graphs, passes,
+//! strategies, text (ids go in and out).
+//!
+//! Start at [`session`].
+
+pub mod error;
+mod memory;
+pub mod pages;
+pub mod sampling;
+
+mod launcher;
+mod native;
+mod threads;
+
+pub mod executor;
+pub mod session;
+
+pub mod generate;
+pub mod logits;
+
+pub use error::RunError;
+pub use executor::{Executor, ExecutorOptions};
+pub use generate::{Finish, GenerateOptions, Generated, generate};
+pub use launcher::best_class;
+pub use logits::{AllLogits, all_logits};
+pub use sampling::Sampling;
+pub use session::{Chunk, SequenceId, Session, SessionOptions, Want, pages_needed};
+
+#[cfg(test)]
+mod fixture;

@@ -1,1 +1,12 @@
 //! Whole-workspace tests, one binary.
+//!
+//! Start at `golden`, which compares models with Hugging Face; `filetests` runs the `.bir` cases, `samples` every
+//! operation's samples, `by_hand` the graphs that passes will one day write. `fixture` and `random` are helpers.
+
+mod fixture;
+mod random;
+
+mod by_hand;
+mod filetests;
+mod golden;
+mod samples;

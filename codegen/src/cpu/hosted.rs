@@ -80,7 +80,7 @@ impl Program {
             tiles.count(&launch.dims, |view| {
                 let bytes = &launch.views[view];
                 let lengths = bytes.chunks_exact(12).map(|row| u32::from_le_bytes(row[4..8].try_into().expect("4")));
-                lengths.collect()
+                lengths.collect::<Vec<u32>>()
             })
         };
         let shared = kernel.shared.bytes(&launch.dims);

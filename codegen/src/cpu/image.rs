@@ -6,6 +6,9 @@
 
 use super::cc::{CcError, Compiler, FLAGS};
 use super::{Class, Kernel, source};
+use bloomery_artifact::code::{CodeImage, KernelCode, Phase};
+use bloomery_ir::Program;
+use bloomery_ir::target::Refusal;
 use std::collections::BTreeMap;
 
 const SCRIPT: &str = "SECTIONS {
@@ -31,6 +34,9 @@ pub enum ImageError {
     /// The compiler.
     #[error(transparent)]
     Compiler(#[from] CcError),
+    /// A kernel that has no emitter.
+    #[error(transparent)]
+    Kernel(#[from] Refusal),
     /// The linked file is not what the script asks for.
     #[error("the compiled code cannot be mapped anywhere: {0}")]
     Unusable(String),
@@ -53,6 +59,24 @@ pub fn image(compiler: &Compiler, class: Class, kernels: &[Kernel]) -> Result<Im
         symbols.insert(phase.symbol.clone(), offset);
     }
     Ok(Image { bytes: image.bytes, symbols })
+}
+
+/// A program's code for one class, as an artifact stores it.
+///
+/// # Errors
+/// A kernel without an emitter (the passes' mistake), and what the compiler says.
+pub fn code_image(compiler: &Compiler, class: Class, program: &Program) -> Result<CodeImage, ImageError> {
+    let kernels = super::emit_program(program)?;
+    let image = image(compiler, class, &kernels)?;
+    let phase = |phase: &super::Phase| Phase { offset: image.symbols[&phase.symbol], tiles: phase.tiles };
+    let code = |kernel: &Kernel| KernelCode {
+        prepare: kernel.prepare.as_ref().map(phase),
+        main: phase(&kernel.main),
+        shared: kernel.shared,
+        local: kernel.local as u64,
+    };
+    let kernels = kernels.iter().map(code).collect();
+    Ok(CodeImage { class: class.name().to_owned(), bytes: image.bytes, kernels })
 }
 
 /// A section header of a 64-bit little-endian ELF file.

@@ -3,6 +3,8 @@
 //! Views are indices into the kernel's list of data pointers, symbols indices into the program's list of sizes.
 //! Activations are row-major; strides and offsets count elements.
 
+pub use bloomery_artifact::code::Count;
+
 /// The type of stored elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Element {
@@ -35,43 +37,6 @@ impl Element {
     /// Bytes of one element.
     pub fn bytes(self) -> usize {
         4 / self.pair()
-    }
-}
-
-/// A number, or a number of times a symbol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Count {
-    /// The symbol.
-    pub dim: Option<usize>,
-    /// How many times.
-    pub times: usize,
-}
-
-impl Count {
-    /// A number.
-    pub fn number(times: usize) -> Count {
-        Count { dim: None, times }
-    }
-
-    /// A symbol.
-    pub fn of(dim: usize) -> Count {
-        Count { dim: Some(dim), times: 1 }
-    }
-
-    /// The number, given the symbols' values.
-    pub fn value(self, dims: &[u32]) -> usize {
-        self.times * self.dim.map_or(1, |dim| dims[dim] as usize)
-    }
-}
-
-/// As a C expression.
-impl std::fmt::Display for Count {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match *self {
-            Count { dim: None, times } => write!(f, "{times}"),
-            Count { dim: Some(dim), times: 1 } => write!(f, "c->dims[{dim}]"),
-            Count { dim: Some(dim), times } => write!(f, "c->dims[{dim}] * {times}"),
-        }
     }
 }
 

@@ -49,7 +49,7 @@ impl Builds {
         let cc = Compiler::find();
         let build = |class, extra: &[&str]| Program::build(&cc, class, kernels, extra).expect("the kernels compile");
         let sanitizers = ["-O1", "-DSMALL", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
-        let native: &[&[&str]] = if cfg!(target_arch = "x86_64") { &[&["-O3"], &sanitizers] } else { &[] };
+        let native: &[&[&str]] = if cfg!(target_arch = "x86_64") { &[&["-O2"], &sanitizers] } else { &[] };
         let native = native.iter().map(|extra| build(Class::V3, extra)).collect();
         Builds { plain: build(Class::Plain, &["-O1"]), native }
     }

@@ -59,7 +59,9 @@ fn order(graph: &Graph, body: &Body, values: &[Id], choice: &Choice) -> Option<V
     let places = places(body, values, choice);
     let mut readers: BTreeMap<Id, BTreeSet<Id>> = BTreeMap::new();
     for (&id, term) in choice {
-        operands(body, term).for_each(|operand| drop(readers.entry(operand).or_default().insert(id)));
+        for operand in operands(body, term) {
+            readers.entry(operand).or_default().insert(id);
+        }
     }
     for (earlier, later) in memory_order(graph, values, choice, &readers) {
         readers.entry(earlier).or_default().insert(later);

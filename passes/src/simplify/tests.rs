@@ -138,21 +138,19 @@ fn takes_what_is_cheaper() {
         ("cast", "cast gelu cast cast"),
         ("broadcast", "add mul mul add"),
         ("slice", "slice gelu slice cast slice scale"),
-        ("concat", "slice gelu slice slice slice"),
+        ("concat", "slice slice slice slice gelu"),
         ("concat-across", "concat slice"),
         ("adjoining", "slice slice gelu slice concat"),
-        ("gather", "gather cast gather scale cast gather"),
+        ("gather", "gather cast scale cast gather"),
         ("reduce", "scale reduce reduce scale"),
         ("matmul-scale", "matmul scale scale matmul matmul scale scale matmul"),
         ("matmul-sum", "add matmul gelu sub matmul matmul matmul add"),
         ("matmul-transpose", "matmul matmul matmul"),
         ("collective-sum", "matmul matmul add all_reduce matmul matmul add reduce_scatter add all_gather"),
-        ("collective-scale", "matmul gelu matmul all_reduce scale reduce_scatter scale scale all_gather"),
+        ("collective-scale", "matmul gelu all_reduce scale scale matmul reduce_scatter all_gather"),
     ];
     let found: Vec<(&str, String)> = expected.iter().map(|(name, _)| (*name, ops(name))).collect();
-    for ((name, expected), (_, found)) in expected.iter().zip(&found) {
-        assert_eq!(expected, found, "{name}; all: {found:#?}");
-    }
+    assert_eq!(expected.map(|(name, ops)| (name, ops.to_owned())).to_vec(), found);
 }
 
 #[test]

@@ -269,6 +269,7 @@ impl Scope<'_> {
             Place::Arena { offset, stride } => self.arena(view, offset, stride, layers),
             Place::Parameter(i) => {
                 let parameter = self.program.parameters.get(i).ok_or_else(|| format!("parameter {i}"))?;
+                ensure(view.per_layer || !parameter.stacked, || format!("all layers of %{} at once", parameter.name))?;
                 self.buffer(view, &parameter.ty, parameter.stacked, &parameter.layout, layers)
             }
             Place::State(i) => self.outside(view, self.program.states.get(i), layers),
@@ -438,10 +439,12 @@ pub(crate) mod tests {
                     View { place: Place::Parameter(0), per_layer: false, ty: row(4), layout: Layout::RowMajor };
                 p.entries[0].steps.push(Step::Copy { from: weight.clone(), to: weight });
             },
-            "does not fit",
+            "all layers of %w at once",
         );
         check(
             |p| {
+                p.parameters[0].stacked = false;
+                p.entries[0].steps.clear();
                 let ty = TensorType::new(DType::F32, [2u64, 4]);
                 let weight = View { place: Place::Parameter(0), per_layer: false, ty, layout: Layout::RowMajor };
                 p.entries[0].steps.push(Step::Copy { from: weight.clone(), to: weight });

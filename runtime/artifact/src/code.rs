@@ -73,6 +73,17 @@ impl Count {
     }
 }
 
+/// As generated C writes it, `c` being the call.
+impl std::fmt::Display for Count {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match *self {
+            Count { dim: None, times } => write!(f, "{times}"),
+            Count { dim: Some(dim), times: 1 } => write!(f, "c->dims[{dim}]"),
+            Count { dim: Some(dim), times } => write!(f, "c->dims[{dim}] * {times}"),
+        }
+    }
+}
+
 /// How many tiles a phase has, from the sizes of a launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Tiles {

@@ -1,0 +1,97 @@
+//! Why a run is refused or fails.
+
+use bloomery_artifact::OpenError;
+use std::io;
+
+/// Why a run is refused or fails.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Bytes of the artifact are not those written.
+    #[error(transparent)]
+    Artifact(#[from] OpenError),
+    /// The system gives no memory, or none to execute.
+    #[error("cannot get {bytes} bytes of memory for {what}: {source}")]
+    Memory {
+        /// What for.
+        what: &'static str,
+        /// How many.
+        bytes: u64,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The program is none a session can run.
+    #[error("the artifact's program {0}; compile the model with this version of bloomery")]
+    Program(String),
+    /// The artifact has no code for a class.
+    #[error("the artifact has no code for {class}; it has {there}")]
+    NoCode {
+        /// The class asked for.
+        class: String,
+        /// What there is.
+        there: String,
+    },
+    /// The processor cannot run a class.
+    #[error("this processor cannot run {class}: it has no {missing}; {there} would work")]
+    Processor {
+        /// The class.
+        class: String,
+        /// Features it lacks.
+        missing: String,
+        /// What works here.
+        there: String,
+    },
+    /// A size outside its bounds.
+    #[error("{name} is {value}, the program takes {least} to {most}")]
+    Size {
+        /// The symbol.
+        name: String,
+        /// Its value.
+        value: u64,
+        /// Smallest.
+        least: u64,
+        /// Largest.
+        most: u64,
+    },
+    /// An id the model does not know.
+    #[error("token id {id} is outside the vocabulary of {vocabulary} (0 to {})", .vocabulary - 1)]
+    Id {
+        /// The id.
+        id: u32,
+        /// How many there are.
+        vocabulary: u32,
+    },
+    /// More tokens than the model was compiled for.
+    #[error(
+        "{tokens} tokens do not fit the context of {context}; shorten the prompt or compile with --max-context {tokens}"
+    )]
+    Context {
+        /// How many.
+        tokens: u64,
+        /// What fits.
+        context: u64,
+    },
+    /// A prompt without tokens.
+    #[error("prompt {0} (counted from 0) has no tokens; give it at least one")]
+    Empty(usize),
+    /// The cache is full.
+    #[error("the cache has {free} free pages, {needed} are needed; make the session with more pages")]
+    Pages {
+        /// How many more.
+        needed: usize,
+        /// How many are free.
+        free: usize,
+    },
+    /// Settings of sampling that mean nothing.
+    #[error("{name} is {value}, it must be {expected}")]
+    Sampling {
+        /// Which.
+        name: &'static str,
+        /// Its value.
+        value: f64,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// Logits that are no numbers.
+    #[error("the model's logits are not finite at token {0}; the weights may be damaged or overflow their type")]
+    NotFinite(usize),
+}

@@ -1,0 +1,206 @@
+//! Runs entry points of an artifact's program on memory it owns: natively or on the interpreter.
+
+use crate::error::RunError;
+use crate::launcher::best_class;
+use crate::memory::{Buffers, Interpreted};
+use crate::native::Native;
+use bloomery_artifact::Artifact;
+use bloomery_ir::program::{Place, Step, View};
+use bloomery_ir::run_program::ProgramInterpreter;
+use bloomery_ir::{Bindings, Program, SymbolBound};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// The name that asks for the interpreter where a class of processors could stand.
+pub const INTERPRETER: &str = "interpreter";
+
+/// How to run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExecutorOptions {
+    /// A class of processors, or [`INTERPRETER`]; by default the best class the artifact has code for, and the
+    /// interpreter when it has none.
+    pub class: Option<String>,
+    /// How many threads; by default one per processor.
+    pub threads: Option<usize>,
+    /// Symbols that have one value in this run, such as the number of pages in the cache.
+    pub fixed: Vec<(String, u64)>,
+}
+
+/// A program with its memory.
+pub struct Executor {
+    artifact: Arc<Artifact>,
+    buffers: Buffers,
+    /// The program's symbols, bounded as here.
+    bounds: Vec<SymbolBound>,
+    engine: Engine,
+    class: String,
+    /// Entries whose weights were compared with their hashes.
+    ready: Vec<bool>,
+}
+
+enum Engine {
+    Interpreter,
+    Native(Native),
+}
+
+impl Executor {
+    /// Takes memory and maps code.
+    ///
+    /// # Errors
+    /// A class that is not there or does not run here; no memory.
+    pub fn new(artifact: Arc<Artifact>, options: &ExecutorOptions) -> Result<Executor, RunError> {
+        let program = artifact.program();
+        let bounds = fixed_bounds(program, &options.fixed)?;
+        let buffers = Buffers::new(program, &bounds.iter().map(|b| (b.name.clone(), b.most)).collect())?;
+        let class = options.class.as_deref().or_else(|| best_class(&artifact));
+        let class = class.or(artifact.classes().is_empty().then_some(INTERPRETER));
+        // An artifact with code for other processors only: say which, instead of being slow without a word.
+        let class = class.map_or_else(|| artifact.classes()[0].to_owned(), str::to_owned);
+        let engine = if class == INTERPRETER {
+            Engine::Interpreter
+        } else {
+            let threads = options.threads.unwrap_or_else(default_threads);
+            let most: Vec<u32> = bounds.iter().map(|bound| bound.most as u32).collect();
+            Engine::Native(Native::new(&artifact, &class, threads, &buffers, &most)?)
+        };
+        let ready = vec![false; program.entries.len()];
+        Ok(Executor { artifact, buffers, bounds, engine, class, ready })
+    }
+
+    /// The artifact.
+    pub fn artifact(&self) -> &Arc<Artifact> {
+        &self.artifact
+    }
+
+    /// What runs: a class of processors or [`INTERPRETER`].
+    pub fn class(&self) -> &str {
+        &self.class
+    }
+
+    /// How many threads work.
+    pub fn threads(&self) -> usize {
+        match &self.engine {
+            Engine::Interpreter => 1,
+            Engine::Native(native) => native.threads(),
+        }
+    }
+
+    /// Bytes of an input or output.
+    pub fn io(&self, index: usize) -> &[u8] {
+        self.buffers.ios[index].block.bytes()
+    }
+
+    /// The same, to be written.
+    pub fn io_mut(&mut self, index: usize) -> &mut [u8] {
+        self.buffers.ios[index].block.bytes_mut()
+    }
+
+    /// Bytes of a state from layer to layer, and all of them.
+    pub fn state_mut(&mut self, index: usize) -> (u64, &mut [u8]) {
+        let held = &mut self.buffers.states[index];
+        (held.stride, held.block.bytes_mut())
+    }
+
+    /// Bytes of arena, states, inputs and outputs.
+    pub fn memory_bytes(&self) -> u64 {
+        let held = self.buffers.states.iter().chain(&self.buffers.ios).map(|held| held.block.bytes().len());
+        (self.buffers.arena.bytes().len() + held.sum::<usize>()) as u64
+    }
+
+    /// Runs an entry with these values of the program's symbols, in their order.
+    ///
+    /// # Errors
+    /// A size outside its bounds, damaged weights.
+    ///
+    /// # Panics
+    /// When there is no such entry, or not one value per symbol.
+    pub fn run(&mut self, entry: usize, dims: &[u32]) -> Result<(), RunError> {
+        let artifact = Arc::clone(&self.artifact);
+        let program = artifact.program();
+        self.check_sizes(program, entry, dims)?;
+        self.check_weights(entry)?;
+        let named = self.bounds.iter().zip(dims).map(|(bound, &value)| (bound.name.clone(), u64::from(value)));
+        let bindings: Bindings = named.collect();
+        match &mut self.engine {
+            Engine::Native(native) => native.run(&artifact, entry, dims, bindings, &mut self.buffers),
+            Engine::Interpreter => {
+                let mut memory = Interpreted { artifact: &artifact, buffers: &mut self.buffers };
+                ProgramInterpreter::new(program).run(&program.entries[entry], &bindings, &mut memory);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_sizes(&self, program: &Program, entry: usize, dims: &[u32]) -> Result<(), RunError> {
+        assert_eq!(dims.len(), self.bounds.len(), "one value per symbol");
+        let entry = &program.entries[entry];
+        for (bound, &value) in self.bounds.iter().zip(dims) {
+            let range = if bound.name == entry.rows { (entry.least, entry.most) } else { (bound.least, bound.most) };
+            let (name, value, (least, most)) = (bound.name.clone(), u64::from(value), range);
+            if value < least || value > most {
+                return Err(RunError::Size { name, value, least, most });
+            }
+        }
+        Ok(())
+    }
+
+    /// Before an entry's first run: its weights, if they were not checked at opening.
+    fn check_weights(&mut self, entry: usize) -> Result<(), RunError> {
+        if self.ready[entry] {
+            return Ok(());
+        }
+        let mut pieces = BTreeSet::new();
+        used_weights(&self.artifact.program().entries[entry].steps, 0..1, &mut |parameter, layer| {
+            pieces.extend(self.artifact.unchecked(parameter, layer));
+        });
+        let pieces: Vec<usize> = pieces.into_iter().collect();
+        match &mut self.engine {
+            _ if pieces.is_empty() => {}
+            Engine::Native(native) => native.check_pieces(&self.artifact, pieces)?,
+            Engine::Interpreter => pieces.into_iter().try_for_each(|piece| self.artifact.check_piece(piece))?,
+        }
+        self.ready[entry] = true;
+        Ok(())
+    }
+}
+
+/// Calls back with every parameter and layer that steps read.
+fn used_weights(steps: &[Step], layers: std::ops::Range<u64>, used: &mut impl FnMut(usize, u64)) {
+    let mut view = |view: &View| {
+        let layers = if view.per_layer { layers.clone() } else { 0..1 };
+        if let Place::Parameter(i) = view.place {
+            layers.for_each(|layer| used(i, layer));
+        }
+    };
+    for step in steps {
+        match step {
+            Step::Launch(launch) => launch.inputs.iter().for_each(&mut view),
+            Step::Copy { from, .. } => view(from),
+            Step::Loop { .. } => {}
+        }
+    }
+    for step in steps {
+        if let Step::Loop { from, to, steps, .. } = step {
+            used_weights(steps, *from..*to, used);
+        }
+    }
+}
+
+fn fixed_bounds(program: &Program, fixed: &[(String, u64)]) -> Result<Vec<SymbolBound>, RunError> {
+    let mut bounds = program.symbols.clone();
+    for (name, value) in fixed {
+        let bound = bounds.iter_mut().find(|bound| bound.name == *name);
+        let bound = bound.ok_or_else(|| RunError::Program(format!("has no symbol {name}")))?;
+        let (least, most) = (bound.least, bound.most);
+        if *value < least || *value > most {
+            return Err(RunError::Size { name: name.clone(), value: *value, least, most });
+        }
+        *bound = SymbolBound::new(name, *value, *value);
+    }
+    Ok(bounds)
+}
+
+/// One per processor this process may use.
+fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}

@@ -1,0 +1,341 @@
+//! Programs on the processor: steps resolved to addresses, walked by every thread of a team.
+//!
+//! Launches of one wave run side by side: their tiles form one row of work from which threads claim pieces; a barrier
+//! stands behind each phase. Which thread computes a tile changes nothing about its result.
+
+use crate::error::RunError;
+use crate::launcher::{Call, Code, PhaseName, copy, sequence_lengths, usable_image};
+use crate::memory::{Block, Buffers};
+use crate::threads::{Team, Worker};
+use bloomery_artifact::{Artifact, Tiles, WeightTable, sizes};
+use bloomery_ir::program::{ALIGNMENT, Launch, Place, Step, View};
+use bloomery_ir::{Bindings, Layout, Program, TensorType};
+use std::sync::{Arc, Mutex};
+
+/// A program's code and its plan.
+pub(crate) struct Native {
+    plan: Arc<Plan>,
+    team: Team,
+    /// Scratch of launches.
+    shared: Block,
+    /// Scratch of workers, one after another.
+    local: Block,
+}
+
+/// What workers share.
+struct Plan {
+    code: Code,
+    /// By entry.
+    entries: Vec<Vec<Item>>,
+    /// Bytes of each worker's scratch.
+    local: usize,
+}
+
+/// A step, resolved.
+enum Item {
+    Wave(Vec<Launched>),
+    Copy { from: Address, to: Address, ty: TensorType, layout: Layout },
+    Loop { layers: Vec<u64>, items: Vec<Item> },
+}
+
+struct Launched {
+    kernel: usize,
+    views: Vec<Address>,
+}
+
+/// `bases[base] + offset + layer * stride`
+struct Address {
+    base: usize,
+    offset: u64,
+    stride: u64,
+}
+
+/// One run of an entry: everything a worker needs besides the plan.
+struct Run {
+    plan: Arc<Plan>,
+    entry: usize,
+    dims: Vec<u32>,
+    bindings: Bindings,
+    /// Addresses of arena, weights, states, inputs and outputs.
+    bases: Vec<usize>,
+    shared: usize,
+    local: usize,
+}
+
+impl Native {
+    /// Maps the code of a class and resolves all steps for the given memory.
+    pub(crate) fn new(
+        artifact: &Artifact,
+        class: &str,
+        threads: usize,
+        buffers: &Buffers,
+        most: &[u32],
+    ) -> Result<Native, RunError> {
+        let image = usable_image(artifact, class)?;
+        let code = Code::map(artifact, &image)?;
+        let program = artifact.program();
+        let resolver = Resolver { program, table: artifact.weight_table(), buffers };
+        let entries: Vec<Vec<Item>> = program.entries.iter().map(|entry| resolver.items(&entry.steps)).collect();
+        let shared = entries.iter().map(|items| shared_most(&code, items, most)).max().unwrap_or(0);
+        let local = code.kernels().iter().map(|kernel| kernel.code.local).max().unwrap_or(0);
+        let local = local.next_multiple_of(4096);
+        let team = Team::new(threads);
+        let shared = Block::new("scratch", shared)?;
+        let local_block = Block::new("scratch", local.saturating_mul(team.threads() as u64))?;
+        let plan = Arc::new(Plan { code, entries, local: local as usize });
+        Ok(Native { plan, team, shared, local: local_block })
+    }
+
+    /// How many threads work.
+    pub(crate) fn threads(&self) -> usize {
+        self.team.threads()
+    }
+
+    /// Runs an entry. The caller has checked the sizes.
+    pub(crate) fn run(
+        &mut self,
+        artifact: &Artifact,
+        entry: usize,
+        dims: &[u32],
+        bindings: Bindings,
+        buffers: &mut Buffers,
+    ) {
+        let mut bases = vec![buffers.arena.address(), artifact.weights().as_ptr().expose_provenance()];
+        bases.extend(buffers.states.iter_mut().chain(&mut buffers.ios).map(|held| held.block.address()));
+        let run = Run {
+            plan: Arc::clone(&self.plan),
+            entry,
+            dims: dims.to_vec(),
+            bindings,
+            bases,
+            shared: self.shared.address(),
+            local: self.local.address(),
+        };
+        // `buffers` and scratch are borrowed for as long as this call takes, so nobody else uses them.
+        self.team.run(Arc::new(move |worker: &Worker<'_>| run.items(&run.plan.entries[run.entry], 0, worker)));
+    }
+
+    /// Compares pieces of the weights with their hashes, all threads together.
+    pub(crate) fn check_pieces(&mut self, artifact: &Arc<Artifact>, pieces: Vec<usize>) -> Result<(), RunError> {
+        let error = Arc::new(Mutex::new(None));
+        let (seen, artifact) = (Arc::clone(&error), Arc::clone(artifact));
+        self.team.run(Arc::new(move |worker: &Worker<'_>| {
+            while let Some(&piece) = pieces.get(worker.claim(1) as usize) {
+                if let Err(error) = artifact.check_piece(piece) {
+                    seen.lock().expect("no panic while held").get_or_insert(error);
+                }
+            }
+        }));
+        let first = error.lock().expect("no panic while held").take();
+        first.map_or(Ok(()), |error| Err(error.into()))
+    }
+}
+
+/// Turns views into addresses.
+struct Resolver<'a> {
+    program: &'a Program,
+    table: &'a WeightTable,
+    buffers: &'a Buffers,
+}
+
+impl Resolver<'_> {
+    /// Neighbouring launches of one wave become one item.
+    fn items(&self, steps: &[Step]) -> Vec<Item> {
+        let mut items = Vec::new();
+        let mut wave = None;
+        for step in steps {
+            let now = if let Step::Launch(launch) = step { Some(launch.wave) } else { None };
+            match (step, items.last_mut()) {
+                (Step::Launch(launch), Some(Item::Wave(launches))) if now == wave => launches.push(self.launch(launch)),
+                (Step::Launch(launch), _) => items.push(Item::Wave(vec![self.launch(launch)])),
+                (Step::Copy { from, to }, _) => items.push(Item::Copy {
+                    from: self.address(from),
+                    to: self.address(to),
+                    ty: from.ty.clone(),
+                    layout: from.layout.clone(),
+                }),
+                (Step::Loop { from, to, reverse, steps }, _) => {
+                    let layers = if *reverse { (*from..*to).rev().collect() } else { (*from..*to).collect() };
+                    items.push(Item::Loop { layers, items: self.items(steps) });
+                }
+            }
+            wave = now;
+        }
+        items
+    }
+
+    fn launch(&self, launch: &Launch) -> Launched {
+        let views = launch.inputs.iter().chain(&launch.outputs).map(|view| self.address(view)).collect();
+        Launched { kernel: launch.kernel, views }
+    }
+
+    fn address(&self, view: &View) -> Address {
+        let states = self.program.states.len();
+        let (base, offset, stride) = match view.place {
+            Place::Arena { offset, stride } => (0, offset, stride),
+            Place::Parameter(i) => (1, self.table.placements[i].offset, self.table.placements[i].stride),
+            Place::State(i) => (2 + i, 0, self.buffers.states[i].stride),
+            Place::Io(i) => (2 + states + i, 0, self.buffers.ios[i].stride),
+        };
+        Address { base, offset, stride: if view.per_layer { stride } else { 0 } }
+    }
+}
+
+/// The largest scratch that any wave's launches take together.
+fn shared_most(code: &Code, items: &[Item], most: &[u32]) -> u64 {
+    let of = |item: &Item| match item {
+        Item::Wave(launches) => {
+            launches.iter().map(|launch| shared_bytes(code, launch.kernel, most)).fold(0, u64::saturating_add)
+        }
+        Item::Copy { .. } => 0,
+        Item::Loop { items, .. } => shared_most(code, items, most),
+    };
+    items.iter().map(of).max().unwrap_or(0)
+}
+
+fn shared_bytes(code: &Code, kernel: usize, dims: &[u32]) -> u64 {
+    let shared = &code.kernel(kernel).code.shared;
+    let rows = shared.per_row.saturating_mul(shared.count.value(dims) as u64);
+    shared.fixed.saturating_add(rows).checked_next_multiple_of(ALIGNMENT).unwrap_or(u64::MAX)
+}
+
+impl Run {
+    fn items(&self, items: &[Item], layer: u64, worker: &Worker<'_>) {
+        for item in items {
+            match item {
+                Item::Wave(launches) => self.wave(launches, layer, worker),
+                Item::Copy { from, to, ty, layout } => self.copy(from, to, ty, layout, layer, worker),
+                Item::Loop { layers, items } => layers.iter().for_each(|&layer| self.items(items, layer, worker)),
+            }
+        }
+    }
+
+    fn wave(&self, launches: &[Launched], layer: u64, worker: &Worker<'_>) {
+        let views: Vec<Vec<usize>> = launches.iter().map(|launch| self.addresses(&launch.views, layer)).collect();
+        let prepares = launches.iter().any(|launch| self.plan.code.kernel(launch.kernel).code.prepare.is_some());
+        if prepares {
+            self.phase(PhaseName::Prepare, launches, &views, worker);
+        }
+        self.phase(PhaseName::Main, launches, &views, worker);
+    }
+
+    fn phase(&self, phase: PhaseName, launches: &[Launched], views: &[Vec<usize>], worker: &Worker<'_>) {
+        let tiles = |(launch, views): (&Launched, &Vec<usize>)| self.tiles(phase, launch.kernel, views);
+        let tiles: Vec<u32> = launches.iter().zip(views).map(tiles).collect();
+        let total: u32 = tiles.iter().sum();
+        // One claim per thread would leave some waiting for the slowest; many small ones cost more than they win.
+        let piece =
+            if worker.threads() == 1 { total.max(1) } else { total.div_ceil(worker.threads() as u32 * 4).max(1) };
+        loop {
+            let start = worker.claim(piece);
+            if start >= total {
+                break;
+            }
+            self.piece(phase, launches, views, &tiles, start..total.min(start + piece), worker);
+        }
+        worker.barrier();
+    }
+
+    /// Tiles of the wave counted through all its launches.
+    fn piece(
+        &self,
+        phase: PhaseName,
+        launches: &[Launched],
+        views: &[Vec<usize>],
+        tiles: &[u32],
+        piece: std::ops::Range<u32>,
+        worker: &Worker<'_>,
+    ) {
+        let (mut first, mut shared) = (0, self.shared);
+        let local = self.local + worker.index * self.plan.local;
+        for ((launch, views), count) in launches.iter().zip(views).zip(tiles) {
+            let (begin, end) = (piece.start.max(first), piece.end.min(first + count));
+            if begin < end {
+                let call = Call::new(views, &self.dims, shared, local);
+                let kernel = self.plan.code.kernel(launch.kernel);
+                #[allow(unsafe_code, reason = "runs a kernel on the memory it was resolved for")]
+                // SAFETY: the addresses are those of the checked program's views in buffers sized for the symbols'
+                // bounds, which the executor compared with `dims`; scratch is sized by `shared_most` and `local`. The
+                // caller of `Native::run` lends all of it until every worker is done.
+                unsafe {
+                    kernel.run(phase, &call, begin - first..end - first);
+                }
+            }
+            first += count;
+            shared += shared_bytes(&self.plan.code, launch.kernel, &self.dims) as usize;
+        }
+    }
+
+    fn tiles(&self, phase: PhaseName, kernel: usize, views: &[usize]) -> u32 {
+        let code = &self.plan.code.kernel(kernel).code;
+        let phase = match phase {
+            PhaseName::Prepare => code.prepare.as_ref(),
+            PhaseName::Main => Some(&code.main),
+        };
+        let Some(phase) = phase else { return 0 };
+        let count = match phase.tiles {
+            Tiles::Blocks { count, .. } => count.value(&self.dims),
+            Tiles::Rows { .. } => 0,
+        };
+        #[allow(unsafe_code, reason = "reads the table of sequences")]
+        // SAFETY: the artifact checked that this view is an `i32[S, 3]` with the S that `count` is; no step of this
+        // wave writes it, since it is an input of the kernel.
+        phase.tiles.count(&self.dims, |table| unsafe { sequence_lengths(views[table], count) })
+    }
+
+    fn copy(&self, from: &Address, to: &Address, ty: &TensorType, layout: &Layout, layer: u64, worker: &Worker<'_>) {
+        if worker.index == 0 {
+            let bytes = sizes::bytes_of(ty, layout, &self.bindings).expect("sizes were checked");
+            #[allow(unsafe_code, reason = "copies between two views")]
+            // SAFETY: both views were checked to hold this type; other workers wait at the barriers before and after.
+            unsafe {
+                copy(self.resolve(from, layer), self.resolve(to, layer), bytes as usize);
+            }
+        }
+        worker.barrier();
+    }
+
+    fn addresses(&self, views: &[Address], layer: u64) -> Vec<usize> {
+        views.iter().map(|view| self.resolve(view, layer)).collect()
+    }
+
+    fn resolve(&self, address: &Address, layer: u64) -> usize {
+        self.bases[address.base] + (address.offset + layer * address.stride) as usize
+    }
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use crate::fixture::native_artifact;
+    use crate::logits::{AllLogits, all_logits};
+    use crate::session::{Session, SessionOptions};
+    use bloomery_artifact::Artifact;
+    use std::sync::Arc;
+
+    fn run(artifact: &Arc<Artifact>, class: Option<&str>, threads: usize, chunk: usize) -> AllLogits {
+        let (class, threads, chunk) = (class.map(str::to_owned), Some(threads), Some(chunk));
+        let options = SessionOptions { class, threads, chunk, pages: 16 };
+        let mut session = Session::new(Arc::clone(artifact), &options).unwrap();
+        let prompts: Vec<Vec<u32>> = vec![vec![1, 2, 3, 4, 5, 6, 7], vec![3], vec![9, 8, 9, 1, 0], vec![5, 5]];
+        all_logits(&mut session, &prompts).unwrap()
+    }
+
+    /// Kernels sum in f64 as the interpreter does; their own exponential differs in the last bits of f32.
+    #[test]
+    fn machine_code_computes_what_the_interpreter_does() {
+        let artifact = native_artifact();
+        let native = run(&artifact, None, 1, 4);
+        let truth = run(&artifact, Some("interpreter"), 1, 4);
+        let difference = native.data.iter().zip(&truth.data).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(difference < 1e-5 && truth.data.iter().any(|x| x.abs() > 0.1), "{difference}");
+    }
+
+    #[test]
+    fn threads_and_chunks_change_no_bit() {
+        let artifact = native_artifact();
+        let one = run(&artifact, None, 1, 4);
+        for (threads, chunk) in [(2, 4), (3, 3), (5, 1)] {
+            assert_eq!(run(&artifact, Some("plain"), threads, chunk), one, "{threads} threads, chunks of {chunk}");
+        }
+    }
+}

@@ -1,0 +1,446 @@
+//! A session: sequences of tokens, their pages of the cache, and logits.
+//!
+//! A step takes some tokens of some sequences, without padding, and runs the program's `body` over them, at most a
+//! chunk at once, then its `head` over the rows that are asked for. What a sequence gets does not depend on the others
+//! in the step, nor on how its tokens are cut into chunks: that is a property of the kernels, and nothing here mixes.
+
+use crate::error::RunError;
+use crate::executor::{Executor, ExecutorOptions};
+use crate::pages::PagePool;
+use bloomery_artifact::Artifact;
+use bloomery_ir::{DType, Program};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// How to make a session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// A class of processors or `interpreter`; by default the best there is.
+    pub class: Option<String>,
+    /// How many threads; by default one per processor.
+    pub threads: Option<usize>,
+    /// Tokens at once; by default what the artifact was compiled for.
+    pub chunk: Option<usize>,
+    /// Pages of the cache, for all sequences together; see [`pages_needed`].
+    pub pages: usize,
+}
+
+/// A sequence of one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SequenceId(usize);
+
+/// Of which rows logits are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// None.
+    Nothing,
+    /// The last.
+    Last,
+    /// Every one.
+    All,
+}
+
+/// The next tokens of a sequence.
+#[derive(Clone, Copy, Debug)]
+pub struct Chunk<'a> {
+    /// Which sequence.
+    pub sequence: SequenceId,
+    /// Its next tokens.
+    pub ids: &'a [u32],
+    /// Of which of them logits are wanted.
+    pub want: Want,
+}
+
+/// An artifact at work.
+pub struct Session {
+    executor: Executor,
+    names: Names,
+    pages: PagePool,
+    sequences: Vec<Option<Sequence>>,
+    chunk: usize,
+    context: u64,
+}
+
+#[derive(Default)]
+struct Sequence {
+    /// Tokens in the cache.
+    length: usize,
+    pages: Vec<i32>,
+}
+
+/// Some tokens of one chunk.
+struct Piece {
+    chunk: usize,
+    /// The first of them in the chunk.
+    from: usize,
+    count: usize,
+}
+
+impl Session {
+    /// Takes memory and maps code.
+    ///
+    /// # Errors
+    /// A class that does not run here, no memory, a program of another kind.
+    pub fn new(artifact: Arc<Artifact>, options: &SessionOptions) -> Result<Session, RunError> {
+        let names = Names::of(artifact.program())?;
+        let fixed = vec![("C".to_owned(), options.pages.max(1) as u64)];
+        let executor = ExecutorOptions { class: options.class.clone(), threads: options.threads, fixed };
+        let chunk = options.chunk.unwrap_or(names.tokens_most).clamp(1, names.tokens_most);
+        let context = context_of(&artifact, &names);
+        let executor = Executor::new(artifact, &executor)?;
+        let pages = PagePool::new(options.pages.max(1));
+        Ok(Session { executor, names, pages, sequences: Vec::new(), chunk, context })
+    }
+
+    /// What runs the program.
+    pub fn executor(&self) -> &Executor {
+        &self.executor
+    }
+
+    /// Ids below this are known.
+    pub fn vocabulary(&self) -> usize {
+        self.names.vocabulary
+    }
+
+    /// Tokens a sequence may have.
+    pub fn context(&self) -> usize {
+        self.context as usize
+    }
+
+    /// Tokens that run at once.
+    pub fn chunk(&self) -> usize {
+        self.chunk
+    }
+
+    /// Free pages of the cache.
+    pub fn free_pages(&self) -> usize {
+        self.pages.free()
+    }
+
+    /// A new, empty sequence.
+    pub fn start(&mut self) -> SequenceId {
+        let free = self.sequences.iter().position(Option::is_none);
+        let index = free.unwrap_or(self.sequences.len());
+        if free.is_none() {
+            self.sequences.push(None);
+        }
+        self.sequences[index] = Some(Sequence::default());
+        SequenceId(index)
+    }
+
+    /// Tokens a sequence has in the cache.
+    ///
+    /// # Panics
+    /// When it was ended.
+    pub fn length(&self, sequence: SequenceId) -> usize {
+        self.sequence(sequence).length
+    }
+
+    /// Ends a sequence; its pages are free again.
+    ///
+    /// # Panics
+    /// When it was ended before.
+    pub fn end(&mut self, sequence: SequenceId) {
+        let ended = self.sequences[sequence.0].take().expect("a sequence is ended once");
+        ended.pages.into_iter().for_each(|page| self.pages.release(page));
+    }
+
+    /// Runs tokens through the model. `row` gets the logits of each row that is wanted: chunk, row in it, logits; in
+    /// order of chunks and rows.
+    ///
+    /// # Errors
+    /// Before anything runs: a chunk without tokens, ids outside the vocabulary, more tokens than the context, no free
+    /// pages. Later: damaged weights.
+    ///
+    /// # Panics
+    /// When a sequence was ended, or is there twice.
+    pub fn step(&mut self, chunks: &[Chunk<'_>], mut row: impl FnMut(usize, usize, &[f32])) -> Result<(), RunError> {
+        self.check(chunks)?;
+        self.take_pages(chunks)?;
+        for pieces in self.runs(chunks) {
+            self.body(chunks, &pieces)?;
+            self.head(chunks, &pieces, &mut row)?;
+        }
+        Ok(())
+    }
+
+    fn sequence(&self, id: SequenceId) -> &Sequence {
+        self.sequences[id.0].as_ref().expect("the sequence was not ended")
+    }
+
+    fn sequence_mut(&mut self, id: SequenceId) -> &mut Sequence {
+        self.sequences[id.0].as_mut().expect("the sequence was not ended")
+    }
+
+    fn check(&self, chunks: &[Chunk<'_>]) -> Result<(), RunError> {
+        let distinct: BTreeSet<SequenceId> = chunks.iter().map(|chunk| chunk.sequence).collect();
+        assert_eq!(distinct.len(), chunks.len(), "a sequence is in a step once");
+        for (i, chunk) in chunks.iter().enumerate() {
+            if chunk.ids.is_empty() {
+                return Err(RunError::Empty(i));
+            }
+            check_ids(chunk.ids, self.names.vocabulary)?;
+            let tokens = (self.length(chunk.sequence) + chunk.ids.len()) as u64;
+            if tokens > self.context {
+                return Err(RunError::Context { tokens, context: self.context });
+            }
+        }
+        Ok(())
+    }
+
+    fn take_pages(&mut self, chunks: &[Chunk<'_>]) -> Result<(), RunError> {
+        let missing = |session: &Session, chunk: &Chunk<'_>| {
+            let sequence = session.sequence(chunk.sequence);
+            let pages = (sequence.length + chunk.ids.len()).div_ceil(session.names.page_tokens);
+            pages.saturating_sub(sequence.pages.len())
+        };
+        let needed: usize = chunks.iter().map(|chunk| missing(self, chunk)).sum();
+        if needed > self.pages.free() {
+            return Err(RunError::Pages { needed, free: self.pages.free() });
+        }
+        for chunk in chunks {
+            for _ in 0..missing(self, chunk) {
+                let page = self.pages.take().expect("free pages were counted");
+                self.sequence_mut(chunk.sequence).pages.push(page);
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts chunks into runs of bounded numbers of tokens and sequences, in order.
+    fn runs(&self, chunks: &[Chunk<'_>]) -> Vec<Vec<Piece>> {
+        let mut runs: Vec<Vec<Piece>> = Vec::new();
+        let mut room = 0;
+        for (i, chunk) in chunks.iter().enumerate() {
+            let mut from = 0;
+            while from < chunk.ids.len() {
+                if room == 0 || runs.last().is_none_or(|run| run.len() == self.names.sequences_most) {
+                    runs.push(Vec::new());
+                    room = self.chunk;
+                }
+                let count = room.min(chunk.ids.len() - from);
+                if let Some(run) = runs.last_mut() {
+                    run.push(Piece { chunk: i, from, count });
+                }
+                from += count;
+                room -= count;
+            }
+        }
+        runs
+    }
+
+    fn body(&mut self, chunks: &[Chunk<'_>], pieces: &[Piece]) -> Result<(), RunError> {
+        let held = |piece: &Piece| self.sequence(chunks[piece.chunk].sequence);
+        let ids = pieces.iter().flat_map(|p| &chunks[p.chunk].ids[p.from..p.from + p.count]).map(|&id| id as i32);
+        let ids: Vec<i32> = ids.collect();
+        let width =
+            pieces.iter().map(|p| (held(p).length + p.count).div_ceil(self.names.page_tokens)).max().unwrap_or(1);
+        let (mut rows, mut pages, mut start) = (Vec::new(), Vec::new(), 0);
+        for piece in pieces {
+            let sequence = held(piece);
+            rows.extend([start, piece.count as i32, sequence.length as i32]);
+            start += piece.count as i32;
+            // Pages beyond the last token are never read; entries of shorter sequences are filled up with 0.
+            pages.extend((0..width).map(|i| sequence.pages.get(i).copied().unwrap_or(0)));
+        }
+        let sizes = [ids.len(), pieces.len(), width, 1];
+        for (io, values) in [(self.names.ids, &ids), (self.names.rows, &rows), (self.names.pages, &pages)] {
+            put(self.executor.io_mut(io), values);
+        }
+        self.run("body", ids.len(), sizes)?;
+        for piece in pieces {
+            self.sequence_mut(chunks[piece.chunk].sequence).length += piece.count;
+        }
+        Ok(())
+    }
+
+    fn head(
+        &mut self,
+        chunks: &[Chunk<'_>],
+        pieces: &[Piece],
+        row: &mut impl FnMut(usize, usize, &[f32]),
+    ) -> Result<(), RunError> {
+        let tokens: usize = pieces.iter().map(|piece| piece.count).sum();
+        let wanted = wanted(chunks, pieces);
+        let mut logits = vec![0.0; self.names.vocabulary];
+        for part in wanted.chunks(self.names.picks_most) {
+            let picks: Vec<i32> = part.iter().map(|(flat, ..)| *flat as i32).collect();
+            put(self.executor.io_mut(self.names.pick), &picks);
+            self.run("head", part.len(), [tokens, 1, 1, part.len()])?;
+            let bytes = self.executor.io(self.names.logits);
+            for ((_, chunk, position), bytes) in part.iter().zip(bytes.chunks_exact(4 * logits.len())) {
+                get(bytes, &mut logits);
+                row(*chunk, *position, &logits);
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs an entry for so many rows; sizes are those of N, S, P, R.
+    fn run(&mut self, group: &str, rows: usize, sizes: [usize; 4]) -> Result<(), RunError> {
+        let program = self.executor.artifact().program();
+        let takes = |entry: &bloomery_ir::program::Entry| {
+            entry.group == group && (entry.least..=entry.most).contains(&(rows as u64))
+        };
+        let entry = program.entries.iter().position(takes);
+        let entry = entry.ok_or_else(|| RunError::Program(format!("has no entry `{group}` for {rows} rows")))?;
+        let size = |name: &str| ["N", "S", "P", "R"].iter().position(|n| *n == name).map(|i| sizes[i]);
+        let value = |symbol: &bloomery_ir::SymbolBound| match symbol.name.as_str() {
+            "C" => self.pages.len() as u32,
+            name => size(name).map_or(symbol.least as u32, |size| size as u32),
+        };
+        let dims: Vec<u32> = program.symbols.iter().map(value).collect();
+        self.executor.run(entry, &dims)
+    }
+}
+
+/// Rows whose logits are wanted: row of the run, chunk, row in the chunk.
+fn wanted(chunks: &[Chunk<'_>], pieces: &[Piece]) -> Vec<(usize, usize, usize)> {
+    let mut wanted = Vec::new();
+    let mut start = 0;
+    for piece in pieces {
+        let (chunk, end) = (&chunks[piece.chunk], piece.from + piece.count);
+        let first = match chunk.want {
+            Want::Nothing => end,
+            Want::Last => end.min(chunk.ids.len() - 1).max(piece.from),
+            Want::All => piece.from,
+        };
+        wanted.extend((first..end).map(|position| (start + position - piece.from, piece.chunk, position)));
+        start += piece.count;
+    }
+    wanted
+}
+
+/// Refuses ids the model does not know.
+///
+/// # Errors
+/// The first of them.
+pub fn check_ids(ids: &[u32], vocabulary: usize) -> Result<(), RunError> {
+    let outside = ids.iter().find(|id| **id as usize >= vocabulary);
+    outside.map_or(Ok(()), |&id| Err(RunError::Id { id, vocabulary: vocabulary as u32 }))
+}
+
+/// Pages that sequences of these lengths take together.
+///
+/// # Errors
+/// A program without a cache.
+pub fn pages_needed(artifact: &Artifact, lengths: impl IntoIterator<Item = usize>) -> Result<usize, RunError> {
+    let names = Names::of(artifact.program())?;
+    let context = context_of(artifact, &names) as usize;
+    Ok(lengths.into_iter().map(|length| length.min(context).div_ceil(names.page_tokens)).sum())
+}
+
+/// Tokens of a sequence: what the artifact says, as far as its page table is wide enough.
+fn context_of(artifact: &Artifact, names: &Names) -> u64 {
+    let reach = names.width_most as u64 * names.page_tokens as u64;
+    match artifact.meta().max_context {
+        0 => reach,
+        stated => reach.min(u64::from(stated)),
+    }
+}
+
+fn put(bytes: &mut [u8], values: &[i32]) {
+    bytes.chunks_exact_mut(4).zip(values).for_each(|(bytes, value)| bytes.copy_from_slice(&value.to_le_bytes()));
+}
+
+fn get(bytes: &[u8], values: &mut [f32]) {
+    let read = |bytes: &[u8]| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    bytes.chunks_exact(4).zip(values).for_each(|(bytes, value)| *value = read(bytes));
+}
+
+/// Where a language model's program has what a session needs.
+struct Names {
+    ids: usize,
+    rows: usize,
+    pages: usize,
+    pick: usize,
+    logits: usize,
+    vocabulary: usize,
+    page_tokens: usize,
+    tokens_most: usize,
+    sequences_most: usize,
+    width_most: usize,
+    picks_most: usize,
+}
+
+impl Names {
+    fn of(program: &Program) -> Result<Names, RunError> {
+        let io = |name: &str, dtype: DType| {
+            let io = program.io(name).filter(|&io| program.ios[io].ty.dtype == dtype);
+            io.ok_or_else(|| RunError::Program(format!("has no {dtype} input or output `{name}`")))
+        };
+        let most = |name: &str| {
+            let symbol = program.symbols.iter().find(|symbol| symbol.name == name);
+            symbol.map(|s| s.most as usize).ok_or_else(|| RunError::Program(format!("has no symbol {name}")))
+        };
+        let group = |name: &str| {
+            let most = program.entries.iter().filter(|entry| entry.group == name).map(|entry| entry.most).max();
+            most.map(|most| most as usize).ok_or_else(|| RunError::Program(format!("has no entry `{name}`")))
+        };
+        let cache = program.states.iter().find(|state| state.stacked && state.ty.rank() == 6);
+        let page_tokens = cache.and_then(|state| state.ty.dims[4].extent.as_number()).filter(|tokens| *tokens > 0);
+        let page_tokens = page_tokens.ok_or_else(|| RunError::Program("has no cache of pages".to_owned()))?;
+        let logits = io("logits", DType::F32)?;
+        let vocabulary = program.ios[logits].ty.dims.last().and_then(|dim| dim.extent.as_number());
+        let vocabulary = vocabulary.filter(|vocabulary| (1..1 << 31).contains(vocabulary));
+        Ok(Names {
+            ids: io("ids", DType::I32)?,
+            rows: io("rows", DType::I32)?,
+            pages: io("pages", DType::I32)?,
+            pick: io("pick", DType::I32)?,
+            logits,
+            vocabulary: vocabulary.ok_or_else(|| RunError::Program("has no vocabulary".to_owned()))? as usize,
+            page_tokens: page_tokens as usize,
+            tokens_most: group("body")?,
+            sequences_most: most("S")?,
+            width_most: most("P")?,
+            picks_most: group("head")?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{CONTEXT, VOCABULARY, artifact};
+
+    fn session(pages: usize, chunk: Option<usize>) -> Session {
+        Session::new(artifact(), &SessionOptions { chunk, pages, ..SessionOptions::default() }).unwrap()
+    }
+
+    fn refused(chunk: &[u32]) -> String {
+        let mut session = session(3, None);
+        let sequence = session.start();
+        let chunk = Chunk { sequence, ids: chunk, want: Want::Last };
+        let error = session.step(&[chunk], |_, _, _| panic!("nothing runs")).unwrap_err();
+        assert_eq!((session.length(sequence), session.free_pages()), (0, 3));
+        error.to_string()
+    }
+
+    #[test]
+    fn what_cannot_run_is_refused_before_it_does() {
+        assert!(refused(&[1, VOCABULARY]).contains("token id 11 is outside the vocabulary of 11 (0 to 10)"));
+        let long = vec![1; CONTEXT + 1];
+        assert!(refused(&long).contains("15 tokens do not fit the context of 14"));
+        assert!(refused(&[]).contains("prompt 0"));
+        assert!(refused(&[1; 13]).contains("3 free pages, 4 are needed"));
+    }
+
+    #[test]
+    fn pages_come_back() {
+        let mut session = session(4, None);
+        let (one, two) = (session.start(), session.start());
+        let chunk = |sequence, ids| Chunk { sequence, ids, want: Want::Nothing };
+        session.step(&[chunk(one, &[1, 2, 3]), chunk(two, &[4, 5, 6, 7, 8])], |_, _, _| {}).unwrap();
+        assert_eq!((session.length(two), session.free_pages()), (5, 1));
+        session.end(two);
+        assert_eq!((session.free_pages(), session.start()), (3, two));
+    }
+
+    #[test]
+    fn classes_that_are_not_there_are_named() {
+        let options = SessionOptions { class: Some("x86-64-v3".into()), pages: 1, ..SessionOptions::default() };
+        let error = Session::new(artifact(), &options).err().unwrap().to_string();
+        assert!(error.contains("no code for x86-64-v3; it has none"), "{error}");
+    }
+}
