@@ -11,6 +11,7 @@ use bloomery_models::names::NameError;
 use bloomery_models::sizes::UnknownSize;
 use bloomery_models::tokenizer::TokenizerError;
 use bloomery_passes::PassError;
+use bloomery_runtime::RunError;
 
 /// Why a workflow did not do what it was asked. Messages say what, where, both numbers, and the way out.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +48,9 @@ pub enum Error {
     /// An artifact that cannot be used.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// A run that is refused or fails.
+    #[error(transparent)]
+    Run(#[from] RunError),
     /// A text that is no IR.
     #[error("{}:{source}", path.display())]
     Parse {

@@ -9,8 +9,19 @@ mod progress;
 pub mod targets;
 
 pub mod compile;
+
+mod execution;
+pub mod logits;
+pub mod run;
+
+pub mod bench;
+pub mod demo;
+
+pub mod inspect;
 pub mod ir_file;
 pub mod tokenize;
+pub mod verify;
 
 pub use error::Error;
+pub use execution::Execution;
 pub use progress::{Progress, Quiet};

@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use bloomery_artifact::{Artifact, Check};
 use bloomery_models::tokenizer::Tokenizer;
 use serde::Serialize;
 
 use crate::Error;
+use crate::inspect::is_artifact;
 
 /// What to tokenize, and by which tokenizer.
 #[derive(Clone, Debug)]
@@ -52,7 +54,12 @@ pub fn tokenize(options: &TokenizeOptions) -> Result<Tokens, Error> {
 /// The tokenizer of a folder, of a file, or of an artifact.
 fn open(path: &Path) -> Result<Tokenizer, Error> {
     let lacks = || Error::Refused(format!("{} holds no tokenizer.json", path.display()));
-    Tokenizer::from_folder(path)?.ok_or_else(lacks)
+    if !is_artifact(path) {
+        return Tokenizer::from_folder(path)?.ok_or_else(lacks);
+    }
+    // Weights are not used here, so nobody waits for their hashes.
+    let artifact = Artifact::open(path, Check::None)?;
+    Ok(Tokenizer::from_bytes(artifact.tokenizer().ok_or_else(lacks)?.to_vec())?)
 }
 
 fn read(path: &Path) -> Result<String, Error> {

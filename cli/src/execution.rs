@@ -1,0 +1,46 @@
+//! How an artifact is run: what `run`, `logits` and `bench` have in common.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bloomery_artifact::{Artifact, Check};
+use bloomery_models::tokenizer::Tokenizer;
+use bloomery_runtime::{Session, SessionOptions, pages_needed};
+
+use crate::Error;
+
+/// How to run an artifact.
+#[derive(Clone, Debug, Default)]
+pub struct Execution {
+    /// A class of processors, or `interpreter`; by default the best that the artifact and this processor have.
+    pub class: Option<String>,
+    /// How many threads; by default one per processor.
+    pub threads: Option<usize>,
+    /// Tokens at once; by default (and at most) what the artifact was compiled for.
+    pub chunk: Option<usize>,
+    /// When weights are compared with their hashes.
+    pub check: Check,
+}
+
+impl Execution {
+    /// Opens an artifact.
+    pub(crate) fn open(&self, path: &Path) -> Result<Arc<Artifact>, Error> {
+        Ok(Arc::new(Artifact::open(path, self.check)?))
+    }
+
+    /// A session with room for sequences of these lengths, in tokens.
+    pub(crate) fn session(
+        &self,
+        artifact: &Arc<Artifact>,
+        lengths: impl IntoIterator<Item = usize>,
+    ) -> Result<Session, Error> {
+        let pages = pages_needed(artifact, lengths)?;
+        let options = SessionOptions { class: self.class.clone(), threads: self.threads, chunk: self.chunk, pages };
+        Ok(Session::new(Arc::clone(artifact), &options)?)
+    }
+}
+
+/// The tokenizer an artifact holds.
+pub(crate) fn tokenizer(artifact: &Artifact) -> Result<Option<Tokenizer>, Error> {
+    Ok(artifact.tokenizer().map(|bytes| Tokenizer::from_bytes(bytes.to_vec())).transpose()?)
+}

@@ -1,0 +1,254 @@
+//! `inspect`: what a file is and what it holds: artifacts in full, models' files in brief.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use bloomery_artifact::format::MAGIC;
+use bloomery_artifact::{Artifact, Check, Provenance, sizes};
+use bloomery_formats::safetensors::Checkpoint;
+use bloomery_ir::Bindings;
+use bloomery_ir::program::{Program, Step};
+use bloomery_models::config::BloomConfig;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::Error;
+
+/// What was found.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Inspection {
+    /// An artifact.
+    Artifact(Box<ArtifactView>),
+    /// A model's folder: settings and weights.
+    Folder {
+        /// From `config.json`.
+        config: BloomConfig,
+        /// Its weights.
+        #[serde(flatten)]
+        tensors: Tensors,
+    },
+    /// A safetensors file.
+    Safetensors {
+        /// What it holds.
+        #[serde(flatten)]
+        tensors: Tensors,
+    },
+    /// A `config.json`.
+    Config {
+        /// What it says.
+        config: BloomConfig,
+    },
+}
+
+/// The tensors of a checkpoint.
+#[derive(Clone, Debug, Serialize)]
+pub struct Tensors {
+    /// How many files.
+    pub files: usize,
+    /// Bytes of all tensors.
+    pub bytes: u64,
+    /// Each tensor.
+    pub tensors: Vec<TensorView>,
+}
+
+/// One tensor.
+#[derive(Clone, Debug, Serialize)]
+pub struct TensorView {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub dtype: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+}
+
+/// An artifact.
+#[derive(Clone, Debug, Serialize)]
+pub struct ArtifactView {
+    /// The file's size.
+    pub bytes: u64,
+    /// Its sections.
+    pub sections: Vec<SectionView>,
+    /// The model's settings.
+    pub model: Value,
+    /// Ids that end a text.
+    pub eos: Vec<u32>,
+    /// Tokens a sequence may have.
+    pub max_context: u32,
+    /// Classes of processors there is code for.
+    pub classes: Vec<String>,
+    /// What runs.
+    pub plan: Plan,
+    /// What running takes.
+    pub memory: Memory,
+    /// Options of the compilation.
+    pub options: BTreeMap<String, String>,
+    /// Hashes of inputs, versions.
+    pub provenance: Provenance,
+    /// What the compiler wanted read.
+    pub notes: Vec<String>,
+}
+
+/// One section.
+#[derive(Clone, Debug, Serialize)]
+pub struct SectionView {
+    /// What it holds.
+    pub name: String,
+    /// Bytes from the file's start.
+    pub offset: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Of its bytes, in hexadecimal; weights have hashes by piece instead.
+    pub sha256: Option<String>,
+}
+
+/// The program in numbers.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    /// Weights and constants.
+    pub parameters: usize,
+    /// Kernels by kind.
+    pub kernels: BTreeMap<String, usize>,
+    /// Entry points.
+    pub entries: Vec<EntryView>,
+}
+
+/// One entry point.
+#[derive(Clone, Debug, Serialize)]
+pub struct EntryView {
+    /// Its name.
+    pub name: String,
+    /// What its rows are counted by.
+    pub rows: String,
+    /// Fewest rows.
+    pub least: u64,
+    /// Most rows.
+    pub most: u64,
+    /// Steps, those of a loop once.
+    pub steps: usize,
+    /// Bytes of arena.
+    pub arena_bytes: u64,
+}
+
+/// Bytes that running takes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Memory {
+    /// Packed weights: mapped, shared by all processes on the file.
+    pub weights_bytes: u64,
+    /// The arena: the most any entry point needs.
+    pub arena_bytes: u64,
+    /// One page of the cache, all layers.
+    pub cache_page_bytes: u64,
+    /// Tokens in a page.
+    pub cache_page_tokens: u64,
+}
+
+/// Looks at a file or a model's folder.
+///
+/// # Errors
+/// Nothing that is known, or damaged.
+pub fn inspect(path: &Path) -> Result<Inspection, Error> {
+    let named = |suffix: &str| path.extension().is_some_and(|found| found == suffix);
+    if is_artifact(path) {
+        let artifact = Artifact::open(path, Check::None)?;
+        Ok(Inspection::Artifact(Box::new(view(&artifact))))
+    } else if path.is_dir() {
+        let config = BloomConfig::from_folder(path)?;
+        Ok(Inspection::Folder { config, tensors: tensors(&Checkpoint::open(path)?) })
+    } else if named("json") {
+        let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+        Ok(Inspection::Config { config: BloomConfig::from_json(&bytes, path)? })
+    } else if named("safetensors") {
+        Ok(Inspection::Safetensors { tensors: tensors(&Checkpoint::open_file(path)?) })
+    } else if path.exists() {
+        Err(Error::Refused(format!(
+            "{} is nothing known: an artifact, a safetensors file, a config.json or a model's folder would be",
+            path.display()
+        )))
+    } else {
+        Err(Error::Refused(format!("{} does not exist", path.display())))
+    }
+}
+
+/// Whether a file begins as artifacts do.
+pub(crate) fn is_artifact(path: &Path) -> bool {
+    let mut first = [0; MAGIC.len()];
+    let regular = path.metadata().is_ok_and(|metadata| metadata.is_file());
+    regular && File::open(path).and_then(|mut file| file.read_exact(&mut first)).is_ok_and(|()| first == MAGIC)
+}
+
+fn tensors(checkpoint: &Checkpoint) -> Tensors {
+    let view = |tensor: bloomery_formats::safetensors::Tensor<'_>| TensorView {
+        name: tensor.name.to_owned(),
+        dtype: tensor.dtype.name().to_owned(),
+        shape: tensor.shape.to_vec(),
+    };
+    Tensors {
+        files: checkpoint.files().len(),
+        bytes: checkpoint.tensors().map(|tensor| tensor.bytes.len() as u64).sum(),
+        tensors: checkpoint.tensors().map(view).collect(),
+    }
+}
+
+fn view(artifact: &Artifact) -> ArtifactView {
+    let meta = artifact.meta();
+    let sections = artifact.sections().iter().map(|section| SectionView {
+        name: section.title(),
+        offset: section.offset,
+        bytes: section.length,
+        sha256: section.sha256.map(|hash| hash.iter().map(|byte| format!("{byte:02x}")).collect()),
+    });
+    ArtifactView {
+        bytes: artifact.file().metadata().map_or(0, |metadata| metadata.len()),
+        sections: sections.collect(),
+        model: serde_json::from_str(&meta.config).unwrap_or(Value::Null),
+        eos: meta.eos.clone(),
+        max_context: meta.max_context,
+        classes: artifact.classes().into_iter().map(str::to_owned).collect(),
+        plan: plan(artifact.program()),
+        memory: memory(artifact),
+        options: meta.options.clone(),
+        provenance: meta.provenance.clone(),
+        notes: meta.notes.clone(),
+    }
+}
+
+fn plan(program: &Program) -> Plan {
+    let mut kernels = BTreeMap::new();
+    for kernel in &program.kernels {
+        *kernels.entry(format!("{:?}", kernel.kind).to_lowercase()).or_insert(0) += 1;
+    }
+    let entries = program.entries.iter().map(|entry| EntryView {
+        name: entry.name.clone(),
+        rows: entry.rows.clone(),
+        least: entry.least,
+        most: entry.most,
+        steps: count(&entry.steps),
+        arena_bytes: entry.arena_bytes,
+    });
+    Plan { parameters: program.parameters.len(), kernels, entries: entries.collect() }
+}
+
+fn count(steps: &[Step]) -> usize {
+    let one = |step: &Step| if let Step::Loop { steps, .. } = step { 1 + count(steps) } else { 1 };
+    steps.iter().map(one).sum()
+}
+
+fn memory(artifact: &Artifact) -> Memory {
+    let program = artifact.program();
+    let one_page: Bindings = program.symbols.iter().map(|symbol| (symbol.name.clone(), 1)).collect();
+    let page = |state: &bloomery_ir::program::Buffer| {
+        let layers = state.ty.dims.first().and_then(|dim| dim.extent.as_number()).unwrap_or(1);
+        layers * sizes::bytes_of(&state.ty.inner(), &state.layout, &one_page).unwrap_or(0)
+    };
+    let tokens = program.states.first().and_then(|state| state.ty.dims.get(4)?.extent.as_number());
+    Memory {
+        weights_bytes: artifact.weight_table().bytes,
+        arena_bytes: program.arena_bytes(),
+        cache_page_bytes: program.states.iter().map(page).sum(),
+        cache_page_tokens: tokens.unwrap_or(0),
+    }
+}
