@@ -1,13 +1,20 @@
 //! How the command line is written: clap's view of it, and from there to the library's plain options.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use bloomery::Execution;
+use bloomery::bench::BenchOptions;
 use bloomery::compile::{CompileOptions, Compute, Emit, ModelSource};
 use bloomery::ir_file::IrOptions;
+use bloomery::logits::LogitsOptions;
+use bloomery::run::{Prompts, RunOptions};
 use bloomery::targets::Target;
 use bloomery::tokenize::{Text, TokenizeOptions};
+use bloomery_artifact::Check;
 use bloomery_models::config::WeightType;
+use bloomery_runtime::Sampling;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Compiles BLOOM models into one file, and runs them.
@@ -27,10 +34,23 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Compile a model into one file
     Compile(Compile),
+    /// Generate text
+    Run(Run),
+    /// Write the logits of every token of some prompts
+    Logits(Logits),
     /// Turn text into token ids
     Tokenize(Tokenize),
     /// Print, verify, transform, interpret or compare a .bir file
     Ir(Ir),
+    /// Show what a file is and what it holds
+    Inspect(Inspect),
+    /// Compare every byte of an artifact with its hashes
+    Verify(Verify),
+    /// Measure how fast an artifact runs
+    Bench(Bench),
+    /// Compile and run the small trained model that the project ships
+    #[command(after_help = "Example:\n  cargo run --release -- demo")]
+    Demo,
 }
 
 /// `compile`
@@ -169,6 +189,146 @@ impl Compile {
     }
 }
 
+/// What runs an artifact, and how.
+#[derive(Debug, Args)]
+struct Running {
+    /// How many threads [default: one per processor]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    /// A class of processors, or interpreter [default: the best there is]
+    #[arg(long, value_name = "CLASS")]
+    cpu: Option<String>,
+    /// Tokens that run at once [default: what the artifact was compiled for]
+    #[arg(long, value_name = "N")]
+    chunk: Option<NonZeroUsize>,
+    /// When weights are compared with their hashes
+    #[arg(long, value_enum, default_value_t = When::Lazy)]
+    check: When,
+}
+
+/// `--check`
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum When {
+    /// Small artifacts at opening, large ones before each part's first use
+    Lazy,
+    /// All at opening
+    Full,
+    /// Never
+    None,
+}
+
+impl Running {
+    fn options(&self) -> Execution {
+        let check = match self.check {
+            When::Lazy => Check::Lazy,
+            When::Full => Check::Full,
+            When::None => Check::None,
+        };
+        let number = |number: Option<NonZeroUsize>| number.map(NonZeroUsize::get);
+        // Targets are written cpu:CLASS elsewhere; here the prefix says nothing.
+        let class = self.cpu.as_ref().map(|class| class.strip_prefix("cpu:").unwrap_or(class).to_owned());
+        Execution { class, threads: number(self.threads), chunk: number(self.chunk), check }
+    }
+}
+
+/// `run`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  bloomery run model.bloom --prompt \"Once upon a time\" --max-new-tokens 100 --stream\n  bloomery run model.bloom --input-ids 5,6,7 --input-ids 8,9 --json"
+)]
+pub(crate) struct Run {
+    /// The artifact
+    #[arg(value_name = "FILE.bloom")]
+    artifact: PathBuf,
+    /// A text to continue; several are run together
+    #[arg(long = "prompt", value_name = "TEXT", required_unless_present = "input_ids", conflicts_with = "input_ids")]
+    #[arg(allow_hyphen_values = true)]
+    prompts: Vec<String>,
+    /// Token ids to continue, e.g. 5,6,7; several lists are run together
+    #[arg(long, value_name = "IDS")]
+    input_ids: Vec<Ids>,
+    /// New tokens, at most
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    max_new_tokens: usize,
+    /// Draw tokens by their probabilities instead of taking the likeliest
+    #[arg(long)]
+    do_sample: bool,
+    /// Divides the logits before drawing
+    #[arg(long, value_name = "X", default_value_t = 1.0, requires = "do_sample")]
+    temperature: f32,
+    /// Draw from the likeliest K; 0 means from all
+    #[arg(long, value_name = "K", default_value_t = 0, requires = "do_sample")]
+    top_k: usize,
+    /// Draw from the likeliest tokens that together reach this probability
+    #[arg(long, value_name = "P", default_value_t = 1.0, requires = "do_sample")]
+    top_p: f32,
+    /// Equal seeds draw equal tokens
+    #[arg(long, value_name = "SEED", default_value_t = 0, requires = "do_sample")]
+    seed: u64,
+    /// The id that ends a text, or none [default: the model's own]
+    #[arg(long, value_name = "I|none")]
+    eos_token_id: Option<Eos>,
+    /// Also give the logarithm of each new token's probability
+    #[arg(long)]
+    pub(crate) logprobs: bool,
+    #[command(flatten)]
+    running: Running,
+    /// Print tokens as they come (to stderr, with --json)
+    #[arg(long)]
+    pub(crate) stream: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl Run {
+    /// The library's options.
+    pub(crate) fn options(&self) -> RunOptions {
+        let Run { temperature, top_k, top_p, seed, .. } = *self;
+        let ids = || self.input_ids.iter().map(|ids| ids.0.clone()).collect();
+        RunOptions {
+            artifact: self.artifact.clone(),
+            prompts: if self.prompts.is_empty() { Prompts::Ids(ids()) } else { Prompts::Texts(self.prompts.clone()) },
+            max_new_tokens: self.max_new_tokens,
+            sampling: self.do_sample.then_some(Sampling { temperature, top_k, top_p, seed }),
+            eos: self.eos_token_id.map(|eos| eos.0.into_iter().collect()),
+            logprobs: self.logprobs,
+            execution: self.running.options(),
+        }
+    }
+}
+
+/// `logits`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  bloomery logits model.bloom --input-ids 5,6,7 --input-ids 8,9 -o logits.safetensors"
+)]
+pub(crate) struct Logits {
+    /// The artifact
+    #[arg(value_name = "FILE.bloom")]
+    artifact: PathBuf,
+    /// Token ids, e.g. 5,6,7; several lists are run together
+    #[arg(long, value_name = "IDS", required = true)]
+    input_ids: Vec<Ids>,
+    /// The file: tensor `logits`, f32 [batch, sequence, vocab], zeros past a prompt's end
+    #[arg(short, long, value_name = "OUT.safetensors")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    running: Running,
+}
+
+impl Logits {
+    /// The library's options.
+    pub(crate) fn options(&self) -> LogitsOptions {
+        LogitsOptions {
+            artifact: self.artifact.clone(),
+            prompts: self.input_ids.iter().map(|ids| ids.0.clone()).collect(),
+            output: self.output.clone(),
+            execution: self.running.options(),
+        }
+    }
+}
+
 /// `tokenize`
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  bloomery tokenize MODEL_DIR --text \"Hello, world\" --json")]
@@ -233,6 +393,71 @@ impl Ir {
     }
 }
 
+/// `inspect`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  bloomery inspect model.bloom --json")]
+pub(crate) struct Inspect {
+    /// An artifact, a safetensors file, a config.json or a model's folder
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `verify`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  bloomery verify model.bloom")]
+pub(crate) struct Verify {
+    /// The artifact
+    #[arg(value_name = "FILE.bloom")]
+    pub(crate) file: PathBuf,
+}
+
+/// `bench`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  bloomery bench model.bloom --prompt-tokens 16 --new-tokens 32 --json")]
+pub(crate) struct Bench {
+    /// The artifact
+    #[arg(value_name = "FILE.bloom")]
+    artifact: PathBuf,
+    /// Tokens of a prompt
+    #[arg(long, value_name = "P", default_value = "128")]
+    prompt_tokens: NonZeroUsize,
+    /// New tokens of a sequence
+    #[arg(long, value_name = "N", default_value = "32")]
+    new_tokens: NonZeroUsize,
+    /// Sequences that run together
+    #[arg(long, value_name = "B", default_value = "1")]
+    batch: NonZeroUsize,
+    /// Tokens a sequence has when the new ones begin [default: the prompt's]
+    #[arg(long, value_name = "C")]
+    context: Option<usize>,
+    /// How often to measure
+    #[arg(long, value_name = "N", default_value = "5")]
+    repeats: NonZeroUsize,
+    #[command(flatten)]
+    running: Running,
+    /// Print one JSON document: medians, with _min and _max beside them
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl Bench {
+    /// The library's options.
+    pub(crate) fn options(&self) -> BenchOptions {
+        BenchOptions {
+            artifact: self.artifact.clone(),
+            prompt_tokens: self.prompt_tokens.get(),
+            new_tokens: self.new_tokens.get(),
+            batch: self.batch.get(),
+            context: self.context,
+            repeats: self.repeats.get(),
+            execution: self.running.options(),
+        }
+    }
+}
+
 /// `5,6,7`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ids(pub(crate) Vec<u32>);
@@ -243,5 +468,45 @@ impl FromStr for Ids {
     fn from_str(text: &str) -> Result<Ids, String> {
         let id = |part: &str| part.trim().parse().map_err(|_| format!("`{part}` is no token id (0 to {})", u32::MAX));
         text.split(',').map(id).collect::<Result<_, _>>().map(Ids)
+    }
+}
+
+/// `2` or `none`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Eos(Option<u32>);
+
+impl FromStr for Eos {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Eos, String> {
+        match text {
+            "none" => Ok(Eos(None)),
+            id => id.parse().map(|id| Eos(Some(id))).map_err(|_| format!("`{id}` is neither a token id nor none")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound_and_every_command_shows_an_example() {
+        let command = Cli::command();
+        command.clone().debug_assert();
+        for subcommand in command.get_subcommands() {
+            let help = subcommand.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains(&format!(" {}", subcommand.get_name())), "{}: {help:?}", subcommand.get_name());
+        }
+    }
+
+    #[test]
+    fn lists_of_ids_are_read() {
+        assert_eq!("5,6, 7".parse(), Ok(Ids(vec![5, 6, 7])));
+        for wrong in ["", "5,", "a", "-1", "4294967296"] {
+            assert!(wrong.parse::<Ids>().is_err(), "{wrong}");
+        }
+        assert_eq!(["2", "none"].map(|text| text.parse()), [Ok(Eos(Some(2))), Ok(Eos(None))]);
     }
 }

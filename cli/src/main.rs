@@ -8,13 +8,13 @@ mod print;
 use std::fmt::Write;
 use std::process::ExitCode;
 
-use args::{Cli, Command, Compile, Ir, Tokenize};
-use bloomery::{Error, Quiet, compile, ir_file, tokenize};
+use args::{Bench, Cli, Command, Compile, Inspect, Ir, Logits, Run, Tokenize, Verify};
+use bloomery::{Error, Quiet, bench, compile, demo, inspect, ir_file, logits, run, tokenize, verify};
 use clap::Parser;
 use print::Shown;
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
+    match execute(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             print::error(&failure.to_string());
@@ -32,11 +32,17 @@ enum Failure {
     Output(#[from] std::io::Error),
 }
 
-fn run(command: Command) -> Result<(), Failure> {
+fn execute(command: Command) -> Result<(), Failure> {
     match command {
         Command::Compile(args) => compile(&args),
         Command::Tokenize(args) => tokenize(&args),
         Command::Ir(args) => ir(&args),
+        Command::Run(args) => run(&args),
+        Command::Logits(args) => logits(&args),
+        Command::Inspect(args) => inspect(&args),
+        Command::Verify(args) => verify(&args),
+        Command::Bench(args) => bench(&args),
+        Command::Demo => demo(),
     }
 }
 
@@ -73,4 +79,49 @@ fn ir(args: &Ir) -> Result<(), Failure> {
     let text = ir_file::ir(&options)?;
     let shown = if options.check.is_some() { "as expected\n" } else { &text };
     Ok(print::out(shown)?)
+}
+
+fn run(args: &Run) -> Result<(), Failure> {
+    let options = args.options();
+    let batch = match &options.prompts {
+        run::Prompts::Texts(texts) => texts.len(),
+        run::Prompts::Ids(ids) => ids.len(),
+    };
+    let completed = run::run(&options, &mut |token| {
+        if args.stream {
+            print::token(&token, batch, args.json);
+        }
+    })?;
+    match (args.json, args.stream) {
+        (true, _) => Ok(print::json(&completed)?),
+        (false, true) => Ok(print::out(if batch == 1 { "\n" } else { "" })?),
+        (false, false) => Ok(print::out(&print::sequences(&completed.sequences))?),
+    }
+}
+
+fn logits(args: &Logits) -> Result<(), Failure> {
+    let shape = logits::logits(&args.options())?;
+    Ok(print::out(&format!("{}: logits f32{shape:?}\n", args.output.display()))?)
+}
+
+fn inspect(args: &Inspect) -> Result<(), Failure> {
+    let inspection = inspect::inspect(&args.file)?;
+    if args.json { Ok(print::json(&inspection)?) } else { Ok(print::out(&print::inspection(&inspection))?) }
+}
+
+fn verify(args: &Verify) -> Result<(), Failure> {
+    let verified = verify::verify(&args.file)?;
+    let (path, weights) = (args.file.display(), print::size(verified.weights_bytes));
+    Ok(print::out(&format!("{path}: sound: {} sections, {weights} of weights\n", verified.sections))?)
+}
+
+fn bench(args: &Bench) -> Result<(), Failure> {
+    let benched = bench::bench(&args.options(), &mut Shown::new())?;
+    if args.json { Ok(print::json(&benched.to_json())?) } else { Ok(print::out(&print::benched(&benched))?) }
+}
+
+fn demo() -> Result<(), Failure> {
+    let mut failed = None;
+    demo::demo(&mut Shown::new(), &mut |text| failed = failed.take().or(print::out(text).err()))?;
+    failed.map_or(Ok(()), |error| Err(error.into()))
 }

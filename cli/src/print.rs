@@ -1,11 +1,18 @@
 //! What people see: results on stdout, progress, notes and errors on stderr.
 
+mod inspection;
+
+use std::fmt::Write as _;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use bloomery::Progress;
+use bloomery::bench::{self, Benched};
+use bloomery::run::{NewToken, Sequence};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+
+pub(crate) use inspection::inspection;
 
 /// Writes a result. A reader that closed the pipe has what it wanted: nothing is said, and the program ends.
 pub(crate) fn out(text: &str) -> io::Result<()> {
@@ -100,6 +107,54 @@ fn bar(stage: &str, total: u64) -> ProgressBar {
     bar.set_message(stage.to_owned());
     bar.enable_steady_tick(Duration::from_millis(100));
     bar
+}
+
+/// One new token: its text alone when there is one sequence, else a line that says whose it is.
+pub(crate) fn token(token: &NewToken<'_>, batch: usize, to_stderr: bool) {
+    let NewToken { sequence, id, text } = *token;
+    let line = if batch == 1 { text.to_owned() } else { format!("{sequence}\t{id}\t{text:?}\n") };
+    if to_stderr {
+        let _ = io::stderr().write_all(line.as_bytes());
+    } else {
+        // What cannot be written is told at the end, when the rest is.
+        let _ = out(&line);
+    }
+}
+
+/// The texts, or the ids where there is no text; with logarithms of probabilities if there are any.
+pub(crate) fn sequences(sequences: &[Sequence]) -> String {
+    let mut text = String::new();
+    for (i, sequence) in sequences.iter().enumerate() {
+        if sequences.len() > 1 {
+            let _ = writeln!(text, "[{i}] {} tokens, {}", sequence.ids.len(), sequence.finish);
+        }
+        match &sequence.text {
+            Some(new) => text.push_str(new),
+            None => text.push_str(&join(&sequence.ids)),
+        }
+        text.push('\n');
+        if let Some(logprobs) = &sequence.logprobs {
+            let _ = writeln!(text, "logprobs {}", join(logprobs));
+        }
+    }
+    text
+}
+
+fn join<T: ToString>(items: &[T]) -> String {
+    items.iter().map(T::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// The figures of a measurement, a line each.
+pub(crate) fn benched(benched: &Benched) -> String {
+    let mut text = format!("{:<24}{:>14}{:>14}{:>14}\n", "", "median", "least", "most");
+    for (name, values) in &benched.figures {
+        let [median, least, most] = bench::summary(values);
+        let _ = writeln!(text, "{name:<24}{median:>14.1}{least:>14.1}{most:>14.1}");
+    }
+    let _ = writeln!(text, "{:<24}{:>14}", "weights_bytes", benched.weights_bytes);
+    let _ = writeln!(text, "{:<24}{:>14}", "threads", benched.threads);
+    let _ = writeln!(text, "{:<24}{:>14}", "class", benched.class);
+    text
 }
 
 /// A duration for people: `12 ms`, `3.4 s`.

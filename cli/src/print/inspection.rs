@@ -1,0 +1,85 @@
+//! `inspect` for people: tables of at most 80 columns.
+
+use std::fmt::Write;
+
+use bloomery::inspect::{ArtifactView, Inspection, Tensors};
+use bloomery_models::config::BloomConfig;
+
+use super::size;
+
+/// Everything about a file.
+pub(crate) fn inspection(inspection: &Inspection) -> String {
+    match inspection {
+        Inspection::Artifact(view) => artifact(view),
+        Inspection::Folder { config, tensors: held } => settings(config) + &tensors(held),
+        Inspection::Safetensors { tensors: held } => tensors(held),
+        Inspection::Config { config } => settings(config),
+    }
+}
+
+fn artifact(view: &ArtifactView) -> String {
+    let mut text = format!("artifact, {}\n", size(view.bytes));
+    if let Ok(config) = serde_json::from_value(view.model.clone()) {
+        text += &settings(&config);
+    }
+    let classes = if view.classes.is_empty() { "none: the interpreter".to_owned() } else { view.classes.join(", ") };
+    let _ = writeln!(text, "context   {} tokens, ends at ids {:?}", view.max_context, view.eos);
+    let _ = writeln!(text, "code for  {classes}");
+    text += "\nsections\n";
+    for section in &view.sections {
+        let hash = section.sha256.as_ref().map_or("by piece", |hash| &hash[..16]);
+        let _ = writeln!(text, "  {:<24}{:>14}{:>12}  {hash}", section.name, section.offset, size(section.bytes));
+    }
+    let plan = &view.plan;
+    let kernels: Vec<String> = plan.kernels.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    let _ = writeln!(text, "\nplan: {} parameters; kernels: {}", plan.parameters, kernels.join(", "));
+    for entry in &plan.entries {
+        let rows = format!("{} {}..{}", entry.rows, entry.least, entry.most);
+        let _ = writeln!(
+            text,
+            "  {:<24}{rows:<16}{:>4} steps {:>12} of arena",
+            entry.name,
+            entry.steps,
+            size(entry.arena_bytes)
+        );
+    }
+    let memory = &view.memory;
+    let (page, tokens) = (size(memory.cache_page_bytes), memory.cache_page_tokens);
+    let _ = writeln!(text, "\nmemory");
+    let _ = writeln!(text, "  weights {:>12}, mapped and shared", size(memory.weights_bytes));
+    let _ = writeln!(text, "  arena   {:>12}", size(memory.arena_bytes));
+    let _ = writeln!(text, "  cache   {page:>12} for {tokens} tokens of a sequence");
+    text += "\noptions\n";
+    for (name, value) in &view.options {
+        let _ = writeln!(text, "  {name:<16}{value}");
+    }
+    let _ = writeln!(text, "\nmade by bloomery {}, {}", view.provenance.version, compiler(view));
+    for source in &view.provenance.inputs {
+        let (name, hash) = (&source.name, source.sha256.get(..16).unwrap_or(&source.sha256));
+        let _ = writeln!(text, "  {name:<40}{:>14}  {hash}", size(source.bytes));
+    }
+    view.notes.iter().for_each(|note| text += &format!("note: {note}\n"));
+    text
+}
+
+fn compiler(view: &ArtifactView) -> &str {
+    let compiler = view.provenance.compiler.as_str();
+    if compiler.is_empty() { "without a C compiler" } else { compiler }
+}
+
+fn settings(config: &BloomConfig) -> String {
+    let BloomConfig { hidden, layers, heads, vocab, .. } = config;
+    let mut text = format!("model     {layers} layers, {hidden} hidden, {heads} heads, vocabulary {vocab}\n");
+    let head = if config.tied_head { "tied to the embedding" } else { "its own" };
+    let _ = writeln!(text, "          {} parameters, head {head}", config.parameters());
+    text
+}
+
+fn tensors(held: &Tensors) -> String {
+    let (files, bytes) = (held.files, size(held.bytes));
+    let mut text = format!("tensors   {} in {files} file(s), {bytes}\n", held.tensors.len());
+    for tensor in &held.tensors {
+        let _ = writeln!(text, "  {:<54}{:<5}{:?}", tensor.name, tensor.dtype, tensor.shape);
+    }
+    text
+}
