@@ -1,1 +1,16 @@
-//! bloomery
+//! The `bloomery` library: what the command line does, one file per workflow, for programs.
+//!
+//! Every workflow is a function from plain options to a result; long ones tell a [`Progress`] how far they are. Nothing
+//! here prints, exits, or knows how arguments are written: that is the binary's (`main.rs`, `args.rs`, `print.rs`).
+//! Formats' bytes, graphs' rules and kernels live in the other rooms; here they meet. Start at [`compile`].
+
+mod error;
+mod progress;
+pub mod targets;
+
+pub mod compile;
+pub mod ir_file;
+pub mod tokenize;
+
+pub use error::Error;
+pub use progress::{Progress, Quiet};

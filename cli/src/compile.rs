@@ -1,0 +1,331 @@
+//! `compile`: a model's folder (or a published size with random weights) to one artifact.
+//!
+//! The way: settings and names of weights ([`model`]), graphs, passes, a program, code for each class ([`code`]), then
+//! weights packed one by one as they are written ([`weights`]). Nothing large is held: a tensor is mapped, packed in
+//! pieces, written, dropped. Equal inputs give equal bytes; the artifact knows hashes of what was read, no path, no time.
+
+mod code;
+mod model;
+mod random;
+mod weights;
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use bloomery_artifact::{ArtifactWriter, CodeImage, Meta, Provenance, Source, plan_weights};
+use bloomery_codegen::cpu::Cpu;
+use bloomery_ir::{DType, Module, Program, Target as _};
+use bloomery_models::config::WeightType;
+use bloomery_models::{BloomOptions, bloom};
+use bloomery_passes::Context;
+use bloomery_passes::pipeline::{self, Stage};
+
+use crate::targets::Target;
+use crate::{Error, Progress};
+use model::Loaded;
+
+/// What to compile, and how.
+#[derive(Clone, Debug)]
+pub struct CompileOptions {
+    /// The model.
+    pub model: ModelSource,
+    /// The type weights get; as stored when nothing is said.
+    pub dtype: Option<WeightType>,
+    /// What to make code for; see [`Target::default_here`].
+    pub targets: Vec<Target>,
+    /// The arithmetic of products.
+    pub compute: Compute,
+    /// The type of cached keys and values: f32 or f16; follows `dtype` when nothing is said.
+    pub kv_dtype: Option<WeightType>,
+    /// Tokens a sequence may have, prompt and answer together.
+    pub max_context: u64,
+    /// Tokens that run at once, at most.
+    pub chunk: u64,
+    /// A folder for one file after each pass.
+    pub dump_ir: Option<PathBuf>,
+}
+
+impl CompileOptions {
+    /// The usual options for a model.
+    pub fn new(model: ModelSource) -> CompileOptions {
+        CompileOptions {
+            model,
+            dtype: None,
+            targets: vec![Target::default_here()],
+            compute: Compute::F32,
+            kv_dtype: None,
+            max_context: 2048,
+            chunk: 512,
+            dump_ir: None,
+        }
+    }
+}
+
+/// Where a model comes from.
+#[derive(Clone, Debug)]
+pub enum ModelSource {
+    /// A Hugging Face folder: `config.json`, safetensors, perhaps `tokenizer.json` and `generation_config.json`.
+    Folder(PathBuf),
+    /// A published size whose weights are random: for benchmarks.
+    Random {
+        /// Its name, such as `560m`.
+        size: String,
+        /// Equal seeds give equal weights.
+        seed: u64,
+    },
+}
+
+/// The arithmetic of products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compute {
+    /// As exact as f32.
+    F32,
+    /// Activations rounded to bf16.
+    Bf16,
+}
+
+/// What to print instead of compiling to the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Emit {
+    /// The graphs as the model's description writes them, before any pass.
+    Ir,
+    /// The program after all passes.
+    Program,
+    /// The C of all kernels, for one class.
+    C,
+    /// What a pass made, by [`emit`]'s `stop_after`.
+    Stage,
+}
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compiled {
+    /// The artifact's size.
+    pub bytes: u64,
+    /// Bytes of packed weights in it.
+    pub weights_bytes: u64,
+    /// Classes of processors it has code for; none means the interpreter.
+    pub classes: Vec<String>,
+}
+
+/// Bounds of `--max-context`, in tokens.
+const CONTEXT_MAX: u64 = 1 << 20;
+/// Bounds of `--chunk`, in tokens.
+const CHUNK_MAX: u64 = 1 << 14;
+/// Pages of all sequences of a session, at most.
+const POOL: u64 = 65_536;
+
+/// Compiles a model into an artifact at `output`, which appears there only when it is complete.
+///
+/// # Errors
+/// Everything that can be wrong with the model, the options, the C compiler or the file system.
+pub fn compile(options: &CompileOptions, output: &Path, progress: &mut dyn Progress) -> Result<Compiled, Error> {
+    check(options)?;
+    let loaded = load(options, progress)?;
+    std::thread::scope(|scope| {
+        // Hashing reads the inputs once more; beside the compiler's work it costs no time of its own.
+        let hashes = scope.spawn(|| loaded.hashes());
+        let description = describe(&loaded, options);
+        let program = lower(&description, options, progress)?;
+        let (compiler, images) = code::images(&program, &options.targets, progress)?;
+        let mut writer = ArtifactWriter::create(output)?;
+        writer.program(&program)?;
+        writer.graph(&bloomery_ir::print::print(&description.module))?;
+        if let Some(tokenizer) = &loaded.tokenizer {
+            writer.tokenizer(tokenizer.bytes())?;
+        }
+        images.iter().try_for_each(|image| writer.code(image))?;
+        let weights_bytes = pack(&mut writer, &program, &loaded, progress)?;
+        let inputs = hashes.join().expect("hashing does not panic");
+        writer.meta(&meta(&loaded, options, inputs, compiler))?;
+        let bytes = writer.finish()?;
+        let classes = images.into_iter().map(|image: CodeImage| image.class).collect();
+        Ok(Compiled { bytes, weights_bytes, classes })
+    })
+}
+
+/// Returns what was asked for as text, and makes no artifact. `stop_after` names the last pass to run: it decides what
+/// [`Emit::Stage`] shows, and lets [`Emit::Ir`] show a later stage than the first.
+///
+/// # Errors
+/// As [`compile`]; C for several classes at once.
+pub fn emit(
+    options: &CompileOptions,
+    what: Emit,
+    stop_after: Option<&str>,
+    progress: &mut dyn Progress,
+) -> Result<String, Error> {
+    check(options)?;
+    let loaded = load(options, progress)?;
+    let description = describe(&loaded, options);
+    match (what, stop_after) {
+        (Emit::Ir, None) => Ok(bloomery_ir::print::print(&description.module)),
+        (Emit::Ir | Emit::Stage, last) => Ok(passes(&description, options, last, progress)?.print()),
+        (Emit::Program, None) => Ok(lower(&description, options, progress)?.print()),
+        (Emit::C, None) => code::source(&lower(&description, options, progress)?, &options.targets),
+        (Emit::Program | Emit::C, Some(pass)) => Err(Error::Refused(format!(
+            "--stop-after {pass} stops before there is what --emit asks for: leave one of both out"
+        ))),
+    }
+}
+
+/// Writes what [`emit`] returned to a file, whole or not at all.
+///
+/// # Errors
+/// The file system's.
+pub fn write_text(path: &Path, text: &str) -> Result<(), Error> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || -> io::Result<()> {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".").suffix(".partial");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            builder.permissions(std::fs::Permissions::from_mode(0o666));
+        }
+        let mut file = builder.tempfile_in(folder)?;
+        file.write_all(text.as_bytes())?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().map_err(Error::io("write", path))
+}
+
+fn check(options: &CompileOptions) -> Result<(), Error> {
+    let bounds = |name: &str, value: u64, most: u64| match value {
+        0 => Err(Error::Refused(format!("{name} is 0, it must be 1 to {most}"))),
+        value if value > most => Err(Error::Refused(format!("{name} is {value}, it must be 1 to {most}"))),
+        _ => Ok(()),
+    };
+    bounds("--max-context", options.max_context, CONTEXT_MAX)?;
+    bounds("--chunk", options.chunk, CHUNK_MAX)?;
+    if options.compute == Compute::Bf16 {
+        return Err(Error::Refused(
+            "--compute bf16 comes with the class x86-64-amx, for which there is no code yet: use --compute f32"
+                .to_owned(),
+        ));
+    }
+    match options.kv_dtype {
+        Some(WeightType::Bf16) => Err(Error::Refused("--kv-dtype is bf16, it must be f32 or f16".to_owned())),
+        _ => Ok(()),
+    }
+}
+
+fn load(options: &CompileOptions, progress: &mut dyn Progress) -> Result<Loaded, Error> {
+    progress.begin("read the model", 0);
+    let loaded = Loaded::open(&options.model)?;
+    let config = &loaded.config;
+    progress.end(&format!(
+        "{} layers, {} hidden, {} heads, vocabulary {}, {} parameters",
+        config.layers,
+        config.hidden,
+        config.heads,
+        config.vocab,
+        config.parameters()
+    ));
+    loaded.notes.iter().for_each(|note| progress.note(note));
+    Ok(loaded)
+}
+
+/// The model's graphs, and what callers enter.
+struct Description {
+    module: Module,
+    interfaces: Vec<bloomery_ir::Interface>,
+}
+
+fn describe(loaded: &Loaded, options: &CompileOptions) -> Description {
+    let page_tokens = Cpu.page_tokens();
+    let dtype = |name: &str| DType::from(options.dtype.unwrap_or_else(|| loaded.weights.dtype(name)));
+    let bloom_options = BloomOptions {
+        activation: Cpu.activation(),
+        weights: &dtype,
+        kv_dtype: kv_dtype(options).into(),
+        page_tokens,
+        chunk: options.chunk,
+        pages: options.max_context.div_ceil(page_tokens),
+        pool: POOL,
+        ..BloomOptions::default()
+    };
+    let model = bloom(&loaded.config, &bloom_options);
+    Description { module: model.module, interfaces: model.interfaces }
+}
+
+fn kv_dtype(options: &CompileOptions) -> WeightType {
+    let follows = if options.dtype == Some(WeightType::F32) { WeightType::F32 } else { WeightType::F16 };
+    options.kv_dtype.unwrap_or(follows)
+}
+
+fn lower(description: &Description, options: &CompileOptions, progress: &mut dyn Progress) -> Result<Program, Error> {
+    match passes(description, options, None, progress)? {
+        Stage::Program(program) => Ok(*program),
+        _ => unreachable!("the last pass makes a program"),
+    }
+}
+
+/// Runs the passes, and writes down what each makes if that is asked for.
+fn passes(
+    description: &Description,
+    options: &CompileOptions,
+    last: Option<&str>,
+    progress: &mut dyn Progress,
+) -> Result<Stage, Error> {
+    if let Some(folder) = &options.dump_ir {
+        std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+    }
+    progress.begin("run the passes", 0);
+    let cx = Context { target: &Cpu, entries: &description.interfaces };
+    let (mut names, mut failed) = (Vec::new(), None);
+    let stage = pipeline::run(description.module.clone(), &cx, last, &mut |name, stage| {
+        names.push(name.to_owned());
+        if let Some(folder) = &options.dump_ir {
+            let path = folder.join(format!("{:02}-{name}.bir", names.len()));
+            failed = failed.take().or(std::fs::write(&path, stage.print()).map_err(Error::io("write", &path)).err());
+        }
+    })?;
+    progress.end(&names.join(", "));
+    failed.map_or(Ok(stage), Err)
+}
+
+fn pack(
+    writer: &mut ArtifactWriter,
+    program: &Program,
+    loaded: &Loaded,
+    progress: &mut dyn Progress,
+) -> Result<u64, Error> {
+    let plan = plan_weights(program).map_err(|error| Error::Refused(error.to_string()))?;
+    progress.begin("pack the weights", plan.bytes);
+    writer.weights(&plan, |sink| weights::write(sink, &plan, program, loaded, progress))?;
+    progress.end(&format!("{} parameters, {} bytes", program.parameters.len(), plan.bytes));
+    Ok(plan.bytes)
+}
+
+fn meta(loaded: &Loaded, options: &CompileOptions, inputs: Vec<Source>, compiler: String) -> Meta {
+    let config = &loaded.config;
+    let targets: Vec<String> = options.targets.iter().map(Target::to_string).collect();
+    let named = [
+        ("dtype", options.dtype.map_or("keep", WeightType::name).to_owned()),
+        ("compute", "f32".to_owned()),
+        ("kv-dtype", kv_dtype(options).name().to_owned()),
+        ("max-context", options.max_context.to_string()),
+        ("chunk", options.chunk.to_string()),
+        ("target", targets.join(",")),
+    ];
+    let mut all: BTreeMap<String, String> = named.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    if let ModelSource::Random { size, seed } = &options.model {
+        all.insert("size".to_owned(), size.clone());
+        all.insert("random-weights".to_owned(), seed.to_string());
+    }
+    Meta {
+        config: serde_json::to_string(config).expect("settings are plain data"),
+        vocabulary: config.vocab as u32,
+        eos: loaded.generation.eos.clone(),
+        bos: Some(config.special.bos),
+        pad: Some(config.special.pad),
+        trained_length: Some(config.trained_length as u32),
+        max_context: options.max_context as u32,
+        options: all,
+        provenance: Provenance { inputs, compiler, version: env!("CARGO_PKG_VERSION").to_owned() },
+        notes: loaded.notes.clone(),
+    }
+}

@@ -1,0 +1,98 @@
+//! What is compiled: settings, weights and tokenizer of a model, opened and checked against each other.
+
+use std::path::{Path, PathBuf};
+
+use bloomery_artifact::Source;
+use bloomery_formats::map::Mapping;
+use bloomery_formats::safetensors::Checkpoint;
+use bloomery_models::config::{BloomConfig, GenerationDefaults, WeightType};
+use bloomery_models::names::{Resolved, resolve};
+use bloomery_models::sizes;
+use bloomery_models::tokenizer::Tokenizer;
+use sha2::{Digest, Sha256};
+
+use super::ModelSource;
+use crate::Error;
+
+/// A model, opened.
+pub(super) struct Loaded {
+    pub(super) config: BloomConfig,
+    pub(super) generation: GenerationDefaults,
+    pub(super) weights: Weights,
+    pub(super) tokenizer: Option<Tokenizer>,
+    /// Sentences for a person.
+    pub(super) notes: Vec<String>,
+    folder: Option<PathBuf>,
+}
+
+/// Where the weights' values come from.
+pub(super) enum Weights {
+    /// A mapped checkpoint that holds all of them.
+    Stored { checkpoint: Checkpoint, resolved: Resolved },
+    /// A seed.
+    Random(u64),
+}
+
+impl Weights {
+    /// The type of a parameter, as stored.
+    pub(super) fn dtype(&self, parameter: &str) -> WeightType {
+        match self {
+            Weights::Stored { resolved, .. } => resolved.weight_type(parameter),
+            Weights::Random(_) => WeightType::F16,
+        }
+    }
+}
+
+impl Loaded {
+    /// Opens a model; its weights are looked at, not read.
+    pub(super) fn open(source: &ModelSource) -> Result<Loaded, Error> {
+        match source {
+            ModelSource::Folder(folder) => from_folder(folder),
+            ModelSource::Random { size, seed } => {
+                let config = sizes::by_name(size)?;
+                let generation = GenerationDefaults::of(&config);
+                let weights = Weights::Random(*seed);
+                Ok(Loaded { config, generation, weights, tokenizer: None, notes: Vec::new(), folder: None })
+            }
+        }
+    }
+
+    /// Names, sizes and hashes of all files that were read, in a fixed order. A small file that cannot be read again is
+    /// left out: it was there a moment ago.
+    pub(super) fn hashes(&self) -> Vec<Source> {
+        let Some(folder) = &self.folder else { return Vec::new() };
+        let small = ["config.json", "generation_config.json"].map(|name| folder.join(name));
+        let small = small.iter().filter_map(|path| Some(hash(path, &std::fs::read(path).ok()?)));
+        let tokenizer = self.tokenizer.iter().map(|tokenizer| hash(Path::new("tokenizer.json"), tokenizer.bytes()));
+        let files: &[Mapping] = match &self.weights {
+            Weights::Stored { checkpoint, .. } => checkpoint.files(),
+            Weights::Random(_) => &[],
+        };
+        let files = files.iter().map(|file| hash(file.path(), file.bytes()));
+        small.chain(tokenizer).chain(files).collect()
+    }
+}
+
+fn from_folder(folder: &Path) -> Result<Loaded, Error> {
+    let config = BloomConfig::from_folder(folder)?;
+    let generation = GenerationDefaults::from_folder(folder, &config)?;
+    let tokenizer = Tokenizer::from_folder(folder)?;
+    let checkpoint = Checkpoint::open(folder)?;
+    let tensors = checkpoint.tensors().map(|tensor| (tensor.name, tensor.dtype.name(), tensor.shape));
+    let resolved = resolve(&config, tensors).map_err(|source| Error::Names { folder: folder.to_path_buf(), source })?;
+    let mut notes = [&config.notes[..], &resolved.notes[..]].concat();
+    if let Some(more) = tokenizer.as_ref().map(Tokenizer::vocab).filter(|ids| *ids > config.vocab) {
+        notes.push(format!(
+            "the tokenizer has {more} ids, the model {}: texts that need the others are refused",
+            config.vocab
+        ));
+    }
+    let weights = Weights::Stored { checkpoint, resolved };
+    Ok(Loaded { config, generation, weights, tokenizer, notes, folder: Some(folder.to_path_buf()) })
+}
+
+fn hash(path: &Path, bytes: &[u8]) -> Source {
+    let name = path.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned());
+    let sha256 = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    Source { name, bytes: bytes.len() as u64, sha256 }
+}

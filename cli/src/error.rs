@@ -1,0 +1,90 @@
+//! What can go wrong in a workflow: mostly what another room refused, with the file it was about.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bloomery_artifact::{OpenError, WriteError};
+use bloomery_codegen::cpu::image::ImageError;
+use bloomery_formats::FormatError;
+use bloomery_models::config::ConfigError;
+use bloomery_models::names::NameError;
+use bloomery_models::sizes::UnknownSize;
+use bloomery_models::tokenizer::TokenizerError;
+use bloomery_passes::PassError;
+
+/// Why a workflow did not do what it was asked. Messages say what, where, both numbers, and the way out.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A `config.json` that describes no BLOOM.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A foreign file that cannot be read or written.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// Weights that do not fit their config.
+    #[error("{}: {source}", folder.display())]
+    Names {
+        /// The model's folder.
+        folder: PathBuf,
+        /// What does not fit.
+        source: NameError,
+    },
+    /// A size that is not published.
+    #[error(transparent)]
+    Size(#[from] UnknownSize),
+    /// A tokenizer that cannot be read or used.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// A pass that refuses.
+    #[error(transparent)]
+    Pass(#[from] PassError),
+    /// No code: no compiler, or one that refuses.
+    #[error(transparent)]
+    Code(#[from] ImageError),
+    /// An artifact that cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// An artifact that cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A text that is no IR.
+    #[error("{}:{source}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Line, column and message.
+        source: bloomery_ir::ParseError,
+    },
+    /// The system refused an operation on a file.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried: "read", "write".
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A text that is not the one expected.
+    #[error("{}:{line}: expected `{expected}`, found `{found}`", path.display())]
+    Differs {
+        /// The expectation's file.
+        path: PathBuf,
+        /// First line that differs, from 1.
+        line: usize,
+        /// What the file says there.
+        expected: String,
+        /// What was made.
+        found: String,
+    },
+    /// Something asked for that cannot be done; the message says all.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl Error {
+    /// For `map_err`: the system's refusal to `action` the file at `path`.
+    pub(crate) fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
+        move |source| Error::Io { action, path: path.to_path_buf(), source }
+    }
+}

@@ -1,0 +1,130 @@
+//! What people see: results on stdout, progress, notes and errors on stderr.
+
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use bloomery::Progress;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+/// Writes a result. A reader that closed the pipe has what it wanted: nothing is said, and the program ends.
+pub(crate) fn out(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    match written {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        other => other,
+    }
+}
+
+/// Writes one JSON document and the end of its line.
+pub(crate) fn json<T: Serialize>(value: &T) -> io::Result<()> {
+    out(&(serde_json::to_string(value).expect("results are plain data") + "\n"))
+}
+
+/// Writes an error; when even that fails there is nobody left to tell.
+pub(crate) fn error(message: &str) {
+    let _ = writeln!(io::stderr(), "error: {message}");
+}
+
+/// Progress on stderr: a bar on a terminal, a line for each finished stage otherwise.
+pub(crate) struct Shown {
+    bar: Option<ProgressBar>,
+    stage: String,
+    started: Instant,
+    /// The last sign of life, its share of the total, and both parts of that.
+    told: Instant,
+    done: u64,
+    total: u64,
+}
+
+/// How long a stage may take in silence.
+const SILENCE: Duration = Duration::from_secs(10);
+
+impl Shown {
+    /// Nothing is under way yet.
+    pub(crate) fn new() -> Shown {
+        let now = Instant::now();
+        Shown { bar: None, stage: String::new(), started: now, told: now, done: 0, total: 0 }
+    }
+
+    fn line(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| eprint_line(text)),
+            None => eprint_line(text),
+        }
+    }
+}
+
+impl Progress for Shown {
+    fn begin(&mut self, stage: &str, total: u64) {
+        let now = Instant::now();
+        (self.stage, self.started, self.told) = (stage.to_owned(), now, now);
+        (self.done, self.total) = (0, total);
+        self.bar = io::stderr().is_terminal().then(|| bar(stage, total));
+    }
+
+    fn advance(&mut self, by: u64) {
+        self.done += by;
+        match &self.bar {
+            Some(bar) => bar.inc(by),
+            None if self.told.elapsed() > SILENCE && self.total > 0 => {
+                self.told = Instant::now();
+                eprint_line(&format!("  {:<20} {} %", self.stage, self.done * 100 / self.total));
+            }
+            None => {}
+        }
+    }
+
+    fn end(&mut self, detail: &str) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        eprint_line(&format!("  {:<20} {:>9}  {detail}", self.stage, time(self.started.elapsed())));
+    }
+
+    fn note(&mut self, text: &str) {
+        self.line(&format!("note: {text}"));
+    }
+}
+
+fn eprint_line(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+fn bar(stage: &str, total: u64) -> ProgressBar {
+    let bar = if total > 0 { ProgressBar::new(total) } else { ProgressBar::new_spinner() };
+    let template =
+        if total > 0 { "  {msg:20} {bar:30} {bytes}/{total_bytes} {eta}" } else { "  {msg:20} {spinner} {elapsed}" };
+    bar.set_style(ProgressStyle::with_template(template).expect("the template is sound"));
+    bar.set_message(stage.to_owned());
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
+}
+
+/// A duration for people: `12 ms`, `3.4 s`.
+pub(crate) fn time(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    if seconds < 1.0 { format!("{:.1} ms", seconds * 1e3) } else { format!("{seconds:.2} s") }
+}
+
+/// A size for people: `512 B`, `1.1 GB`.
+pub(crate) fn size(bytes: u64) -> String {
+    let units = ["B", "kB", "MB", "GB", "TB"];
+    let (mut value, mut unit) = (bytes as f64, 0);
+    while value >= 999.5 && unit + 1 < units.len() {
+        (value, unit) = (value / 1000.0, unit + 1);
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", units[unit]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_times_are_short() {
+        assert_eq!([size(999), size(1000), size(1_119_000_000)], ["999 B", "1.0 kB", "1.1 GB"]);
+        assert_eq!([time(Duration::from_micros(1500)), time(Duration::from_millis(2345))], ["1.5 ms", "2.35 s"]);
+    }
+}
