@@ -7,6 +7,7 @@ mod fixture;
 mod random;
 
 mod by_hand;
+mod compiled;
 mod filetests;
 mod golden;
 mod samples;

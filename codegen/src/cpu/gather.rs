@@ -9,9 +9,9 @@ use super::text::fill;
 pub(crate) fn emit(name: &str, spec: &GatherSpec) -> Kernel {
     let (width, pair) = (spec.width, spec.table.element.pair());
     let (layout, element) = match spec.panels {
-        false => ("The table is [VOCABULARY][WIDTH].".into(), "(u64)id * WIDTH + k".into()),
+        false => ("The table is [rows][WIDTH].".into(), "(u64)id * WIDTH + k".into()),
         true => (
-            format!("The table lies in panels of 16 ids, [VOCABULARY/16][WIDTH/{pair}][16][{pair}]."),
+            format!("The table lies in panels of 16 ids, [rows/16][WIDTH/{pair}][16][{pair}]."),
             format!(
                 "(u64)(id / 16) * {} + k / {pair} * {} + id % 16 * {pair} + k % {pair}",
                 width.next_multiple_of(pair) * 16,
@@ -37,7 +37,7 @@ pub(crate) fn emit(name: &str, spec: &GatherSpec) -> Kernel {
             ("layout", &layout),
             ("element", &element),
             ("width", &width),
-            ("vocabulary", &spec.vocabulary),
+            ("table_rows", &spec.table_rows),
             ("type", &spec.table.element.c_name()),
             ("table", &spec.table.view),
             ("ids", &spec.ids),
@@ -46,6 +46,6 @@ pub(crate) fn emit(name: &str, spec: &GatherSpec) -> Kernel {
             ("out_stride", &spec.out.stride),
         ],
     );
-    let story = format!("/* {name}: out[rows, {width}] = table[ids[rows]], of {} ids. */\n", spec.vocabulary);
+    let story = format!("/* {name}: out[rows, {width}] = table[ids[rows]], of {} rows. */\n", spec.table_rows);
     Kernel::simple(name, story + &text, Tiles::Rows { count: spec.count, rows: 1, columns: 1 })
 }

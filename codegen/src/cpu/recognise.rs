@@ -247,7 +247,7 @@ impl Reading<'_> {
     fn gather(&self, node: &Node, norm: Option<(&Node, &LayerNorm)>) -> Result<Spec, Refusal> {
         let (table, ids) = (node.operands[0], self.row_major(node.operands[1])?);
         let ty = self.graph.ty(table);
-        let (vocabulary, width) = self.matrix(ty, ty.rank() - 1)?;
+        let (table_rows, width) = self.matrix(ty, ty.rank() - 1)?;
         let panels = match &self.inputs[self.input(table)?] {
             Layout::RowMajor => false,
             Layout::Panels { contracted } if contracted[..] == [1] && ty.rank() == 2 => true,
@@ -273,8 +273,7 @@ impl Reading<'_> {
             return refuse("gathered rows become f32 or stay what they are");
         }
         let count = self.count(&self.graph.ty(node.operands[1]).dims[0].extent)?;
-        let vocabulary = vocabulary.times;
-        Ok(Spec::Gather(GatherSpec { count, vocabulary, width, table: stored, panels, ids, norm, out }))
+        Ok(Spec::Gather(GatherSpec { count, table_rows, width, table: stored, panels, ids, norm, out }))
     }
 
     /// (heads, d, page tokens) of a cache.

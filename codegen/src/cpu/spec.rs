@@ -314,7 +314,7 @@ pub struct GatherSpec {
     /// How many ids.
     pub count: Count,
     /// Rows of the table; ids beyond it read the last one.
-    pub vocabulary: usize,
+    pub table_rows: Count,
     /// Columns of the table.
     pub width: usize,
     /// The table.

@@ -81,7 +81,7 @@ fn tables_are_read_by_rows_and_from_panels() {
             let out = Matrix::whole(2, width);
             let plain = GatherSpec {
                 count: Count::of(0),
-                vocabulary: 19,
+                table_rows: Count::number(19),
                 width,
                 table,
                 panels: false,

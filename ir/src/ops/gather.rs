@@ -42,5 +42,5 @@ impl OpDef for Gather {
 
 pub(crate) fn samples() -> Vec<Sample> {
     let ids = |sample: Sample| Sample { integers: (0, 4), ..sample };
-    vec![ids(sample(Gather, &["f16[5, 24]", "i32[N]"])), ids(sample(Gather, &["f32[5, 7]", "i32[3]"]))]
+    vec![ids(sample(Gather, &["f16[5, 24]", "i32[N]"])), ids(sample(Gather, &["f32[5, 7]", "i32[3]"])), ids(sample(Gather, &["f32[N, 6]", "i32[5]"]))]
 }

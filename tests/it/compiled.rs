@@ -1,0 +1,226 @@
+//! Compiled models against Hugging Face: every recorded model, as code for each class this machine has and on the
+//! interpreter; and what must not change a bit: batches, chunks, threads, another compilation.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bloomery::Quiet;
+use bloomery::compile::{CompileOptions, ModelSource, compile};
+use bloomery::targets::Target;
+use bloomery_artifact::{Artifact, Check};
+use bloomery_ir::{DType, Tensor};
+use bloomery_models::config::WeightType;
+use bloomery_runtime::{GenerateOptions, Session, SessionOptions, all_logits, generate, pages_needed};
+
+use crate::fixture::{Fixture, assert_close, folder, ids, ids_of_all};
+
+/// Models with recorded logits.
+const MODELS: &[&str] = &[
+    "tiny",
+    "tiny-nonpow2",
+    "tiny-fp16",
+    "tiny-bf16",
+    "tiny-safetensors-sharded",
+    "tiny-untied",
+    "tiny-postln",
+    "tiny-eps",
+    "tiny-long",
+];
+
+/// An artifact in a folder of its own.
+struct Compiled {
+    artifact: Arc<Artifact>,
+    _folder: tempfile::TempDir,
+}
+
+/// Compiles a fixture's model; `change` sets options.
+fn compiled(name: &str, change: impl Fn(&mut CompileOptions)) -> Compiled {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(name, &folder, change);
+    Compiled { artifact: Arc::new(Artifact::open(&path, Check::Full).unwrap()), _folder: folder }
+}
+
+fn write(name: &str, to: &tempfile::TempDir, change: impl Fn(&mut CompileOptions)) -> PathBuf {
+    let mut options = CompileOptions::new(ModelSource::Folder(folder(name).join("model")));
+    options.dtype = Some(WeightType::F32);
+    change(&mut options);
+    let path = to.path().join("model.bloom");
+    compile(&options, &path, &mut Quiet).unwrap();
+    path
+}
+
+/// How to run: class, threads, chunk.
+#[derive(Clone, Copy, Debug)]
+struct How {
+    class: Option<&'static str>,
+    threads: usize,
+    chunk: usize,
+}
+
+/// The best class here, one thread.
+const BEST: How = How { class: None, threads: 1, chunk: 512 };
+const INTERPRETER: How = How { class: Some("interpreter"), threads: 1, chunk: 512 };
+
+impl Compiled {
+    fn session(&self, how: How, lengths: impl IntoIterator<Item = usize>) -> Session {
+        let options = SessionOptions {
+            class: how.class.map(str::to_owned),
+            threads: Some(how.threads),
+            chunk: Some(how.chunk),
+            pages: pages_needed(&self.artifact, lengths).unwrap(),
+        };
+        Session::new(Arc::clone(&self.artifact), &options).unwrap()
+    }
+
+    /// `[sequence, vocabulary]` of each prompt.
+    fn logits(&self, how: How, prompts: &[Vec<u32>]) -> Vec<Tensor> {
+        let all = all_logits(&mut self.session(how, prompts.iter().map(Vec::len)), prompts).unwrap();
+        let [_, longest, vocabulary] = all.shape;
+        let of = |(i, prompt): (usize, &Vec<u32>)| {
+            let rows = &all.data[i * longest * vocabulary..][..prompt.len() * vocabulary];
+            Tensor::new(DType::F32, &[prompt.len(), vocabulary], rows.iter().map(|&x| f64::from(x)))
+        };
+        prompts.iter().enumerate().map(of).collect()
+    }
+
+    /// New ids of each prompt.
+    fn greedy(&self, how: How, prompts: &[Vec<u32>], max_new_tokens: usize, eos: &[u32]) -> Vec<Vec<u32>> {
+        let options = GenerateOptions { max_new_tokens, eos: eos.to_vec(), ..GenerateOptions::default() };
+        let mut session = self.session(how, prompts.iter().map(|prompt| prompt.len() + max_new_tokens));
+        let generated = generate(&mut session, prompts, &options, |_, _| {}).unwrap();
+        generated.into_iter().map(|one| one.ids).collect()
+    }
+}
+
+fn check_logits(fixture: &Fixture, model: &Compiled, how: How) {
+    for (i, prompt) in fixture.prompts().iter().enumerate() {
+        let (whole, last) = (fixture.recorded(&format!("logits.{i}")), fixture.recorded(&format!("logits.{i}.last16")));
+        let Some(recorded) = whole.or(last) else { continue };
+        let found = model.logits(how, std::slice::from_ref(prompt)).remove(0);
+        let rows = prompt.len() - recorded.shape[0]..prompt.len();
+        assert_close(&format!("{} {how:?}", fixture.name), &found.slice(0, rows), &recorded, 1e-4);
+    }
+}
+
+/// Every class of processors the artifact has code for and this machine can run.
+fn classes(model: &Compiled) -> Vec<How> {
+    let runs = |class: &&str| {
+        let options = SessionOptions { class: Some((*class).to_owned()), pages: 1, ..SessionOptions::default() };
+        Session::new(Arc::clone(&model.artifact), &options).is_ok()
+    };
+    let names = ["x86-64-v3", "x86-64-v4", "x86-64-amx", "aarch64", "plain"].into_iter().filter(runs);
+    names.map(|class| How { class: Some(class), ..BEST }).collect()
+}
+
+#[test]
+fn logits_are_hugging_faces_on_every_class() {
+    for name in MODELS {
+        let (fixture, model) = (Fixture::open(name), compiled(name, |_| {}));
+        let classes = classes(&model);
+        assert!(!classes.is_empty(), "{name}: no class of {:?} runs here", model.artifact.classes());
+        classes.iter().for_each(|how| check_logits(&fixture, &model, *how));
+    }
+}
+
+#[test]
+fn logits_are_hugging_faces_on_the_interpreter() {
+    for name in MODELS.iter().filter(|name| **name != "tiny-long") {
+        let model = compiled(name, |options| options.targets = vec![Target::Interpreter]);
+        check_logits(&Fixture::open(name), &model, INTERPRETER);
+    }
+}
+
+#[test]
+fn greedy_ids_are_hugging_faces() {
+    for name in MODELS {
+        let (fixture, model) = (Fixture::open(name), compiled(name, |_| {}));
+        for case in fixture.golden["greedy"].as_array().unwrap() {
+            let prompt = fixture.prompts().swap_remove(case["prompt"].as_u64().unwrap() as usize);
+            let recorded = ids(&case["ids"]);
+            assert_eq!(model.greedy(BEST, &[prompt], recorded.len(), &[])[0], recorded, "{name}");
+        }
+        if let Some(case) = fixture.golden.get("greedy_eos") {
+            let eos = case["eos_token_id"].as_u64().unwrap() as u32;
+            let found = model.greedy(BEST, &[ids(&case["prompt"])], 64, &[eos]);
+            assert_eq!(found[0], ids(&case["ids"]), "{name}: until the end of sequence");
+        }
+    }
+}
+
+#[test]
+fn a_batch_is_hugging_faces_and_bit_equal_to_its_rows_alone() {
+    for name in ["tiny", "tiny-nonpow2"] {
+        let (fixture, model) = (Fixture::open(name), compiled(name, |_| {}));
+        let batch = &fixture.golden["batch"];
+        let masks = ids_of_all(&batch["attention_mask"]);
+        let padded = ids_of_all(&batch["input_ids"]);
+        let kept = |(row, mask): (&Vec<u32>, &Vec<u32>)| -> Vec<u32> {
+            row.iter().zip(mask).filter(|(_, mask)| **mask == 1).map(|(id, _)| *id).collect()
+        };
+        let prompts: Vec<Vec<u32>> = padded.iter().zip(&masks).map(kept).collect();
+        let recorded = ids_of_all(&batch["greedy"]);
+        assert_eq!(model.greedy(BEST, &prompts, recorded[0].len(), &[]), recorded, "{name}");
+        let together = model.logits(BEST, &prompts);
+        for (prompt, row) in prompts.iter().zip(&together) {
+            assert_eq!(model.logits(BEST, std::slice::from_ref(prompt))[0], *row, "{name}");
+        }
+    }
+}
+
+#[test]
+fn threads_and_chunks_change_no_bit() {
+    for (name, dtype) in [("tiny-long", None), ("tiny-fp16", None), ("tiny", Some(WeightType::Bf16))] {
+        let model = compiled(name, |options| options.dtype = dtype);
+        let prompts = Fixture::open(name).prompts();
+        let whole = model.logits(BEST, &prompts);
+        for (threads, chunk) in [(2, 512), (3, 512), (1, 1), (2, 7), (1, 64)] {
+            let found = model.logits(How { threads, chunk, ..BEST }, &prompts);
+            assert!(found == whole, "{name}: {threads} threads, chunks of {chunk}");
+        }
+    }
+}
+
+#[test]
+fn the_same_input_gives_the_same_bytes() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [one, two] = folders.each_ref().map(|folder| std::fs::read(write("tiny-fp16", folder, |_| {})).unwrap());
+    assert!(one == two, "two compilations differ");
+}
+
+#[test]
+fn contexts_beyond_the_trained_length_work() {
+    let model = compiled("tiny", |options| options.max_context = 8192);
+    let prompt: Vec<u32> = (0..8000).map(|i| i * 7 % 509 + 3).collect();
+    let whole = model.greedy(How { threads: 2, ..BEST }, std::slice::from_ref(&prompt), 8, &[]);
+    assert_eq!(whole[0].len(), 8);
+    assert_eq!(model.greedy(How { chunk: 100, ..BEST }, &[prompt], 8, &[]), whole);
+}
+
+#[test]
+fn the_trained_model_writes_the_recorded_ids_and_texts() {
+    let (fixture, model) = (Fixture::open("trained-web"), compiled("trained-web", |_| {}));
+    let tokenizer =
+        bloomery_models::tokenizer::Tokenizer::from_bytes(model.artifact.tokenizer().unwrap().to_vec()).unwrap();
+    for case in fixture.golden["greedy"].as_array().unwrap() {
+        let recorded = ids(&case["greedy_ids"]);
+        let found = model.greedy(BEST, &[ids(&case["input_ids"])], recorded.len(), &[]).remove(0);
+        assert_eq!(found, recorded, "{}", case["prompt"]);
+        assert_eq!(tokenizer.decode(&found, true), case["text"].as_str().unwrap());
+    }
+}
+
+#[test]
+fn the_trained_model_has_the_recorded_log_probabilities() {
+    let (fixture, model) = (Fixture::open("trained-web"), compiled("trained-web", |_| {}));
+    let sequence = ids(&fixture.golden["heldout"]["first_sequence"]);
+    let recorded: Vec<f64> =
+        serde_json::from_value(fixture.golden["heldout"]["first_sequence_logprobs"].clone()).unwrap();
+    let logits = model.logits(BEST, std::slice::from_ref(&sequence)).remove(0);
+    for (i, recorded) in recorded.iter().enumerate() {
+        let row = logits.layer(i).data;
+        let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = row.iter().map(|x| (x - largest).exp()).sum();
+        let found = row[sequence[i + 1] as usize] - largest - sum.ln();
+        assert!((found - recorded).abs() < 1e-4, "token {i}: {found} for {recorded}");
+    }
+}
