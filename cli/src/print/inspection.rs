@@ -9,12 +9,33 @@ use super::size;
 
 /// Everything about a file.
 pub(crate) fn inspection(inspection: &Inspection) -> String {
-    match inspection {
+    let text = match inspection {
         Inspection::Artifact(view) => artifact(view),
         Inspection::Folder { config, tensors: held } => settings(config) + &tensors(held),
         Inspection::Safetensors { tensors: held } => tensors(held),
         Inspection::Config { config } => settings(config),
+    };
+    text.lines().map(wrapped).collect()
+}
+
+/// Columns of a table.
+const WIDTH: usize = 80;
+
+/// A line, broken at spaces where it is too long, and its end.
+fn wrapped(line: &str) -> String {
+    let mut text = String::new();
+    let mut column = 0;
+    for word in line.split_inclusive(' ') {
+        let length = word.trim_end().chars().count();
+        if column > 0 && column + length > WIDTH {
+            text.truncate(text.trim_end().len());
+            text += "\n    ";
+            column = 4;
+        }
+        text += word;
+        column += word.chars().count();
     }
+    text + "\n"
 }
 
 fn artifact(view: &ArtifactView) -> String {
@@ -82,4 +103,16 @@ fn tensors(held: &Tensors) -> String {
         let _ = writeln!(text, "  {:<54}{:<5}{:?}", tensor.name, tensor.dtype, tensor.shape);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lines_are_broken_at_spaces() {
+        assert_eq!(wrapped("  a  b"), "  a  b\n");
+        let long = format!("{} {}", "x".repeat(70), "y".repeat(12));
+        assert_eq!(wrapped(&long), format!("{}\n    {}\n", "x".repeat(70), "y".repeat(12)));
+    }
 }

@@ -1,0 +1,257 @@
+//! Bad input: one clear error, exit code 1 (2 for a wrong command line), nothing half-written.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use bloomery_formats::Dtype;
+use bloomery_formats::safetensors::{Checkpoint, NewTensor, write};
+
+use crate::{args, bloomery, call, model, printed, stderr, trained};
+
+/// The call must fail with one line that holds all the parts.
+fn refused(arguments: &[&OsStr], parts: &[&str]) {
+    let output = call(arguments);
+    let message = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {message}");
+    assert_eq!(message.matches("error: ").count(), 1, "{message}");
+    assert!(!message.contains("panicked"), "{message}");
+    parts.iter().for_each(|part| assert!(message.contains(part), "{message:?} lacks {part:?}"));
+    assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// Compiling must fail, and leave nothing where the artifact would be.
+fn no_artifact(model: &Path, parts: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("model.bloom");
+    refused(args!["compile", model, "--target", "interpreter", "-o", &output], parts);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+/// A copy of the tiny model's folder, to be damaged.
+struct Copied(tempfile::TempDir);
+
+impl Copied {
+    fn new() -> Copied {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["config.json", "model.safetensors"] {
+            std::fs::copy(model("tiny").join(name), folder.path().join(name)).unwrap();
+        }
+        Copied(folder)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn weights(&self) -> PathBuf {
+        self.path().join("model.safetensors")
+    }
+
+    fn config(&self, from: &str, to: &str) {
+        let path = self.path().join("config.json");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{text}");
+        std::fs::write(path, text.replace(from, to)).unwrap();
+    }
+
+    /// Writes the weights again, each as `change` wants it.
+    fn change(&self, change: impl Fn(&str, &[usize]) -> Option<(String, Vec<usize>)>) {
+        let checkpoint = Checkpoint::open(&model("tiny")).unwrap();
+        let changed: Vec<_> = checkpoint
+            .tensors()
+            .filter_map(|tensor| Some((tensor.clone(), change(tensor.name, tensor.shape)?)))
+            .collect();
+        let tensors = changed.iter().map(|(tensor, (name, shape))| NewTensor {
+            name,
+            dtype: tensor.dtype,
+            shape,
+            bytes: &tensor.bytes[..tensor.dtype.bytes(shape).unwrap()],
+        });
+        write(&self.weights(), &tensors.collect::<Vec<_>>()).unwrap();
+    }
+}
+
+#[test]
+fn no_compiler_says_what_to_install_and_what_works_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("model.bloom");
+    let without = |target: &[&str]| {
+        let mut command = bloomery();
+        command.arg("compile").arg(model("tiny")).arg("-o").arg(&output).args(target).env("PATH", "").env_remove("CC");
+        command.output().unwrap()
+    };
+    let failed = without(&["--target", "cpu:x86-64-v3"]);
+    let message = stderr(&failed);
+    assert_eq!(failed.status.code(), Some(1), "{message}");
+    for part in ["no C compiler", "apt install gcc", "--target interpreter"] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    let works = without(&["--target", "interpreter"]);
+    assert!(works.status.success() && output.exists(), "{}", stderr(&works));
+}
+
+#[test]
+fn models_that_are_none() {
+    no_artifact(Path::new("no/such/folder"), &["cannot read no/such/folder/config.json"]);
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("config.json"), r#"{"model_type":"llama"}"#).unwrap();
+    no_artifact(folder.path(), &["model_type \"llama\"", "only BLOOM"]);
+    refused(
+        args!["compile", "--size", "561m", "--random-weights", "1", "-o", "x.bloom"],
+        &["\"561m\"", "560m, 1b1, 1b7, 3b, 7b1, 65b, 176b"],
+    );
+}
+
+#[test]
+fn weights_that_are_cut_short() {
+    let copied = Copied::new();
+    let bytes = std::fs::read(copied.weights()).unwrap();
+    std::fs::write(copied.weights(), &bytes[..bytes.len() - 1]).unwrap();
+    let (described, found) = (bytes.len().to_string(), (bytes.len() - 1).to_string());
+    no_artifact(copied.path(), &["model.safetensors", &described, &found, "cut short"]);
+    std::fs::remove_file(copied.weights()).unwrap();
+    no_artifact(copied.path(), &["holds neither model.safetensors nor"]);
+}
+
+#[test]
+fn weights_that_do_not_fit_the_config() {
+    let same = |name: &str, shape: &[usize]| Some((name.to_owned(), shape.to_vec()));
+    let copied = Copied::new();
+    copied.change(|name, shape| if name.contains("h.1.mlp.dense_h_to_4h.bias") { None } else { same(name, shape) });
+    no_artifact(copied.path(), &["lack tensor transformer.h.1.mlp.dense_h_to_4h.bias"]);
+    copied.change(|name, shape| {
+        let name = if name.ends_with("ln_f.bias") { "transformer.ln_f.beta" } else { name };
+        same(name, shape)
+    });
+    no_artifact(copied.path(), &["lack tensor transformer.ln_f.bias"]);
+    copied.change(|name, shape| if name.ends_with("ln_f.bias") { same(name, &[63]) } else { same(name, shape) });
+    no_artifact(copied.path(), &["transformer.ln_f.bias has shape [63]", "asks for [64]"]);
+
+    let checkpoint = Checkpoint::open(&model("tiny")).unwrap();
+    let mut tensors: Vec<NewTensor<'_>> = checkpoint
+        .tensors()
+        .map(|tensor| {
+            let bytes = tensor.bytes;
+            NewTensor {
+                name: tensor.name,
+                dtype: tensor.dtype,
+                shape: checkpoint_shape(&checkpoint, tensor.name),
+                bytes,
+            }
+        })
+        .collect();
+    tensors.push(NewTensor { name: "transformer.adapter.weight", dtype: Dtype::F32, shape: &[1], bytes: &[0; 4] });
+    write(&copied.weights(), &tensors).unwrap();
+    no_artifact(copied.path(), &["no tensor transformer.adapter.weight"]);
+}
+
+fn checkpoint_shape<'a>(checkpoint: &'a Checkpoint, name: &str) -> &'a [usize] {
+    checkpoint.tensor(name).unwrap().shape
+}
+
+#[test]
+fn configs_that_contradict_the_weights() {
+    let copied = Copied::new();
+    copied.config("\"n_layer\": 2", "\"n_layer\": 3");
+    no_artifact(copied.path(), &["config.json says 3 layers", "hold 2"]);
+    let copied = Copied::new();
+    copied.config("\"n_head\": 4", "\"n_head\": 5");
+    no_artifact(copied.path(), &["hidden size 64", "5 heads"]);
+}
+
+#[test]
+fn options_outside_their_bounds() {
+    let tiny = model("tiny");
+    refused(args!["compile", &tiny, "--chunk", "0", "-o", "x"], &["--chunk is 0, it must be 1 to"]);
+    refused(args!["compile", &tiny, "--max-context", "0", "-o", "x"], &["--max-context is 0"]);
+    refused(args!["compile", &tiny, "--compute", "bf16", "-o", "x"], &["x86-64-amx", "--compute f32"]);
+    refused(args!["compile", &tiny, "--stop-after", "simplfy"], &["no pass `simplfy`", "simplify"]);
+    refused(args!["compile", &tiny, "--emit", "c", "--target", "interpreter"], &["--target cpu:CLASS"]);
+    refused(args!["compile", &tiny, "--target", "interpreter", "-o", "no/such/folder/x"], &["no/such/folder/x"]);
+}
+
+#[test]
+fn prompts_that_do_not_fit() {
+    let long = vec!["5"; 65].join(",");
+    refused(args!["run", trained(), "--input-ids", "1,4096"], &["token id 4096", "vocabulary of 4096 (0 to 4095)"]);
+    refused(args!["run", trained(), "--input-ids", &long], &["65 tokens do not fit the context of 64"]);
+    refused(args!["run", trained(), "--prompt", ""], &["has no tokens"]);
+    refused(args!["run", trained(), "--prompt", "a", "--cpu", "vax"], &["no code for vax"]);
+    let sampled = ["--do-sample", "--temperature", "0"];
+    refused(args!["run", trained(), "--prompt", "a", sampled[0], sampled[1], sampled[2]], &["temperature is 0"]);
+    let output = tempfile::tempdir().unwrap();
+    let path = output.path().join("logits.safetensors");
+    refused(args!["logits", trained(), "--input-ids", "4096", "-o", &path], &["token id 4096"]);
+    assert!(!path.exists());
+    refused(args!["bench", trained(), "--prompt-tokens", "60", "--new-tokens", "5"], &["65 tokens", "context of 64"]);
+}
+
+#[test]
+fn files_that_are_no_artifacts() {
+    let config = model("tiny").join("config.json");
+    for command in ["run", "verify"] {
+        let more = if command == "run" { args!["--input-ids", "1"] } else { args![] };
+        let call = |path: &Path, parts: &[&str]| refused(&[args![command, path], more].concat(), parts);
+        call(&config, &["is no bloomery artifact", "bloomery compile"]);
+        call(Path::new("no/such/file"), &["cannot read no/such/file"]);
+        call(&model("tiny"), &["cannot read"]);
+    }
+    let whole = std::fs::read(trained()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("hurt.bloom");
+    std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+    refused(args!["verify", &path], &["is cut off", &whole.len().to_string()]);
+    let mut flipped = whole.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, &flipped).unwrap();
+    refused(args!["verify", &path], &["is damaged"]);
+}
+
+#[test]
+fn texts_without_a_tokenizer() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.bloom");
+    crate::compile(&model("tiny"), &path, &[]);
+    refused(args!["run", &path, "--prompt", "a"], &["holds no tokenizer", "--input-ids"]);
+    refused(args!["tokenize", &path, "--text", "a"], &["holds no tokenizer.json"]);
+    refused(args!["tokenize", &model("tiny"), "--text", "a"], &["holds no tokenizer.json"]);
+    let bytes = folder.path().join("bytes");
+    std::fs::write(&bytes, b"ab\xffc").unwrap();
+    refused(args!["tokenize", trained(), "--file", &bytes], &["0xff at offset 2"]);
+}
+
+#[test]
+fn texts_that_are_no_ir() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.bir");
+    std::fs::write(&path, "graph @a(%x: f32[2]) { return %y }").unwrap();
+    refused(args!["ir", &path], &["a.bir:1:31: %y is not defined"]);
+    std::fs::write(&path, "graph @a(%x: f32[2]) { return %x }").unwrap();
+    refused(args!["ir", &path, "--pass", "nothing"], &["no pass `nothing`"]);
+    let inputs = folder.path().join("inputs.safetensors");
+    write(&inputs, &[NewTensor { name: "z", dtype: Dtype::U8, shape: &[1], bytes: &[1] }]).unwrap();
+    refused(args!["ir", &path, "--run", &inputs], &["lacks input `x`", "it holds z"]);
+    let snapshot = folder.path().join("a.snap");
+    std::fs::write(&snapshot, "graph @b(%x: f32[2]) {\n").unwrap();
+    refused(args!["ir", &path, "--check", &snapshot], &["a.snap:1: expected `graph @b", "found `graph @a"]);
+}
+
+#[test]
+fn wrong_command_lines_are_usage() {
+    let usage = |arguments: &[&OsStr]| {
+        let output = call(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
+    };
+    usage(args![]);
+    usage(args!["smelt"]);
+    usage(args!["compile", "folder"]);
+    usage(args!["compile", "folder", "--target", "cpu:z80", "-o", "x"]);
+    usage(args!["compile", "--size", "560m", "-o", "x"]);
+    usage(args!["run", "x.bloom"]);
+    usage(args!["run", "x.bloom", "--input-ids", "1,x"]);
+    usage(args!["run", "x.bloom", "--prompt", "a", "--input-ids", "1"]);
+    usage(args!["run", "x.bloom", "--prompt", "a", "--top-k", "5"]);
+    usage(args!["run", "x.bloom", "--prompt", "a", "--threads", "0"]);
+    assert!(printed(args!["--help"]).contains("bloomery demo"));
+}

@@ -1,0 +1,255 @@
+//! What is printed: the forms of `--json`, texts, tables, and silence when nobody listens.
+
+use std::process::Stdio;
+
+use bloomery_formats::safetensors::Checkpoint;
+use serde_json::Value;
+
+use crate::{args, bloomery, call, compile, fixture, model, printed, trained};
+
+/// The one JSON document a call prints.
+fn json(arguments: &[&std::ffi::OsStr]) -> Value {
+    let text = printed(arguments);
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {text}"))
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+#[test]
+fn tokens_are_those_recorded() {
+    let golden: Value =
+        serde_json::from_slice(&std::fs::read(fixture("tokenizer").join("golden.json")).unwrap()).unwrap();
+    let cases = golden["cases"].as_array().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("text");
+    for case in cases.iter().step_by(10) {
+        let text = case["text"].as_str().unwrap();
+        std::fs::write(&file, text).unwrap();
+        for tokenizer in [fixture("tokenizer"), trained().to_path_buf()] {
+            let tokens = json(args!["tokenize", &tokenizer, "--file", &file, "--json"]);
+            assert_eq!(keys(&tokens), ["ids", "pieces"]);
+            assert_eq!(tokens["ids"], case["ids"], "{text:?}");
+        }
+    }
+    assert_eq!(printed(args!["tokenize", &fixture("tokenizer"), "--text", "<s>In"]), "1\t<s>\n1721\tIn\n");
+}
+
+#[test]
+fn a_run_is_one_document() {
+    let run = json(args!["run", trained(), "--prompt", "<s>In the beginning", "--max-new-tokens", "6", "--json"]);
+    assert_eq!(keys(&run), ["sequences", "timing"]);
+    let sequence = &run["sequences"][0];
+    assert_eq!(keys(sequence), ["prompt_ids", "ids", "text", "finish"]);
+    assert_eq!(sequence["prompt_ids"], serde_json::json!([1, 1721, 276, 2755, 275, 2995]));
+    assert_eq!(sequence["ids"], serde_json::json!([307, 276, 1931, 69, 1270, 15]));
+    assert_eq!((sequence["text"].as_str(), sequence["finish"].as_str()), (Some(" of the firstborn,"), Some("length")));
+    assert!(run["timing"]["load_ms"].as_f64().is_some_and(|ms| ms > 0.0));
+
+    let batch = json(args![
+        "run",
+        trained(),
+        "--input-ids",
+        "1,1721,276",
+        "--input-ids",
+        "7",
+        "--max-new-tokens",
+        "3",
+        "--logprobs",
+        "--json",
+        "--stream",
+        "--eos-token-id",
+        "none",
+    ]);
+    let sequences = batch["sequences"].as_array().unwrap();
+    assert_eq!(sequences[1]["prompt_ids"], serde_json::json!([7]));
+    for sequence in sequences {
+        let logprobs = sequence["logprobs"].as_array().unwrap();
+        assert!(logprobs.len() == 3 && logprobs.iter().all(|x| x.as_f64().unwrap() <= 0.0));
+    }
+}
+
+#[test]
+fn a_given_eos_ends_a_text() {
+    let run = |eos: &str| {
+        let ids = args!["--input-ids", "1,1721,276,2755,275,2995", "--eos-token-id", eos, "--json"];
+        json(&[args!["run", trained(), "--max-new-tokens", "6"], ids].concat())["sequences"][0].clone()
+    };
+    assert_eq!(
+        (run("1931")["ids"].clone(), run("1931")["finish"].clone()),
+        (serde_json::json!([307, 276, 1931]), "eos".into())
+    );
+    assert_eq!(run("none")["ids"].as_array().unwrap().len(), 6);
+}
+
+#[test]
+fn streamed_text_is_the_text() {
+    let arguments = args!["run", trained(), "--prompt", "<s>In the beginning", "--max-new-tokens", "6"];
+    assert_eq!(printed(arguments), " of the firstborn,\n");
+    assert_eq!(printed(&[arguments, args!["--stream"]].concat()), " of the firstborn,\n");
+}
+
+#[test]
+fn ids_without_a_tokenizer_have_no_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.bloom");
+    compile(&model("tiny"), &path, &[]);
+    let run = json(args!["run", &path, "--input-ids", "5,6,7", "--max-new-tokens", "2", "--json"]);
+    assert_eq!(run["sequences"][0]["text"], Value::Null);
+    assert_eq!(run["sequences"][0]["ids"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn logits_have_a_row_for_every_token_and_zeros_after() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("logits.safetensors");
+    printed(args![
+        "logits",
+        trained(),
+        "--input-ids",
+        "5,6,7",
+        "--input-ids",
+        "8",
+        "-o",
+        &path,
+        "--cpu",
+        "interpreter"
+    ]);
+    let file = Checkpoint::open_file(&path).unwrap();
+    let logits = file.tensor("logits").unwrap();
+    assert_eq!((logits.shape, logits.dtype.name()), (&[2, 3, 4096][..], "f32"));
+    let (held, rest) = logits.bytes.split_at(4 * 4096 * 4);
+    assert!(held.chunks(4096 * 4).all(|row| row.iter().any(|byte| *byte != 0)) && rest.iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn a_measurement_is_one_flat_document() {
+    let bench = json(args![
+        "bench",
+        trained(),
+        "--prompt-tokens",
+        "4",
+        "--new-tokens",
+        "3",
+        "--batch",
+        "2",
+        "--context",
+        "6",
+        "--repeats",
+        "2",
+        "--json",
+    ]);
+    for figure in ["load_ms", "first_token_ms", "prefill_tokens_per_s", "decode_tokens_per_s", "peak_rss_bytes"] {
+        let number = |suffix: &str| bench[format!("{figure}{suffix}")].as_f64().unwrap();
+        assert!(number("_min") <= number("") && number("") <= number("_max"), "{bench}");
+    }
+    assert!(bench["weights_bytes"].as_u64().unwrap() > 2_000_000);
+    assert_eq!((bench["threads"].as_u64(), bench["class"].as_str()), (Some(1), Some("interpreter")));
+}
+
+#[test]
+fn what_is_in_a_file() {
+    let artifact = json(args!["inspect", trained(), "--json"]);
+    assert_eq!((artifact["kind"].as_str(), artifact["max_context"].as_u64()), (Some("artifact"), Some(64)));
+    assert_eq!(artifact["model"]["hidden"], 128);
+    let inputs = artifact["provenance"]["inputs"].as_array().unwrap();
+    let names: Vec<&str> = inputs.iter().map(|input| input["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["config.json", "generation_config.json", "tokenizer.json", "model.safetensors"]);
+    for (path, part) in [
+        (trained().to_path_buf(), "sections"),
+        (model("tiny"), "word_embeddings.weight"),
+        (model("tiny").join("config.json"), "2 layers, 64 hidden"),
+        (model("tiny").join("model.safetensors"), "word_embeddings.weight"),
+    ] {
+        let table = printed(args!["inspect", &path]);
+        assert!(table.contains(part), "{table}");
+        let wide: Vec<&str> = table.lines().filter(|line| line.chars().count() > 80).collect();
+        assert!(wide.is_empty(), "{wide:#?}");
+    }
+    assert!(printed(args!["verify", trained()]).contains("sound"));
+}
+
+#[test]
+fn ir_goes_through_passes_and_the_interpreter() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, snapshot) = (folder.path().join("a.bir"), folder.path().join("a.snap"));
+    std::fs::write(&path, "graph @a<N: 1..4>(%x: f32[N, 2]) { %0 = scale %x {by = 2.0} : f32[N, 2]\n return %0 }")
+        .unwrap();
+    let shown = printed(args!["ir", &path, "--pass", "clean"]);
+    assert!(shown.starts_with("graph @a<N: 1..4>(%x: f32[N, 2]) {\n"), "{shown}");
+    std::fs::write(&snapshot, format!("---\nsource: here\n---\n{shown}")).unwrap();
+    assert_eq!(printed(args!["ir", &path, "--check", &snapshot]), "as expected\n");
+
+    let inputs = folder.path().join("inputs.safetensors");
+    let bytes: Vec<u8> = [1.0f32, 2.0, 3.5, 4.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+    let tensor = bloomery_formats::safetensors::NewTensor {
+        name: "x",
+        dtype: bloomery_formats::Dtype::F32,
+        shape: &[2, 2],
+        bytes: &bytes,
+    };
+    bloomery_formats::safetensors::write(&inputs, &[tensor]).unwrap();
+    assert_eq!(printed(args!["ir", &path, "--run", &inputs]), "@a output 0: f32[2, 2]\n  2 4\n  7 8\n");
+}
+
+#[test]
+fn stages_are_printed_and_dumped() {
+    let folder = tempfile::tempdir().unwrap();
+    let tiny = model("tiny");
+    let ir = printed(args!["compile", &tiny, "--emit", "ir"]);
+    assert!(ir.starts_with("graph @body<N: 1..512"), "{ir}");
+    let cleaned = printed(args!["compile", &tiny, "--stop-after", "clean", "--dump-ir", folder.path()]);
+    assert_eq!(std::fs::read_to_string(folder.path().join("01-clean.bir")).unwrap(), cleaned);
+    assert!(printed(args!["compile", &tiny, "--emit", "program"]).contains("\nentry body_1_1 N: 1..1"));
+    let c = folder.path().join("kernels.c");
+    printed(args!["compile", &tiny, "--emit", "c", "--target", "cpu:x86-64-v3", "-o", &c]);
+    assert!(std::fs::read_to_string(&c).unwrap().contains("struct call"));
+}
+
+#[test]
+fn equal_inputs_give_equal_artifacts() {
+    let folder = tempfile::tempdir().unwrap();
+    let [one, two, three] = ["one", "two", "three"].map(|name| folder.path().join(name));
+    compile(&model("tiny"), &one, &[]);
+    // Where a model lies must not show, nor what the artifact is called.
+    let moved = folder.path().join("moved");
+    std::fs::create_dir(&moved).unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        std::fs::copy(model("tiny").join(name), moved.join(name)).unwrap();
+    }
+    compile(&moved, &two, &[]);
+    assert!(std::fs::read(&one).unwrap() == std::fs::read(&two).unwrap());
+    compile(&model("tiny"), &three, &["--chunk", "16"]);
+    assert!(std::fs::read(&one).unwrap() != std::fs::read(&three).unwrap());
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let mut child = bloomery()
+        .args(["compile", "--emit", "program"])
+        .arg(model("tiny"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_is_one() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = bloomery().args(["compile", "--emit", "ir"]).arg(model("tiny")).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("error: cannot write to standard output"));
+}
+
+#[test]
+fn the_demonstration_speaks() {
+    let output = call(args!["demo"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && text.starts_with("In the beginning of the firstborn"), "{text}");
+}
