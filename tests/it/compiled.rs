@@ -10,7 +10,8 @@ use bloomery::targets::Target;
 use bloomery_artifact::{Artifact, Check};
 use bloomery_ir::{DType, Tensor};
 use bloomery_models::config::WeightType;
-use bloomery_runtime::{GenerateOptions, Session, SessionOptions, all_logits, generate, pages_needed};
+use bloomery_runtime::sampling::log_probability;
+use bloomery_runtime::{Chunk, GenerateOptions, Session, SessionOptions, Want, all_logits, generate, pages_needed};
 
 use crate::fixture::{Fixture, assert_close, folder, ids, ids_of_all};
 
@@ -223,4 +224,65 @@ fn the_trained_model_has_the_recorded_log_probabilities() {
         let found = row[sequence[i + 1] as usize] - largest - sum.ln();
         assert!((found - recorded).abs() < 1e-4, "token {i}: {found} for {recorded}");
     }
+}
+
+#[test]
+fn the_trained_model_has_the_recorded_loss_on_text_it_has_not_seen() {
+    let (fixture, model) = (Fixture::open("trained-web"), compiled("trained-web", |_| {}));
+    let text = std::fs::read(folder("trained-web").join("heldout.json")).unwrap();
+    let sequences: Vec<Vec<u32>> = serde_json::from_slice(&text).unwrap();
+    let recorded = fixture.golden["heldout"]["loss"].as_f64().unwrap();
+    let mut session = model.session(BEST, [128]);
+    let (mut loss, mut count) = (0.0, 0);
+    for ids in &sequences {
+        let sequence = session.start();
+        let chunk = Chunk { sequence, ids, want: Want::All };
+        let add = |_: usize, row: usize, logits: &[f32]| {
+            if let Some(&next) = ids.get(row + 1) {
+                loss -= f64::from(log_probability(logits, next));
+                count += 1;
+            }
+        };
+        session.step(&[chunk], add).unwrap();
+        session.end(sequence);
+    }
+    let found = loss / f64::from(count);
+    assert!((found - recorded).abs() < 1e-5, "{found} for {recorded}");
+}
+
+/// The ids a damaged file gives, or the error; a crash would end the test.
+fn outcome(path: &std::path::Path) -> Result<Vec<Vec<u32>>, String> {
+    let artifact = Arc::new(Artifact::open(path, Check::Lazy).map_err(|error| error.to_string())?);
+    let options = SessionOptions { threads: Some(1), pages: 4, ..SessionOptions::default() };
+    let mut session = Session::new(artifact, &options).map_err(|error| error.to_string())?;
+    let options = GenerateOptions { max_new_tokens: 4, ..GenerateOptions::default() };
+    let generated = generate(&mut session, &[vec![5, 6, 7]], &options, |_, _| {}).map_err(|error| error.to_string())?;
+    Ok(generated.into_iter().map(|one| one.ids).collect())
+}
+
+#[test]
+fn damaged_artifacts_are_refused_or_harmless() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write("tiny-fp16", &folder, |options| options.dtype = None);
+    let whole = std::fs::read(&path).unwrap();
+    let expected = outcome(&path).unwrap();
+    let damaged = folder.path().join("damaged.bloom");
+    let check = |bytes: &[u8], what: &str| {
+        std::fs::write(&damaged, bytes).unwrap();
+        match outcome(&damaged) {
+            Ok(ids) => assert_eq!(ids, expected, "{what}"),
+            Err(message) => assert!(!message.is_empty(), "{what}"),
+        }
+    };
+    // Every byte of the header, then places all through the file.
+    let positions = (0..512).chain((512..whole.len()).step_by(whole.len() / 700 + 1));
+    for position in positions {
+        let mut bytes = whole.clone();
+        bytes[position] ^= 1 << (position % 8);
+        check(&bytes, &format!("bit {} of byte {position}", position % 8));
+    }
+    for length in (0..whole.len()).step_by(whole.len() / 100 + 1) {
+        check(&whole[..length], &format!("the first {length} bytes"));
+    }
+    check(b"not an artifact at all", "a foreign file");
 }
