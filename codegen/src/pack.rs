@@ -1,45 +1,32 @@
 //! Weights into the layout that kernels read.
 //!
-//! A source is a strided view of a checkpoint's tensor: position `offset + sum(index * stride)`. Since the sum parts
+//! A source is a strided view ([`Strided`]) of a checkpoint's tensor: position `offset + sum(index * stride)`. Since the sum parts
 //! into what contracted dimensions add and what the others add, any view (transposed, one of three fused projections)
 //! is two tables of offsets, and a panel is filled by walking both. Panels are independent: threads share them out.
 
 use bloomery_ir::layout::{PANEL, group};
 use bloomery_ir::tensor::{read_element, write_element};
-use bloomery_ir::{DType, Layout};
+use bloomery_ir::{DType, Layout, Strided};
 use half::{bf16, f16};
 use std::num::NonZero;
-
-/// A strided view of a tensor's bytes.
-#[derive(Clone, Copy, Debug)]
-pub struct Source<'a> {
-    /// All elements of the stored tensor, little endian.
-    pub bytes: &'a [u8],
-    /// Their type.
-    pub dtype: DType,
-    /// Position of the view's first element.
-    pub offset: usize,
-    /// For each dimension of the view, positions from one index to the next.
-    pub strides: &'a [usize],
-}
 
 /// Fills `out` with the view's elements as `dtype`, laid out; padding becomes zeros.
 ///
 /// # Panics
-/// When `out` is not as long as the layout says, or the view leaves its bytes: both are checked by those who open
-/// checkpoints.
-pub fn pack(source: &Source<'_>, shape: &[usize], dtype: DType, layout: &Layout, out: &mut [u8]) {
+/// When `out` is not as long as the layout says.
+pub fn pack(source: &Strided<'_>, dtype: DType, layout: &Layout, out: &mut [u8]) {
+    let shape = source.shape();
     assert_eq!(out.len() as u64, layout.bytes(shape, dtype), "room for {shape:?} as {dtype}");
     match layout {
         Layout::Panels { contracted } => {
             let others: Vec<usize> = (0..shape.len()).filter(|dim| !contracted.contains(dim)).collect();
-            let ks = offsets(shape, source.strides, contracted);
-            let ns = offsets(shape, source.strides, &others);
+            let ks = offsets(shape, source.strides(), contracted);
+            let ns = offsets(shape, source.strides(), &others);
             panels(source, &ks, &ns, dtype, out);
         }
         Layout::RowMajor => {
             let all: Vec<usize> = (0..shape.len()).collect();
-            rows(source, &offsets(shape, source.strides, &all), dtype, out);
+            rows(source, &offsets(shape, source.strides(), &all), dtype, out);
         }
         Layout::CachePages => unreachable!("a cache holds no weights"),
     }
@@ -53,14 +40,14 @@ fn offsets(shape: &[usize], strides: &[usize], dims: &[usize]) -> Vec<usize> {
     dims.iter().fold(vec![0], step)
 }
 
-fn rows(source: &Source<'_>, positions: &[usize], dtype: DType, out: &mut [u8]) {
+fn rows(source: &Strided<'_>, positions: &[usize], dtype: DType, out: &mut [u8]) {
     for (to, position) in positions.iter().enumerate() {
-        write_element(dtype, out, to, read_element(source.dtype, source.bytes, source.offset + position));
+        write_element(dtype, out, to, read_element(source.dtype(), source.bytes(), source.offset() + position));
     }
 }
 
 /// Shares panels out between the machine's threads.
-fn panels(source: &Source<'_>, ks: &[usize], ns: &[usize], dtype: DType, out: &mut [u8]) {
+fn panels(source: &Strided<'_>, ks: &[usize], ns: &[usize], dtype: DType, out: &mut [u8]) {
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
     let panel_bytes = dtype.bytes((ks.len().next_multiple_of(group(dtype)) * PANEL) as u64) as usize;
     let count = ns.len().div_ceil(PANEL);
@@ -75,9 +62,9 @@ fn panels(source: &Source<'_>, ks: &[usize], ns: &[usize], dtype: DType, out: &m
     });
 }
 
-fn some_panels(source: &Source<'_>, ks: &[usize], ns: &[usize], dtype: DType, out: &mut [u8], panel_bytes: usize) {
+fn some_panels(source: &Strided<'_>, ks: &[usize], ns: &[usize], dtype: DType, out: &mut [u8], panel_bytes: usize) {
     for (columns, panel) in ns.chunks(PANEL).zip(out.chunks_exact_mut(panel_bytes)) {
-        match (source.dtype, dtype) {
+        match (source.dtype(), dtype) {
             (DType::F32, DType::F32) => panel_of(source, ks, columns, panel, |bytes: [u8; 4]| bytes),
             (DType::F16, DType::F16) | (DType::BF16, DType::BF16) => {
                 panel_of(source, ks, columns, panel, |b: [u8; 2]| b)
@@ -107,7 +94,7 @@ fn some_panels(source: &Source<'_>, ks: &[usize], ns: &[usize], dtype: DType, ou
 
 /// One panel, element by element through `convert`.
 fn panel_of<const FROM: usize, const TO: usize>(
-    source: &Source<'_>,
+    source: &Strided<'_>,
     ks: &[usize],
     columns: &[usize],
     panel: &mut [u8],
@@ -121,8 +108,8 @@ fn panel_of<const FROM: usize, const TO: usize>(
             let slot = slots.next().expect("a panel has no more columns");
             slot.fill(0);
             for (k, to) in group.iter().zip(slot.chunks_exact_mut(TO)) {
-                let at = (source.offset + k + column) * FROM;
-                let bytes = source.bytes[at..at + FROM].try_into().expect("FROM bytes");
+                let at = (source.offset() + k + column) * FROM;
+                let bytes = source.bytes()[at..at + FROM].try_into().expect("FROM bytes");
                 to.copy_from_slice(&convert(bytes));
             }
         }
@@ -144,7 +131,8 @@ mod tests {
         let mut bytes = vec![0; stored.bytes(elements as u64) as usize];
         (0..elements).for_each(|i| write_element(stored, &mut bytes, i, (i % 251) as f64 - 100.0));
         let mut out = vec![0xAB; layout.bytes(shape, dtype) as usize];
-        pack(&Source { bytes: &bytes, dtype: stored, offset, strides }, shape, dtype, layout, &mut out);
+        let source = Strided::new(&bytes, stored, shape.to_vec(), offset, strides.to_vec());
+        pack(&source, dtype, layout, &mut out);
         let found: Tensor = unpack(layout, shape, dtype, &out);
         for index in indices(shape) {
             let position = offset + index.iter().zip(strides).map(|(i, stride)| i * stride).sum::<usize>();

@@ -193,7 +193,7 @@ impl<'a> Builder<'a> {
         let op = op.into();
         let callees = |name: &str| self.callees.get(name).copied();
         let cx = TypeContext { symbols: &self.graph.symbols, mesh: self.mesh, callees: &callees };
-        let types = op.def().infer(&self.graph.types_of(operands), &cx)?;
+        let types = op.infer(&self.graph.types_of(operands), &cx)?;
         let results: Vec<ValueId> = types.into_iter().map(|ty| self.value(ty)).collect();
         self.graph.nodes.push(Node { op, operands: operands.to_vec(), results: results.clone() });
         Ok(results)

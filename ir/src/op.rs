@@ -22,10 +22,14 @@ pub trait OpDef {
 
     /// How dimensions of operands and results relate, as letters: `m k, k n -> m n`. A letter in the operands alone
     /// is summed over. `None`: the operation takes no sharded operand.
-    fn sharding(&self, operands: &[TensorType]) -> Option<String>;
+    fn sharding(&self, _operands: &[TensorType]) -> Option<String> {
+        None
+    }
 
-    /// Arithmetic operations for one evaluation.
-    fn flops(&self, operands: &[TensorType], results: &[TensorType]) -> Extent;
+    /// Arithmetic operations for one evaluation; moving data is none.
+    fn flops(&self, _operands: &[TensorType], _results: &[TensorType]) -> Extent {
+        Extent::number(0)
+    }
 
     /// The scalar expression, of an elementwise operation.
     fn expr(&self) -> Option<Expr> {
@@ -35,6 +39,12 @@ pub trait OpDef {
     /// The operand that the first result replaces in memory: its value must have no later use.
     fn consumes(&self) -> Option<usize> {
         None
+    }
+
+    /// Whether operand `i` may owe a sum: the result of a part is then a part of the result. What is not linear in an
+    /// operand would take a part for the whole.
+    fn takes_parts(&self, _operand: usize) -> bool {
+        false
     }
 
     /// For operations between ranks: the mesh axis they go over.
@@ -50,6 +60,11 @@ pub trait Elementwise {
 
     /// The result's element from the operands' elements.
     fn expr(&self, x: &[Expr]) -> Expr;
+
+    /// Whether the expression is linear, all operands together, so that owed sums pass through.
+    fn linear(&self) -> bool {
+        false
+    }
 
     /// The result's element type; by default the operands' own, or f32 when they differ.
     fn dtype(&self, operands: &[DType]) -> DType {
@@ -96,6 +111,10 @@ impl<T: Elementwise> OpDef for T {
     fn flops(&self, _: &[TensorType], results: &[TensorType]) -> Extent {
         let cost = OpDef::expr(self).map_or(0, |expr| expr.cost());
         elements(&results[0]).times(&Extent::number(cost))
+    }
+
+    fn takes_parts(&self, _: usize) -> bool {
+        self.linear()
     }
 
     fn expr(&self) -> Option<Expr> {

@@ -1,6 +1,7 @@
 //! The list of operations. Adding one touches its file and one line here.
 
-use crate::op::{OpDef, Sample};
+use crate::op::{OpDef, Sample, TypeContext, TypeError};
+use crate::types::TensorType;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -28,6 +29,18 @@ macro_rules! operations {
             /// What it says about itself.
             pub fn def(&self) -> &dyn OpDef {
                 match self { $(Op::$ty(op) => op,)* }
+            }
+
+            /// The types of its results.
+            ///
+            /// # Errors
+            /// What the operation's own inference refuses, and operands that owe a sum it is not linear in.
+            pub fn infer(&self, operands: &[TensorType], cx: &TypeContext<'_>) -> Result<Vec<TensorType>, TypeError> {
+                let parts = |(i, ty): &(usize, &TensorType)| !ty.partial.is_empty() && !self.def().takes_parts(*i);
+                match operands.iter().enumerate().find(parts) {
+                    Some((i, ty)) => Err(TypeError::new(format!("operand {i} owes a sum, reduce it first: {ty}"))),
+                    None => self.def().infer(operands, cx),
+                }
             }
 
             /// Its attributes as named values; absent ones are null.

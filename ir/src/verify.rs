@@ -129,7 +129,7 @@ fn check_types(graph: &Graph, node: &Node, cx: &TypeContext<'_>) -> Result<(), T
     if let Some(axis) = node.op.def().collective() {
         cx.mesh.size(axis).ok_or_else(|| TypeError::new(format!("the mesh has no axis {axis}")))?;
     }
-    let inferred = node.op.def().infer(&graph.types_of(&node.operands), cx)?;
+    let inferred = node.op.infer(&graph.types_of(&node.operands), cx)?;
     let stated: Vec<TensorType> = graph.types_of(&node.results);
     if inferred.len() != stated.len() {
         return Err(TypeError::new(format!("has {} results, {} are stated", inferred.len(), stated.len())));

@@ -205,7 +205,7 @@ impl<'m> Scope<'m> {
         let written = self.written.borrow();
         let types: Vec<TensorType> = operands.iter().map(|&at| written.ty(at).clone()).collect();
         let callees = |name: &str| written.bodies.iter().find(|graph| graph.name == name);
-        op.def().infer(&types, &TypeContext { symbols: &self.symbols, mesh: &ONE_RANK, callees: &callees })
+        op.infer(&types, &TypeContext { symbols: &self.symbols, mesh: &ONE_RANK, callees: &callees })
     }
 }
 

@@ -74,7 +74,7 @@ fn the_runtime_knows_programs_and_no_graphs() {
         }
         for name in names_of_ir(&read(&path)) {
             let known = |allowed: &&str| name == **allowed || name.starts_with(&format!("{allowed}::"));
-            assert!(OF_IR.iter().any(|allowed| known(&allowed)), "{} uses ir::{name}", path.display());
+            assert!(OF_IR.iter().any(|allowed| known(allowed)), "{} uses ir::{name}", path.display());
         }
     }
 }

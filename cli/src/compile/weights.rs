@@ -6,10 +6,11 @@
 use std::ops::Range;
 
 use bloomery_artifact::{Slot, WeightSink, WeightTable};
-use bloomery_codegen::pack::{Source, pack};
+use bloomery_codegen::pack::pack;
 use bloomery_ir::layout::PANEL;
 use bloomery_ir::program::{Parameter, Program};
-use bloomery_ir::{Bindings, DType, Layout, Tensor, run_program};
+use bloomery_ir::{Bindings, DType, Layout, Strided, Tensor, run_program};
+use bloomery_models::load::read_parameter;
 use bloomery_models::names;
 
 use super::model::{Loaded, Weights};
@@ -65,11 +66,9 @@ fn one(
     let cut = Cut::of(&parameter.layout, &shape, slot.bytes);
     let mut packed = Vec::new();
     for range in cut.ranges() {
-        let mut part = shape.clone();
-        part[cut.dim] = range.len();
-        packed.resize(parameter.layout.bytes(&part, parameter.ty.dtype) as usize, 0);
         values(loaded, parameter, slot.layer, &shape, cut.dim, range, |source| {
-            pack(source, &part, parameter.ty.dtype, &parameter.layout, &mut packed);
+            packed.resize(parameter.layout.bytes(source.shape(), parameter.ty.dtype) as usize, 0);
+            pack(source, parameter.ty.dtype, &parameter.layout, &mut packed);
         });
         sink.put(&packed)?;
         progress.advance(packed.len() as u64);
@@ -89,26 +88,28 @@ fn values(
     shape: &[usize],
     dim: usize,
     range: Range<usize>,
-    take: impl FnOnce(&Source<'_>),
+    take: impl FnOnce(&Strided<'_>),
 ) {
     match &loaded.weights {
         Weights::Stored { checkpoint, resolved } => {
             let layer = parameter.stacked.then_some(layer as usize);
-            let source = names::source(&loaded.config, &parameter.name, layer);
-            let tensor = checkpoint.tensor(&resolved.stored_name(&source)).expect("`resolve` saw every tensor");
-            let dtype = DType::by_name(tensor.dtype.name()).expect("`resolve` saw only floats");
-            let offset = source.offset + range.start * source.strides[dim];
-            take(&Source { bytes: tensor.bytes, dtype, offset, strides: &source.strides });
+            let stored = |name: &str| {
+                let tensor = checkpoint.tensor(name)?;
+                Some((tensor.bytes, DType::by_name(tensor.dtype.name())?))
+            };
+            take(&read_parameter(&loaded.config, resolved, &parameter.name, layer, stored).range(dim, range));
         }
         Weights::Random(seed) => {
             let strides: Vec<usize> = (1..=shape.len()).map(|dim| shape[dim..].iter().product()).collect();
             // Pieces along the outermost dimension are made one by one, others from all values.
             let made =
                 if dim == 0 { range.start * strides[0]..range.end * strides[0] } else { 0..shape.iter().product() };
-            let offset = if dim == 0 { 0 } else { range.start * strides[dim] };
             let mut bytes = vec![0; 2 * made.len()];
             random::fill(*seed, &parameter.name, layer, made.start as u64, &mut bytes);
-            take(&Source { bytes: &bytes, dtype: DType::F16, offset, strides: &strides });
+            let mut part = shape.to_vec();
+            part[dim] = range.len();
+            let offset = if dim == 0 { 0 } else { range.start * strides[dim] };
+            take(&Strided::new(&bytes, DType::F16, part, offset, strides));
         }
     }
 }
@@ -170,8 +171,8 @@ mod tests {
             let packed = |range: Range<usize>| {
                 let part = [range.len(), shape[1]];
                 let mut out = vec![0; layout.bytes(&part, DType::F16) as usize];
-                let source = Source { bytes: &bytes, dtype: DType::F16, offset: range.start * 6, strides: &strides };
-                pack(&source, &part, DType::F16, &layout, &mut out);
+                let whole = Strided::new(&bytes, DType::F16, shape.to_vec(), 0, strides.to_vec());
+                pack(&whole.range(0, range), DType::F16, &layout, &mut out);
                 out
             };
             let cut = Cut::of(&layout, &shape, 3 * PIECE);

@@ -13,6 +13,10 @@ impl Elementwise for Add {
         2
     }
 
+    fn linear(&self) -> bool {
+        true
+    }
+
     fn expr(&self, x: &[Expr]) -> Expr {
         &x[0] + &x[1]
     }

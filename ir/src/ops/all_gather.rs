@@ -34,12 +34,8 @@ impl OpDef for AllGather {
         super::concat::Concat { dim: self.dim }.reference(operands, results, cx)
     }
 
-    fn sharding(&self, _: &[TensorType]) -> Option<String> {
-        None
-    }
-
-    fn flops(&self, _: &[TensorType], _: &[TensorType]) -> Extent {
-        Extent::number(0)
+    fn takes_parts(&self, _: usize) -> bool {
+        true
     }
 
     fn collective(&self) -> Option<&str> {

@@ -25,8 +25,8 @@ impl OpDef for AllReduce {
         vec![Tensor { dtype: results[0].dtype, ..sum(operands) }]
     }
 
-    fn sharding(&self, _: &[TensorType]) -> Option<String> {
-        None
+    fn takes_parts(&self, _: usize) -> bool {
+        true
     }
 
     fn flops(&self, operands: &[TensorType], _: &[TensorType]) -> Extent {

@@ -1,6 +1,5 @@
 //! `axis_index`: this rank's coordinate along a mesh axis. What differs by rank is data, never code.
 
-use crate::extent::Extent;
 use crate::op::{OpDef, RankContext, Sample, TypeContext, TypeError, expect_count};
 use crate::tensor::Tensor;
 use crate::types::{DType, Dim, TensorType};
@@ -26,14 +25,6 @@ impl OpDef for AxisIndex {
     fn reference(&self, _: &[&Tensor], _: &[TensorType], cx: &RankContext<'_>) -> Vec<Tensor> {
         let place = cx.mesh.coordinate(cx.rank, &self.axis).expect("infer ran first");
         vec![Tensor { dtype: DType::I32, shape: vec![1], data: vec![place as f64] }]
-    }
-
-    fn sharding(&self, _: &[TensorType]) -> Option<String> {
-        None
-    }
-
-    fn flops(&self, _: &[TensorType], _: &[TensorType]) -> Extent {
-        Extent::number(0)
     }
 }
 

@@ -37,8 +37,8 @@ impl OpDef for Broadcast {
         Some(format!("{} -> {}", LETTERS[self.leading.len()..rank].join(" "), LETTERS[..rank].join(" ")))
     }
 
-    fn flops(&self, _: &[TensorType], _: &[TensorType]) -> Extent {
-        Extent::number(0)
+    fn takes_parts(&self, _: usize) -> bool {
+        true
     }
 }
 

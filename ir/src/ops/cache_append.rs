@@ -45,10 +45,6 @@ impl OpDef for CacheAppend {
         Some("pages two heads slot d, n heads d, n heads d, s three, s p -> pages two heads slot d".to_owned())
     }
 
-    fn flops(&self, _: &[TensorType], _: &[TensorType]) -> Extent {
-        Extent::number(0)
-    }
-
     fn consumes(&self) -> Option<usize> {
         Some(0)
     }

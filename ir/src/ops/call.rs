@@ -1,6 +1,5 @@
 //! `call`: another graph of the module, as one operation. `group` makes kernels of it.
 
-use crate::extent::Extent;
 use crate::op::{OpDef, RankContext, Sample, TypeContext, TypeError, expect_count, expect_type};
 use crate::tensor::Tensor;
 use crate::types::TensorType;
@@ -28,12 +27,8 @@ impl OpDef for Call {
         unreachable!("the interpreter enters called graphs itself")
     }
 
-    fn sharding(&self, _: &[TensorType]) -> Option<String> {
-        None
-    }
-
-    fn flops(&self, _: &[TensorType], _: &[TensorType]) -> Extent {
-        Extent::number(0)
+    fn takes_parts(&self, _: usize) -> bool {
+        true
     }
 }
 

@@ -18,6 +18,10 @@ impl Elementwise for Cast {
         1
     }
 
+    fn linear(&self) -> bool {
+        self.to.is_float()
+    }
+
     fn expr(&self, x: &[Expr]) -> Expr {
         x[0].clone()
     }

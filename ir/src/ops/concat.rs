@@ -1,6 +1,5 @@
 //! `concat`: tensors side by side along one dimension.
 
-use crate::extent::Extent;
 use crate::op::{OpDef, RankContext, Sample, TypeContext, TypeError, sample};
 use crate::tensor::{Tensor, flat, indices};
 use crate::types::{Dim, TensorType};
@@ -48,12 +47,8 @@ impl OpDef for Concat {
         vec![result]
     }
 
-    fn sharding(&self, _: &[TensorType]) -> Option<String> {
-        None
-    }
-
-    fn flops(&self, _: &[TensorType], _: &[TensorType]) -> Extent {
-        Extent::number(0)
+    fn takes_parts(&self, _: usize) -> bool {
+        true
     }
 }
 

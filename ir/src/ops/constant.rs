@@ -1,6 +1,5 @@
 //! `constant`: numbers known when the model is compiled, such as ALiBi's slopes.
 
-use crate::extent::Extent;
 use crate::op::{OpDef, RankContext, Sample, TypeContext, TypeError, expect_count, sample};
 use crate::tensor::Tensor;
 use crate::types::{DType, TensorType};
@@ -30,14 +29,6 @@ impl OpDef for Constant {
 
     fn reference(&self, _: &[&Tensor], results: &[TensorType], cx: &RankContext<'_>) -> Vec<Tensor> {
         vec![Tensor { dtype: self.dtype, shape: cx.shape(&results[0]), data: self.values.clone() }]
-    }
-
-    fn sharding(&self, _: &[TensorType]) -> Option<String> {
-        None
-    }
-
-    fn flops(&self, _: &[TensorType], _: &[TensorType]) -> Extent {
-        Extent::number(0)
     }
 }
 

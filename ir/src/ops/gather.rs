@@ -1,6 +1,5 @@
 //! `gather`: rows of a table by index, such as embeddings of token ids.
 
-use crate::extent::Extent;
 use crate::op::{OpDef, RankContext, Sample, TypeContext, TypeError, expect_count, expect_rank, sample};
 use crate::tensor::Tensor;
 use crate::types::{DType, TensorType};
@@ -35,8 +34,8 @@ impl OpDef for Gather {
         Some(format!("rows {row}, n -> n {row}"))
     }
 
-    fn flops(&self, _: &[TensorType], _: &[TensorType]) -> Extent {
-        Extent::number(0)
+    fn takes_parts(&self, operand: usize) -> bool {
+        operand == 0
     }
 }
 

@@ -114,6 +114,10 @@ impl OpDef for MatMul {
         let dims = letters.dims(operands)?;
         let of = |letter: &String| Dim { logical: None, ..dims[letter.as_str()].clone() };
         let mut result = TensorType::new(operands[0].dtype.promote(operands[1].dtype), letters.result.iter().map(of));
+        if operands.iter().all(|ty| !ty.partial.is_empty()) {
+            return Err(TypeError::new(format!("both {} and {} owe sums: reduce one first", operands[0], operands[1])));
+        }
+        result.partial.extend(operands.iter().flat_map(|ty| ty.partial.clone()));
         // A sum over a dimension that is split, or local already (`256/mp`), is a part of the whole sum.
         for letter in letters.contracted() {
             let dim = dims[letter.as_str()];
@@ -150,6 +154,10 @@ impl OpDef for MatMul {
     fn sharding(&self, operands: &[TensorType]) -> Option<String> {
         let letters = self.letters(operands.first()?.rank(), operands.get(1)?.rank()).ok()?;
         Some(format!("{}, {} -> {}", letters.left.join(" "), letters.right.join(" "), letters.result.join(" ")))
+    }
+
+    fn takes_parts(&self, _: usize) -> bool {
+        true
     }
 
     fn flops(&self, operands: &[TensorType], results: &[TensorType]) -> Extent {

@@ -13,6 +13,10 @@ impl Elementwise for Neg {
         1
     }
 
+    fn linear(&self) -> bool {
+        true
+    }
+
     fn expr(&self, x: &[Expr]) -> Expr {
         -&x[0]
     }

@@ -62,6 +62,10 @@ impl OpDef for Reduce {
         (self.kind == Kind::Sum).then(|| format!("{} -> {}", letters.join(" "), kept.join(" ")))
     }
 
+    fn takes_parts(&self, _: usize) -> bool {
+        self.kind == Kind::Sum
+    }
+
     fn flops(&self, operands: &[TensorType], _: &[TensorType]) -> Extent {
         elements(&operands[0])
     }

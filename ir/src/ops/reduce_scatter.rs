@@ -35,8 +35,8 @@ impl OpDef for ReduceScatter {
         vec![Tensor { dtype: results[0].dtype, ..part }]
     }
 
-    fn sharding(&self, _: &[TensorType]) -> Option<String> {
-        None
+    fn takes_parts(&self, _: usize) -> bool {
+        true
     }
 
     fn flops(&self, operands: &[TensorType], _: &[TensorType]) -> Extent {

@@ -5,7 +5,6 @@
 //! and collected results are stacked. Inputs of the body come in that order; its outputs are carries, states, collected.
 //! The reverse form counts down; what it collects still lies at the layer's own index.
 
-use crate::extent::Extent;
 use crate::op::{OpDef, RankContext, Sample, TypeContext, TypeError, expect_count, expect_type};
 use crate::tensor::Tensor;
 use crate::types::{Dim, TensorType};
@@ -98,12 +97,8 @@ impl OpDef for Repeat {
         unreachable!("the interpreter runs bodies itself")
     }
 
-    fn sharding(&self, _: &[TensorType]) -> Option<String> {
-        None
-    }
-
-    fn flops(&self, _: &[TensorType], _: &[TensorType]) -> Extent {
-        Extent::number(0)
+    fn takes_parts(&self, _: usize) -> bool {
+        true
     }
 }
 

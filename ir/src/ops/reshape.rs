@@ -32,12 +32,8 @@ impl OpDef for Reshape {
         vec![Tensor { dtype: results[0].dtype, shape: cx.shape(&results[0]), data: operands[0].data.clone() }]
     }
 
-    fn sharding(&self, _: &[TensorType]) -> Option<String> {
-        None
-    }
-
-    fn flops(&self, _: &[TensorType], _: &[TensorType]) -> Extent {
-        Extent::number(0)
+    fn takes_parts(&self, _: usize) -> bool {
+        true
     }
 }
 

@@ -17,6 +17,10 @@ impl Elementwise for Scale {
         1
     }
 
+    fn linear(&self) -> bool {
+        true
+    }
+
     fn expr(&self, x: &[Expr]) -> Expr {
         &x[0] * self.by
     }

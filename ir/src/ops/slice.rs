@@ -41,12 +41,8 @@ impl OpDef for Slice {
         vec![result]
     }
 
-    fn sharding(&self, _: &[TensorType]) -> Option<String> {
-        None
-    }
-
-    fn flops(&self, _: &[TensorType], _: &[TensorType]) -> Extent {
-        Extent::number(0)
+    fn takes_parts(&self, _: usize) -> bool {
+        true
     }
 }
 

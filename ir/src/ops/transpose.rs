@@ -1,6 +1,5 @@
 //! `transpose`: dimensions in another order.
 
-use crate::extent::Extent;
 use crate::op::{LETTERS, OpDef, RankContext, Sample, TypeContext, TypeError, expect_count, sample};
 use crate::tensor::{Tensor, flat, indices};
 use crate::types::TensorType;
@@ -43,8 +42,8 @@ impl OpDef for Transpose {
         Some(format!("{from} -> {}", to.join(" ")))
     }
 
-    fn flops(&self, _: &[TensorType], _: &[TensorType]) -> Extent {
-        Extent::number(0)
+    fn takes_parts(&self, _: usize) -> bool {
+        true
     }
 }
 

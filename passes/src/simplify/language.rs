@@ -107,7 +107,7 @@ impl Types {
     pub(super) fn infer(&self, name: &str, children: &[&Data]) -> Result<TensorType, TypeError> {
         let cx = TypeContext { symbols: &self.symbols, mesh: &self.mesh, callees: &|_| None };
         let (op, operands) = operation(name, children);
-        op.def().infer(&operands, &cx).map(|mut types| types.remove(0))
+        op.infer(&operands, &cx).map(|mut types| types.remove(0))
     }
 
     fn data(&self, head: &Head, children: &[&Data]) -> Data {
