@@ -172,6 +172,18 @@ fn options_outside_their_bounds() {
 }
 
 #[test]
+fn outputs_that_would_replace_something_else() {
+    let copied = Copied::new();
+    let compile = |output: &Path, parts: &[&str]| {
+        refused(args!["compile", copied.path(), "--target", "interpreter", "-o", output], parts);
+    };
+    compile(&copied.weights(), &["model.safetensors is part of the model"]);
+    compile(copied.path(), &["is not a regular file"]);
+    refused(args!["compile", copied.path(), "--emit", "ir", "-o", copied.path()], &["is not a regular file"]);
+    assert!(Checkpoint::open(copied.path()).is_ok());
+}
+
+#[test]
 fn prompts_that_do_not_fit() {
     let long = vec!["5"; 65].join(",");
     refused(args!["run", trained(), "--input-ids", "1,4096"], &["token id 4096", "vocabulary of 4096 (0 to 4095)"]);
