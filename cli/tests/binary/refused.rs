@@ -192,6 +192,14 @@ fn prompts_that_do_not_fit() {
     refused(args!["run", trained(), "--prompt", "a", "--cpu", "vax"], &["no code for vax"]);
     let sampled = ["--do-sample", "--temperature", "0"];
     refused(args!["run", trained(), "--prompt", "a", sampled[0], sampled[1], sampled[2]], &["temperature is 0"]);
+    refused(
+        args!["run", trained(), "--prompt", "a", "--threads", "99999"],
+        &["--threads is 99999, it must be 1 to 1024"],
+    );
+    refused(
+        args!["bench", trained(), "--batch", "99999999", "--prompt-tokens", "9"],
+        &["pages of cache", "at most 65536"],
+    );
     let output = tempfile::tempdir().unwrap();
     let path = output.path().join("logits.safetensors");
     refused(args!["logits", trained(), "--input-ids", "4096", "-o", &path], &["token id 4096"]);
