@@ -3,6 +3,7 @@
 //! Each repeat opens the artifact anew, so that loading is measured as often as the rest; one repeat that does not count
 //! warms the page cache. Prompts are ids in an arbitrary fixed order: what the numbers are does not change the work.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -77,40 +78,21 @@ pub fn bench(options: &BenchOptions, progress: &mut dyn Progress) -> Result<Benc
 fn once(options: &BenchOptions) -> Result<Once, Error> {
     let begin = Instant::now();
     let artifact = options.execution.open(&options.artifact)?;
-    let before = options.context.unwrap_or(0).max(options.prompt_tokens);
+    let needed = tokens_before(options).saturating_add(options.new_tokens);
+    let context = artifact.meta().max_context as usize;
     // Asked before anything runs: the answer would otherwise come after minutes.
-    let (needed, context) = (before + options.new_tokens, artifact.meta().max_context as usize);
     if needed > context {
         return Err(RunError::Context { tokens: needed as u64, context: context as u64 }.into());
     }
     let mut session = options.execution.session(&artifact, std::iter::repeat_n(needed, options.batch))?;
-    let load = begin.elapsed();
-
-    let sequences: Vec<SequenceId> = (0..options.batch).map(|_| session.start()).collect();
-    let vocabulary = session.vocabulary();
-    let ids = |from: usize, count: usize| -> Vec<Vec<u32>> {
-        let id = |sequence: usize, i: usize| ((sequence * 7919 + i * 104_729 + 5) % vocabulary) as u32;
-        (0..options.batch).map(|sequence| (from..from + count).map(|i| id(sequence, i)).collect()).collect()
-    };
-    let prompts = ids(0, options.prompt_tokens);
-    let begin = Instant::now();
-    let mut newest = step(&mut session, &sequences, &prompts, Want::Last)?;
-    let first = begin.elapsed();
-    if before > options.prompt_tokens {
-        let more = ids(options.prompt_tokens, before - options.prompt_tokens);
-        newest = step(&mut session, &sequences, &more, Want::Last)?;
-    }
-    let begin = Instant::now();
-    for _ in 1..options.new_tokens {
-        newest = step(&mut session, &sequences, &newest, Want::Last)?;
-    }
-    let decode = begin.elapsed().as_secs_f64();
+    let load = begin.elapsed().as_secs_f64();
+    let (first, decode) = timed(options, &mut session)?;
 
     let rate = |tokens: usize, seconds: f64| if tokens > 0 { (options.batch * tokens) as f64 / seconds } else { 0.0 };
     let values = [
-        load.as_secs_f64() * 1e3,
-        first.as_secs_f64() * 1e3,
-        rate(options.prompt_tokens, first.as_secs_f64()),
+        load * 1e3,
+        first * 1e3,
+        rate(options.prompt_tokens, first),
         rate(options.new_tokens.saturating_sub(1), decode),
         peak_rss_bytes() as f64,
     ];
@@ -118,10 +100,38 @@ fn once(options: &BenchOptions) -> Result<Once, Error> {
     Ok(Once { values, threads, class, weights_bytes: artifact.weight_table().bytes })
 }
 
+/// Tokens a sequence has when the new ones begin.
+fn tokens_before(options: &BenchOptions) -> usize {
+    options.context.unwrap_or(0).max(options.prompt_tokens)
+}
+
+/// Seconds from the prompts to the first new tokens, and from those to the last.
+fn timed(options: &BenchOptions, session: &mut Session) -> Result<(f64, f64), Error> {
+    let sequences: Vec<SequenceId> = (0..options.batch).map(|_| session.start()).collect();
+    let vocabulary = session.vocabulary();
+    let ids = |range: Range<usize>| -> Vec<Vec<u32>> {
+        let id = |sequence: usize, i: usize| ((sequence * 7919 + i * 104_729 + 5) % vocabulary) as u32;
+        (0..options.batch).map(|sequence| range.clone().map(|i| id(sequence, i)).collect()).collect()
+    };
+    let begin = Instant::now();
+    let mut newest = step(session, &sequences, &ids(0..options.prompt_tokens))?;
+    let first = begin.elapsed();
+    let before = tokens_before(options);
+    if before > options.prompt_tokens {
+        newest = step(session, &sequences, &ids(options.prompt_tokens..before))?;
+    }
+    let begin = Instant::now();
+    for _ in 1..options.new_tokens {
+        newest = step(session, &sequences, &newest)?;
+    }
+    Ok((first.as_secs_f64(), begin.elapsed().as_secs_f64()))
+}
+
 /// Runs some tokens of every sequence, and returns the likeliest next ones.
-fn step(session: &mut Session, sequences: &[SequenceId], ids: &[Vec<u32>], want: Want) -> Result<Vec<Vec<u32>>, Error> {
-    let chunks: Vec<Chunk<'_>> =
-        sequences.iter().zip(ids).map(|(&sequence, ids)| Chunk { sequence, ids, want }).collect();
+fn step(session: &mut Session, sequences: &[SequenceId], ids: &[Vec<u32>]) -> Result<Vec<Vec<u32>>, Error> {
+    let chunk = |(&sequence, ids)| Chunk { sequence, ids, want: Want::Last };
+    let given = sequences.iter().zip(ids.iter().map(Vec::as_slice));
+    let chunks: Vec<Chunk<'_>> = given.map(chunk).collect();
     let mut next = vec![Vec::new(); ids.len()];
     session.step(&chunks, |chunk, _, logits| next[chunk] = vec![greedy(logits)])?;
     Ok(next)

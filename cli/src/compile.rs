@@ -10,7 +10,6 @@ mod random;
 mod weights;
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use bloomery_artifact::{ArtifactWriter, CodeImage, Meta, Provenance, Source, plan_weights};
@@ -22,7 +21,7 @@ use bloomery_passes::Context;
 use bloomery_passes::pipeline::{self, Stage};
 
 use crate::targets::Target;
-use crate::{Error, Progress};
+use crate::{Error, Progress, output};
 use model::Loaded;
 
 /// What to compile, and how.
@@ -117,12 +116,15 @@ const CHUNK_MAX: u64 = 1 << 14;
 const POOL: u64 = 65_536;
 
 /// Compiles a model into an artifact at `output`, which appears there only when it is complete.
+/// It replaces an older file there, but none that the model is read from.
 ///
 /// # Errors
 /// Everything that can be wrong with the model, the options, the C compiler or the file system.
 pub fn compile(options: &CompileOptions, output: &Path, progress: &mut dyn Progress) -> Result<Compiled, Error> {
     check(options)?;
+    output::check(output)?;
     let loaded = load(options, progress)?;
+    loaded.check_apart(output)?;
     std::thread::scope(|scope| {
         // Hashing reads the inputs once more; beside the compiler's work it costs no time of its own.
         let hashes = scope.spawn(|| loaded.hashes());
@@ -168,28 +170,6 @@ pub fn emit(
             "--stop-after {pass} stops before there is what --emit asks for: leave one of both out"
         ))),
     }
-}
-
-/// Writes what [`emit`] returned to a file, whole or not at all.
-///
-/// # Errors
-/// The file system's.
-pub fn write_text(path: &Path, text: &str) -> Result<(), Error> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let write = || -> io::Result<()> {
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".").suffix(".partial");
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            builder.permissions(std::fs::Permissions::from_mode(0o666));
-        }
-        let mut file = builder.tempfile_in(folder)?;
-        file.write_all(text.as_bytes())?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().map_err(Error::io("write", path))
 }
 
 fn check(options: &CompileOptions) -> Result<(), Error> {

@@ -22,9 +22,15 @@ pub struct Execution {
     pub check: Check,
 }
 
+/// More threads than any machine gives to one process.
+const THREADS_MAX: usize = 1024;
+
 impl Execution {
     /// Opens an artifact.
     pub(crate) fn open(&self, path: &Path) -> Result<Arc<Artifact>, Error> {
+        if let Some(threads) = self.threads.filter(|threads| !(1..=THREADS_MAX).contains(threads)) {
+            return Err(Error::Refused(format!("--threads is {threads}, it must be 1 to {THREADS_MAX}")));
+        }
         Ok(Arc::new(Artifact::open(path, self.check)?))
     }
 
@@ -35,6 +41,12 @@ impl Execution {
         lengths: impl IntoIterator<Item = usize>,
     ) -> Result<Session, Error> {
         let pages = pages_needed(artifact, lengths)?;
+        let most = artifact.program().symbols.iter().find(|symbol| symbol.name == "C").map(|symbol| symbol.most);
+        if let Some(most) = most.filter(|most| pages as u64 > *most) {
+            return Err(Error::Refused(format!(
+                "the batch needs {pages} pages of cache, the artifact takes at most {most}: run fewer or shorter sequences at once"
+            )));
+        }
         let options = SessionOptions { class: self.class.clone(), threads: self.threads, chunk: self.chunk, pages };
         Ok(Session::new(Arc::clone(artifact), &options)?)
     }

@@ -5,6 +5,7 @@
 //! Formats' bytes, graphs' rules and kernels live in the other rooms; here they meet. Start at [`compile`].
 
 mod error;
+mod output;
 mod progress;
 pub mod targets;
 
@@ -24,4 +25,5 @@ pub mod verify;
 
 pub use error::Error;
 pub use execution::Execution;
+pub use output::write_text;
 pub use progress::{Progress, Quiet};

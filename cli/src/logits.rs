@@ -6,7 +6,7 @@ use bloomery_formats::Dtype;
 use bloomery_formats::safetensors::{NewTensor, write};
 use bloomery_runtime::all_logits;
 
-use crate::{Error, Execution};
+use crate::{Error, Execution, output};
 
 /// Of which tokens, and where to.
 #[derive(Clone, Debug)]
@@ -26,6 +26,7 @@ pub struct LogitsOptions {
 /// # Errors
 /// An artifact that cannot be used here, prompts that do not fit it, a file that cannot be written.
 pub fn logits(options: &LogitsOptions) -> Result<[usize; 3], Error> {
+    output::check(&options.output)?;
     let artifact = options.execution.open(&options.artifact)?;
     let mut session = options.execution.session(&artifact, options.prompts.iter().map(Vec::len))?;
     let logits = all_logits(&mut session, &options.prompts)?;

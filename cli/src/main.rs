@@ -51,7 +51,7 @@ fn compile(args: &Compile) -> Result<(), Failure> {
     if let Some((what, last)) = args.emit() {
         let text = compile::emit(&options, what, last, &mut Quiet)?;
         return match args.output() {
-            Some(path) => Ok(compile::write_text(path, &text)?),
+            Some(path) => Ok(bloomery::write_text(path, &text)?),
             None => Ok(print::out(&text)?),
         };
     }

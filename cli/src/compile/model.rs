@@ -57,6 +57,22 @@ impl Loaded {
         }
     }
 
+    /// Refuses an output that would take the place of a file the model is read from.
+    pub(super) fn check_apart(&self, output: &Path) -> Result<(), Error> {
+        let (Some(folder), Ok(output_file)) = (&self.folder, output.canonicalize()) else { return Ok(()) };
+        let stored: &[Mapping] = match &self.weights {
+            Weights::Stored { checkpoint, .. } => checkpoint.files(),
+            Weights::Random(_) => &[],
+        };
+        let small = ["config.json", "generation_config.json", "tokenizer.json"].map(|name| folder.join(name));
+        let mut inputs = stored.iter().map(|file| file.path().to_path_buf()).chain(small);
+        if inputs.any(|input| input.canonicalize().is_ok_and(|input| input == output_file)) {
+            let output = output.display();
+            return Err(Error::Refused(format!("{output} is part of the model to be compiled: name another output")));
+        }
+        Ok(())
+    }
+
     /// Names, sizes and hashes of all files that were read, in a fixed order. A small file that cannot be read again is
     /// left out: it was there a moment ago.
     pub(super) fn hashes(&self) -> Vec<Source> {

@@ -66,10 +66,13 @@ fn one(
     let cut = Cut::of(&parameter.layout, &shape, slot.bytes);
     let mut packed = Vec::new();
     for range in cut.ranges() {
+        let mut stored = parameter.ty.dtype;
         values(loaded, parameter, slot.layer, &shape, cut.dim, range, |source| {
+            stored = source.dtype();
             packed.resize(parameter.layout.bytes(source.shape(), parameter.ty.dtype) as usize, 0);
             pack(source, parameter.ty.dtype, &parameter.layout, &mut packed);
         });
+        check_range(parameter, slot.layer, stored, &packed)?;
         sink.put(&packed)?;
         progress.advance(packed.len() as u64);
     }
@@ -78,6 +81,20 @@ fn one(
         checkpoint.tensor(&resolved.stored_name(&source)).expect("`resolve` saw every tensor").done_with();
     }
     Ok(())
+}
+
+/// Refuses weights that grew infinite on their way to f16, whose largest number is 65504.
+fn check_range(parameter: &Parameter, layer: u64, stored: DType, packed: &[u8]) -> Result<(), Error> {
+    let narrowed = parameter.ty.dtype == DType::F16 && stored != DType::F16;
+    let infinite = |pair: &[u8]| pair[1] & 0x7c == 0x7c;
+    if !narrowed || !packed.chunks_exact(2).any(infinite) {
+        return Ok(());
+    }
+    let of_layer = if parameter.stacked { format!(" of layer {layer}") } else { String::new() };
+    Err(Error::Refused(format!(
+        "{}{of_layer} is stored as {stored} and holds values beyond 65504, the largest of f16: use --dtype keep or bf16",
+        parameter.name
+    )))
 }
 
 /// Hands over a view of a range of a parameter's dimension `dim`.
@@ -161,6 +178,19 @@ mod tests {
         let query = Layout::Panels { contracted: vec![0] };
         assert_eq!(Cut::of(&query, &[64, 4, 16], 3 * PIECE), Cut { dim: 1, extent: 4, step: 4 });
         assert_eq!(Cut::of(&Layout::RowMajor, &[10], 8), Cut { dim: 0, extent: 10, step: 10 });
+    }
+
+    #[test]
+    fn what_f16_cannot_hold_is_refused() {
+        let ty = bloomery_ir::TensorType::new(DType::F16, [2u64]);
+        let parameter = Parameter { name: "a".into(), ty, stacked: false, layout: Layout::RowMajor, literal: None };
+        let check = |stored, value: f32| {
+            let packed = [half::f16::from_f32(value), half::f16::ONE].map(half::f16::to_le_bytes).concat();
+            check_range(&parameter, 0, stored, &packed)
+        };
+        assert!(check(DType::F32, 65504.0).is_ok() && check(DType::F16, f32::INFINITY).is_ok());
+        let message = check(DType::BF16, 70000.0).unwrap_err().to_string();
+        assert!(message.starts_with("a is stored as bf16 and holds values beyond 65504"), "{message}");
     }
 
     #[test]

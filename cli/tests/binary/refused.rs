@@ -172,6 +172,18 @@ fn options_outside_their_bounds() {
 }
 
 #[test]
+fn outputs_that_would_replace_something_else() {
+    let copied = Copied::new();
+    let compile = |output: &Path, parts: &[&str]| {
+        refused(args!["compile", copied.path(), "--target", "interpreter", "-o", output], parts);
+    };
+    compile(&copied.weights(), &["model.safetensors is part of the model"]);
+    compile(copied.path(), &["is not a regular file"]);
+    refused(args!["compile", copied.path(), "--emit", "ir", "-o", copied.path()], &["is not a regular file"]);
+    assert!(Checkpoint::open(copied.path()).is_ok());
+}
+
+#[test]
 fn prompts_that_do_not_fit() {
     let long = vec!["5"; 65].join(",");
     refused(args!["run", trained(), "--input-ids", "1,4096"], &["token id 4096", "vocabulary of 4096 (0 to 4095)"]);
@@ -180,6 +192,14 @@ fn prompts_that_do_not_fit() {
     refused(args!["run", trained(), "--prompt", "a", "--cpu", "vax"], &["no code for vax"]);
     let sampled = ["--do-sample", "--temperature", "0"];
     refused(args!["run", trained(), "--prompt", "a", sampled[0], sampled[1], sampled[2]], &["temperature is 0"]);
+    refused(
+        args!["run", trained(), "--prompt", "a", "--threads", "99999"],
+        &["--threads is 99999, it must be 1 to 1024"],
+    );
+    refused(
+        args!["bench", trained(), "--batch", "99999999", "--prompt-tokens", "9"],
+        &["pages of cache", "at most 65536"],
+    );
     let output = tempfile::tempdir().unwrap();
     let path = output.path().join("logits.safetensors");
     refused(args!["logits", trained(), "--input-ids", "4096", "-o", &path], &["token id 4096"]);
