@@ -40,6 +40,11 @@ impl OpDef for Gather {
 }
 
 pub(crate) fn samples() -> Vec<Sample> {
-    let ids = |sample: Sample| Sample { integers: (0, 4), ..sample };
-    vec![ids(sample(Gather, &["f16[5, 24]", "i32[N]"])), ids(sample(Gather, &["f32[5, 7]", "i32[3]"])), ids(sample(Gather, &["f32[N, 6]", "i32[5]"]))]
+    let ids = |sample: Sample, most: i64| Sample { integers: (0, most), ..sample };
+    vec![
+        ids(sample(Gather, &["f16[5, 24]", "i32[N]"]), 4),
+        ids(sample(Gather, &["f32[5, 7]", "i32[3]"]), 4),
+        // A table of as many rows as a name says, which may be one.
+        ids(sample(Gather, &["f32[N, 6]", "i32[5]"]), 0),
+    ]
 }
