@@ -7,10 +7,23 @@
 pub mod pass;
 pub mod pipeline;
 
-mod clean;
-pub mod simplify;
+/// Declares the passes over graphs, in the order they run; `pipeline` says why in this one.
+macro_rules! graph_passes {
+    ($($module:ident),* $(,)?) => {
+        $(pub mod $module;)*
 
-mod group;
+        /// All passes over graphs.
+        const GRAPH_PASSES: &[&Pass] = &[$(&$module::PASS),*];
+    };
+}
+
+// A new pass is a file and a line here.
+graph_passes! {
+    clean,
+    simplify,
+    group,
+}
+
 mod layouts;
 mod lower;
 

@@ -8,20 +8,16 @@
 
 use crate::lower::Draft;
 use crate::pass::{Context, Pass, PassError};
-use crate::{clean, group, lower, memory_plan, schedule, simplify};
+use crate::{GRAPH_PASSES, lower, memory_plan, schedule};
 use bloomery_ir::graph::Role;
 use bloomery_ir::program::Interface;
 use bloomery_ir::{Module, Program, verify};
 
 /// All passes, in order.
-const PASSES: &[Entry] = &[
-    Entry::Graph(&clean::PASS),
-    Entry::Graph(&simplify::PASS),
-    Entry::Graph(&group::PASS),
-    Entry::Lower,
-    Entry::Schedule,
-    Entry::MemoryPlan,
-];
+fn passes() -> impl Iterator<Item = Entry> {
+    let graphs = GRAPH_PASSES.iter().copied().map(Entry::Graph);
+    graphs.chain([Entry::Lower, Entry::Schedule, Entry::MemoryPlan])
+}
 
 /// One entry of the list, by what it takes and makes.
 #[derive(Clone, Copy)]
@@ -91,7 +87,7 @@ impl Stage {
 
 /// Names of all passes, in the order they run.
 pub fn names() -> Vec<&'static str> {
-    PASSES.iter().map(|entry| entry.name()).collect()
+    passes().map(Entry::name).collect()
 }
 
 /// Runs all passes, or those up to and with `stop_after`; `observe` sees what each made.
@@ -124,7 +120,7 @@ pub fn run_named(
 ) -> Result<Stage, PassError> {
     let mut stage = Stage::Module(module);
     for name in names {
-        let entry = PASSES.iter().find(|entry| entry.name() == *name).ok_or_else(|| unknown(name))?;
+        let entry = passes().find(|entry| entry.name() == *name).ok_or_else(|| unknown(name))?;
         stage = entry.run(stage, cx)?;
         observe(name, &stage);
     }
