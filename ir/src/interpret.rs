@@ -56,6 +56,16 @@ pub enum InterpretError {
         /// The given shape.
         shape: Vec<usize>,
     },
+    /// Indices that point outside what they index.
+    #[error("@{graph}, {op}: {message}")]
+    Index {
+        /// The graph.
+        graph: String,
+        /// The operation.
+        op: &'static str,
+        /// The index, and what there is.
+        message: String,
+    },
     /// An extent inside the graph that these inputs give no number.
     #[error("@{graph}: {error}")]
     Extent {
@@ -75,7 +85,7 @@ impl<'a> Interpreter<'a> {
     /// Runs a graph on one rank.
     ///
     /// # Errors
-    /// Inputs that do not fit; the mesh has more ranks than one.
+    /// Inputs that do not fit, indices outside their tables; the mesh has more ranks than one.
     pub fn run(&self, graph: &str, inputs: &[Tensor]) -> Result<Vec<Tensor>, InterpretError> {
         let mut outputs = self.run_ranks(graph, &[inputs.to_vec()])?;
         Ok(outputs.remove(0))
@@ -84,7 +94,7 @@ impl<'a> Interpreter<'a> {
     /// Runs a graph on all ranks of the mesh: inputs and outputs by rank.
     ///
     /// # Errors
-    /// Inputs that do not fit.
+    /// Inputs that do not fit, indices outside their tables.
     pub fn run_ranks(&self, graph: &str, inputs: &[Vec<Tensor>]) -> Result<Vec<Vec<Tensor>>, InterpretError> {
         let graph = self.module.graph(graph).ok_or_else(|| InterpretError::NoGraph(graph.to_owned()))?;
         let count = |what, expected, found| {
@@ -98,7 +108,7 @@ impl<'a> Interpreter<'a> {
             bind(graph, rank, &mut bindings)?;
         }
         self.check_extents(graph, &bindings)?;
-        Ok(self.graph(graph, inputs.to_vec(), &bindings))
+        self.graph(graph, inputs.to_vec(), &bindings)
     }
 
     /// Sizes of the mesh's axes.
@@ -114,39 +124,41 @@ impl<'a> Interpreter<'a> {
         callees.into_iter().try_for_each(|callee| self.check_extents(callee, bindings))
     }
 
-    fn graph(&self, graph: &Graph, inputs: Vec<Vec<Tensor>>, bindings: &Bindings) -> Vec<Vec<Tensor>> {
+    fn graph(&self, graph: &Graph, inputs: Vec<Vec<Tensor>>, bindings: &Bindings) -> Interpreted<Vec<Vec<Tensor>>> {
         let mut values: Vec<Ranks> = (0..graph.inputs.len())
             .map(|i| Ranks { tensors: inputs.iter().map(|rank| rank[i].clone()).collect() })
             .collect();
         for node in &graph.nodes {
-            values.extend(self.node(graph, node, &values, bindings));
+            values.extend(self.node(graph, node, &values, bindings)?);
         }
         let of_rank = |rank: usize| graph.outputs.iter().map(|v| values[v.index()].tensors[rank].clone()).collect();
-        (0..inputs.len()).map(of_rank).collect()
+        Ok((0..inputs.len()).map(of_rank).collect())
     }
 
-    fn node(&self, graph: &Graph, node: &Node, values: &[Ranks], bindings: &Bindings) -> Vec<Ranks> {
+    fn node(&self, graph: &Graph, node: &Node, values: &[Ranks], bindings: &Bindings) -> Interpreted<Vec<Ranks>> {
         let operands: Vec<&Ranks> = node.operands.iter().map(|v| &values[v.index()]).collect();
         let callee = |name: &str| self.module.graph(name).expect("the verifier knows all callees");
         match &node.op {
             Op::Repeat(repeat) => self.repeat(repeat, callee(&repeat.body), &operands, bindings),
-            Op::Call(call) => by_value(self.graph(callee(&call.body), by_rank(&operands), bindings)),
-            op => self.plain(op, &operands, &graph.types_of(&node.results), bindings),
+            Op::Call(call) => self.graph(callee(&call.body), by_rank(&operands), bindings).map(by_value),
+            _ => self.plain(graph, node, &operands, bindings),
         }
     }
 
-    fn plain(&self, op: &Op, operands: &[&Ranks], types: &[TensorType], bindings: &Bindings) -> Vec<Ranks> {
-        let mesh = &self.module.mesh;
+    fn plain(&self, graph: &Graph, node: &Node, operands: &[&Ranks], bindings: &Bindings) -> Interpreted<Vec<Ranks>> {
+        let (op, types, mesh) = (&node.op, graph.types_of(&node.results), &self.module.mesh);
+        let outside = |message| InterpretError::Index { graph: graph.name.clone(), op: op.name(), message };
         let results = (0..mesh.ranks()).map(|rank| {
             let cx = RankContext { bindings, mesh, rank };
             let given: Vec<&Tensor> = match op.def().collective() {
                 Some(axis) => mesh.group(rank, axis).iter().map(|&r| &operands[0].tensors[r as usize]).collect(),
                 None => operands.iter().map(|ranks| &ranks.tensors[rank as usize]).collect(),
             };
-            let results = op.def().reference(&given, types, &cx);
-            results.into_iter().map(|tensor| self.rounded(tensor)).collect()
+            op.def().check_indices(&given).map_err(outside)?;
+            let results = op.def().reference(&given, &types, &cx);
+            Ok(results.into_iter().map(|tensor| self.rounded(tensor)).collect())
         });
-        by_value(results.collect())
+        results.collect::<Interpreted<_>>().map(by_value)
     }
 
     fn rounded(&self, tensor: Tensor) -> Tensor {
@@ -154,12 +166,18 @@ impl<'a> Interpreter<'a> {
         if keep { tensor } else { tensor.rounded() }
     }
 
-    fn repeat(&self, repeat: &Repeat, body: &Graph, operands: &[&Ranks], bindings: &Bindings) -> Vec<Ranks> {
+    fn repeat(
+        &self,
+        repeat: &Repeat,
+        body: &Graph,
+        operands: &[&Ranks],
+        bindings: &Bindings,
+    ) -> Interpreted<Vec<Ranks>> {
         let mut given = by_rank(operands);
         let mut collected: Vec<Vec<BTreeMap<u64, Tensor>>> = vec![vec![BTreeMap::new(); repeat.collect]; given.len()];
         for layer in repeat.layers() {
             let inputs = given.iter().map(|rank| layer_inputs(repeat, rank, layer as usize)).collect();
-            for (rank, outputs) in self.graph(body, inputs, bindings).into_iter().enumerate() {
+            for (rank, outputs) in self.graph(body, inputs, bindings)?.into_iter().enumerate() {
                 let mut outputs = outputs.into_iter();
                 for carry in &mut given[rank][..repeat.carry] {
                     *carry = outputs.next().expect("the verifier counted the results");
@@ -178,9 +196,11 @@ impl<'a> Interpreter<'a> {
             let carries = rank.into_iter().take(repeat.carry);
             carries.chain(states).chain(collected.iter().map(|layers| stack(layers, repeat.to))).collect()
         });
-        by_value(results.collect())
+        Ok(by_value(results.collect()))
     }
 }
+
+type Interpreted<T> = Result<T, InterpretError>;
 
 /// One value on every rank.
 struct Ranks {

@@ -20,6 +20,14 @@ pub trait OpDef {
     /// The results on concrete operands, computed in f64; the interpreter rounds them to the results' types.
     fn reference(&self, operands: &[&Tensor], results: &[TensorType], cx: &RankContext<'_>) -> Vec<Tensor>;
 
+    /// Whether operands that are indices point inside what they index; asked before [`OpDef::reference`].
+    ///
+    /// # Errors
+    /// The index and what there is.
+    fn check_indices(&self, _operands: &[&Tensor]) -> Result<(), String> {
+        Ok(())
+    }
+
     /// How dimensions of operands and results relate, as letters: `m k, k n -> m n`. A letter in the operands alone
     /// is summed over. `None`: the operation takes no sharded operand.
     fn sharding(&self, _operands: &[TensorType]) -> Option<String> {

@@ -58,6 +58,11 @@ impl OpDef for AlibiAttention {
         vec![result]
     }
 
+    fn check_indices(&self, operands: &[&Tensor]) -> Result<(), String> {
+        SequenceTable { rows: operands[2], pages: operands[3], page_tokens: operands[1].shape[3] }
+            .check(operands[0].shape[0], operands[1].shape[0])
+    }
+
     fn sharding(&self, _: &[TensorType]) -> Option<String> {
         Some("n heads d, pages two heads slot d, s three, s p, heads -> n heads d".to_owned())
     }

@@ -41,6 +41,11 @@ impl OpDef for CacheAppend {
         vec![kv]
     }
 
+    fn check_indices(&self, operands: &[&Tensor]) -> Result<(), String> {
+        SequenceTable { rows: operands[3], pages: operands[4], page_tokens: operands[0].shape[3] }
+            .check(operands[1].shape[0], operands[0].shape[0])
+    }
+
     fn sharding(&self, _: &[TensorType]) -> Option<String> {
         Some("pages two heads slot d, n heads d, n heads d, s three, s p -> pages two heads slot d".to_owned())
     }
@@ -87,6 +92,26 @@ impl SequenceTable<'_> {
             (0..length).map(move |i| (s, start + i, first + i))
         };
         self.rows.data.chunks_exact(3).enumerate().flat_map(of).collect()
+    }
+
+    /// Every token must be one of `tokens`, every page that is used one of `pages`.
+    pub(crate) fn check(&self, tokens: usize, pages: usize) -> Result<(), String> {
+        for (s, row) in self.rows.data.chunks_exact(3).enumerate() {
+            let (start, length, first) = (row[0], row[1], row[2]);
+            let reach = self.pages.shape[1] * self.page_tokens;
+            if row.iter().any(|&value| value < 0.0) || start + length > tokens as f64 {
+                return Err(format!("sequence {s} is tokens {start} to {} of {tokens}", start + length));
+            }
+            if first + length > reach as f64 {
+                return Err(format!("sequence {s} ends at position {}, its pages reach {reach}", first + length));
+            }
+            let used = ((first + length) as usize).div_ceil(self.page_tokens);
+            let row = &self.pages.data[s * self.pages.shape[1]..][..used];
+            if let Some(page) = row.iter().find(|&&page| page < 0.0 || page >= pages as f64) {
+                return Err(format!("sequence {s} lies in page {page} of {pages}"));
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn page(&self, sequence: usize, position: usize) -> usize {

@@ -29,6 +29,12 @@ impl OpDef for Gather {
         vec![Tensor { dtype: results[0].dtype, shape: cx.shape(&results[0]), data: rows.copied().collect() }]
     }
 
+    fn check_indices(&self, operands: &[&Tensor]) -> Result<(), String> {
+        let rows = operands[0].shape[0];
+        let outside = operands[1].data.iter().find(|&&id| id < 0.0 || id >= rows as f64);
+        outside.map_or(Ok(()), |id| Err(format!("index {id} into a table of {rows} rows")))
+    }
+
     fn sharding(&self, operands: &[TensorType]) -> Option<String> {
         let row = crate::op::LETTERS[..operands[0].rank() - 1].join(" ");
         Some(format!("rows {row}, n -> n {row}"))
