@@ -52,6 +52,9 @@ struct Live {
     sequence: SequenceId,
     /// New tokens there may be: as asked, as far as the context reaches.
     room: usize,
+    /// Which of the prompts equal to it this is: what its random numbers are drawn by, so that neighbours in the batch
+    /// change nothing and equal prompts get different answers.
+    stream: u64,
     new: Generated,
     done: bool,
 }
@@ -69,7 +72,7 @@ pub fn generate(
 ) -> Result<Vec<Generated>, RunError> {
     options.sampling.as_ref().map_or(Ok(()), Sampling::check)?;
     check_prompts(session, prompts)?;
-    let mut live: Vec<Live> = prompts.iter().map(|prompt| begin(session, prompt, options)).collect();
+    let mut live: Vec<Live> = (0..prompts.len()).map(|i| begin(session, prompts, i, options)).collect();
     let run = run(session, prompts, options, &mut live, &mut token);
     live.iter().filter(|live| !live.done).for_each(|live| session.end(live.sequence));
     run.map(|()| live.into_iter().map(|live| live.new).collect())
@@ -88,14 +91,16 @@ fn check_prompts(session: &Session, prompts: &[Vec<u32>]) -> Result<(), RunError
     Ok(())
 }
 
-fn begin(session: &mut Session, prompt: &[u32], options: &GenerateOptions) -> Live {
+fn begin(session: &mut Session, prompts: &[Vec<u32>], i: usize, options: &GenerateOptions) -> Live {
+    let prompt = &prompts[i];
+    let stream = prompts[..i].iter().filter(|earlier| *earlier == prompt).count() as u64;
     let room = options.max_new_tokens.min(session.context() - prompt.len());
     let new = Generated { ids: Vec::new(), finish: Finish::Length, logprobs: Vec::new() };
     let sequence = session.start();
     if room == 0 {
         session.end(sequence);
     }
-    Live { sequence, room, new, done: room == 0 }
+    Live { sequence, room, stream, new, done: room == 0 }
 }
 
 fn run(
@@ -119,7 +124,7 @@ fn run(
         let mut broken = None;
         session.step(&chunks, |chunk, _, logits| {
             let i = going[chunk];
-            match pick(logits, i, options, &mut live[i]) {
+            match pick(logits, options, &mut live[i]) {
                 Some(id) => token(i, id),
                 None => broken = Some(live[i].new.ids.len()),
             }
@@ -140,13 +145,13 @@ fn next_ids(live: &Live, prompt: &[u32]) -> Vec<u32> {
 }
 
 /// Takes the next token, or nothing when logits are no numbers.
-fn pick(logits: &[f32], sequence: usize, options: &GenerateOptions, live: &mut Live) -> Option<u32> {
+fn pick(logits: &[f32], options: &GenerateOptions, live: &mut Live) -> Option<u32> {
     if !logits.iter().all(|logit| logit.is_finite()) {
         return None;
     }
     let new = &mut live.new;
     let id = match &options.sampling {
-        Some(sampling) => sampling.pick(logits, sequence as u64, new.ids.len() as u64),
+        Some(sampling) => sampling.pick(logits, live.stream, new.ids.len() as u64),
         None => greedy(logits),
     };
     new.ids.push(id);
@@ -187,7 +192,9 @@ mod tests {
             let options = GenerateOptions { max_new_tokens: 6, sampling, logprobs: true, ..GenerateOptions::default() };
             let batch = run(&prompts(), 4, &options);
             assert_eq!(run(&prompts(), 1, &options), batch);
-            assert_eq!(run(&prompts()[..1], 3, &options)[0], batch[0]);
+            for (prompt, row) in prompts().into_iter().zip(&batch) {
+                assert_eq!(run(&[prompt], 3, &options)[0], *row);
+            }
             assert!(batch.iter().all(|new| new.ids.len() == 6 && new.logprobs.len() == 6));
         }
     }

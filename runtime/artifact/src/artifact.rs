@@ -275,11 +275,12 @@ struct RawFile {
 impl RawFile {
     fn open(path: &Path) -> Result<RawFile, OpenError> {
         let failed = |source| OpenError::Io { path: path.display().to_string(), source };
-        let file = File::open(path).map_err(failed)?;
-        let metadata = file.metadata().map_err(failed)?;
-        if !metadata.is_file() {
+        // Asked before opening, which would wait for the other end of a pipe.
+        if !path.metadata().map_err(failed)?.is_file() {
             return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")));
         }
+        let file = File::open(path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
         if metadata.len() < MAGIC.len() as u64 {
             return Err(OpenError::Foreign { path: path.display().to_string() });
         }
@@ -318,6 +319,10 @@ impl RawFile {
         let header: Header = decode(bytes).map_err(|reason| self.damaged("header", HEADER_START as u64, reason))?;
         if (self.map.len() as u64) < header.length {
             return Err(self.truncated(header.length));
+        }
+        if self.map.len() as u64 > header.length {
+            let more = self.map.len() as u64 - header.length;
+            return Err(self.damaged("end", header.length, format!("{more} bytes follow that are not the artifact's")));
         }
         Ok(header)
     }

@@ -47,6 +47,10 @@ impl ArtifactWriter {
     /// A folder that is missing or not writable.
     pub fn create(path: &Path) -> Result<ArtifactWriter, WriteError> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if !folder.is_dir() {
+            let missing = io::Error::new(io::ErrorKind::NotFound, format!("there is no folder {}", folder.display()));
+            return Err(failed(path, missing));
+        }
         let file = temporary(folder).map_err(|source| failed(path, source))?;
         let file = BufWriter::with_capacity(1 << 20, file);
         let mut writer = ArtifactWriter { file, path: path.to_owned(), position: 0, sections: Vec::new() };
