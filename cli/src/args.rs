@@ -66,7 +66,7 @@ pub(crate) struct Compile {
     #[arg(long, value_name = "NAME", requires = "random_weights")]
     size: Option<String>,
     /// Random weights from this seed, for benchmarks
-    #[arg(long, value_name = "SEED", requires = "size")]
+    #[arg(long, value_name = "SEED", requires = "size", conflicts_with = "model")]
     random_weights: Option<u64>,
     /// The artifact, or the text that --emit prints
     #[arg(short, long, value_name = "FILE.bloom", required_unless_present_any = ["emit", "stop_after"])]

@@ -130,8 +130,9 @@ pub fn compile(options: &CompileOptions, output: &Path, progress: &mut dyn Progr
         let hashes = scope.spawn(|| loaded.hashes());
         let description = describe(&loaded, options);
         let program = lower(&description, options, progress)?;
-        let (compiler, images) = code::images(&program, &options.targets, progress)?;
+        // The file comes before the code: where it cannot be written, nobody waits for the compiler.
         let mut writer = ArtifactWriter::create(output)?;
+        let (compiler, images) = code::images(&program, &options.targets, progress)?;
         writer.program(&program)?;
         writer.graph(&bloomery_ir::print::print(&description.module))?;
         if let Some(tokenizer) = &loaded.tokenizer {
@@ -141,6 +142,7 @@ pub fn compile(options: &CompileOptions, output: &Path, progress: &mut dyn Progr
         let weights_bytes = pack(&mut writer, &program, &loaded, progress)?;
         let inputs = hashes.join().expect("hashing does not panic");
         writer.meta(&meta(&loaded, options, inputs, compiler))?;
+        progress.go_on()?;
         let bytes = writer.finish()?;
         let classes = images.into_iter().map(|image: CodeImage| image.class).collect();
         Ok(Compiled { bytes, weights_bytes, classes })
@@ -259,7 +261,8 @@ fn passes(
     let stage = pipeline::run(description.module.clone(), &cx, last, &mut |name, stage| {
         names.push(name.to_owned());
         if let Some(folder) = &options.dump_ir {
-            let path = folder.join(format!("{:02}-{name}.bir", names.len()));
+            let kind = if matches!(stage, Stage::Module(_)) { "bir" } else { "program" };
+            let path = folder.join(format!("{:02}-{name}.{kind}", names.len()));
             failed = failed.take().or(std::fs::write(&path, stage.print()).map_err(Error::io("write", &path)).err());
         }
     })?;

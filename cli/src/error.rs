@@ -81,6 +81,9 @@ pub enum Error {
         /// What was made.
         found: String,
     },
+    /// A signal ended it; nothing was left behind.
+    #[error("interrupted; nothing was written")]
+    Interrupted,
     /// Something asked for that cannot be done; the message says all.
     #[error("{0}")]
     Refused(String),

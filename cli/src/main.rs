@@ -1,8 +1,9 @@
 //! The `bloomery` binary: parses arguments (`args`), calls the library, prints (`print`), exits.
 //!
-//! Exit codes: 0; 1 when something is refused, with one message on stderr; 2 for a wrong command line (clap's).
+//! Exit codes: 0; 1 when something is refused, with one message on stderr; 2 for a wrong command line (clap's); 130 after Ctrl-C.
 
 mod args;
+mod interrupt;
 mod print;
 
 use std::fmt::Write;
@@ -18,7 +19,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             print::error(&failure.to_string());
-            ExitCode::FAILURE
+            let interrupted = matches!(failure, Failure::Refused(Error::Interrupted));
+            if interrupted { ExitCode::from(interrupt::EXIT) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -56,6 +58,7 @@ fn compile(args: &Compile) -> Result<(), Failure> {
         };
     }
     let output = args.output().expect("clap asks for it");
+    interrupt::ask_first();
     let compiled = compile::compile(&options, output, &mut progress)?;
     let classes = if compiled.classes.is_empty() { "the interpreter".to_owned() } else { compiled.classes.join(", ") };
     let (path, size) = (output.display(), print::size(compiled.bytes));
@@ -121,6 +124,7 @@ fn bench(args: &Bench) -> Result<(), Failure> {
 }
 
 fn demo() -> Result<(), Failure> {
+    interrupt::ask_first();
     let mut failed = None;
     demo::demo(&mut Shown::new(), &mut |text| failed = failed.take().or(print::out(text).err()))?;
     failed.map_or(Ok(()), |error| Err(error.into()))

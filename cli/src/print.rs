@@ -90,6 +90,10 @@ impl Progress for Shown {
         eprint_line(&format!("  {:<20} {:>9}  {detail}", self.stage, time(self.started.elapsed())));
     }
 
+    fn interrupted(&self) -> bool {
+        crate::interrupt::happened()
+    }
+
     fn note(&mut self, text: &str) {
         self.line(&format!("note: {text}"));
     }

@@ -1,5 +1,7 @@
 //! How far long work is: told by the workflows, shown (or not) by whoever called them.
 
+use crate::Error;
+
 /// Hears of stages as they begin, proceed and end.
 pub trait Progress {
     /// A stage begins; `total` is what [`Progress::advance`] will add up to, 0 when that is not known.
@@ -13,6 +15,19 @@ pub trait Progress {
 
     /// Something a person should know.
     fn note(&mut self, text: &str);
+
+    /// Whether to give up: workflows ask between pieces of long work and leave nothing behind.
+    fn interrupted(&self) -> bool {
+        false
+    }
+
+    /// Goes on unless interrupted.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`].
+    fn go_on(&self) -> Result<(), Error> {
+        if self.interrupted() { Err(Error::Interrupted) } else { Ok(()) }
+    }
 }
 
 /// Shows nothing.

@@ -104,6 +104,7 @@ pub fn run(options: &RunOptions, hear: &mut dyn FnMut(NewToken<'_>)) -> Result<C
     let artifact = options.execution.open(&options.artifact)?;
     let tokenizer = tokenizer(&artifact)?;
     let prompts = ids(options, tokenizer.as_ref())?;
+    bloomery_runtime::session::check_ids(options.eos.as_deref().unwrap_or(&[]), artifact.meta().vocabulary as usize)?;
     let lengths = prompts.iter().map(|prompt| prompt.len().saturating_add(options.max_new_tokens));
     let mut session = options.execution.session(&artifact, lengths)?;
     let load = begin.elapsed();

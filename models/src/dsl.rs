@@ -1,6 +1,6 @@
 //! A small language for models: values with operators, parameters by name, blocks repeated over layers.
 //!
-//! ```ignore
+//! ```text
 //! let up = x.matmul("n h, h f -> n f", scope.param("h.mlp.up.weight")) + scope.param("h.mlp.up.bias");
 //! let x = up.gelu().matmul("n f, f h -> n h", scope.param("h.mlp.down.weight")) + x;
 //! ```

@@ -27,7 +27,9 @@ pub(super) fn images(
                 continue;
             }
             progress.begin("compile the kernels", 0);
-            match code_image(&compiler, *class, program) {
+            let made = code_image(&compiler, *class, program);
+            progress.go_on()?;
+            match made {
                 Ok(image) => {
                     let (kernels, bytes) = (image.kernels.len(), image.bytes.len());
                     progress.end(&format!("{kernels} kernels for {}, {bytes} bytes", class.name()));

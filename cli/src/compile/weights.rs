@@ -73,6 +73,7 @@ fn one(
             pack(source, parameter.ty.dtype, &parameter.layout, &mut packed);
         });
         check_range(parameter, slot.layer, stored, &packed)?;
+        progress.go_on()?;
         sink.put(&packed)?;
         progress.advance(packed.len() as u64);
     }

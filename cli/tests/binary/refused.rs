@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use bloomery_formats::Dtype;
 use bloomery_formats::safetensors::{Checkpoint, NewTensor, write};
@@ -268,10 +269,33 @@ fn wrong_command_lines_are_usage() {
     usage(args!["compile", "folder"]);
     usage(args!["compile", "folder", "--target", "cpu:z80", "-o", "x"]);
     usage(args!["compile", "--size", "560m", "-o", "x"]);
+    usage(args!["compile", "folder", "--random-weights", "1", "-o", "x"]);
     usage(args!["run", "x.bloom"]);
     usage(args!["run", "x.bloom", "--input-ids", "1,x"]);
     usage(args!["run", "x.bloom", "--prompt", "a", "--input-ids", "1"]);
     usage(args!["run", "x.bloom", "--prompt", "a", "--top-k", "5"]);
     usage(args!["run", "x.bloom", "--prompt", "a", "--threads", "0"]);
     assert!(printed(args!["--help"]).contains("bloomery demo"));
+}
+
+/// The signal comes once the file is begun, some seconds before it would be complete.
+#[test]
+fn an_interrupted_compile_leaves_nothing_behind() {
+    for signal in ["INT", "TERM"] {
+        let folder = tempfile::tempdir().unwrap();
+        let entries = || std::fs::read_dir(folder.path()).unwrap().count();
+        let mut command = bloomery();
+        command.args(["compile", "--size", "560m", "--random-weights", "1", "--target", "interpreter", "-o"]);
+        let mut child = command.arg(folder.path().join("x.bloom")).stderr(Stdio::piped()).spawn().unwrap();
+        while entries() == 0 {
+            assert!(child.try_wait().unwrap().is_none(), "it ended before it wrote");
+            std::thread::yield_now();
+        }
+        let kill = Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status().unwrap();
+        assert!(kill.success());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+        assert!(stderr(&output).contains("interrupted; nothing was written"), "{}", stderr(&output));
+        assert_eq!(entries(), 0);
+    }
 }
