@@ -58,7 +58,7 @@ fn product(element: Element, m: usize, k: usize, n: usize) -> Case {
     let name = format!("product {} m {m} k {k} n {n}", element.c_name());
     let rows = match m {
         1 => Rows::One,
-        2..=8 => Rows::Few,
+        2..=8 => Rows::Many { max: 8 },
         _ => Rows::Many { max: 512 },
     };
     let stored = |view| Stored { view, element };

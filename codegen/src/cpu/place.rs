@@ -96,6 +96,10 @@ impl<'a> Places<'a> {
     }
 
     fn expression(&mut self, expr: &Expr, operands: &[usize]) -> Result<usize, Refusal> {
+        if let Some(a) = one_plus_tanh(expr) {
+            let a = self.expression(a, operands)?;
+            return Ok(self.shared(Step::Unary(Unary::OnePlusTanh, a)));
+        }
         Ok(match expr {
             Expr::Input(i) => operands[*i],
             Expr::Const(x) => self.shared(Step::Number(*x as f32)),
@@ -113,6 +117,17 @@ impl<'a> Places<'a> {
     fn shared(&mut self, step: Step) -> usize {
         let known = self.store.steps.iter().position(|other| *other == step);
         known.unwrap_or_else(|| self.store.step(step))
+    }
+}
+
+/// x of 1 + tanh x, a gate such as GELU's: cheaper and closer in one piece.
+fn one_plus_tanh(expr: &Expr) -> Option<&Expr> {
+    match expr {
+        Expr::Binary(expr::Binary::Add, one, tanh) if **one == Expr::Const(1.0) => match &**tanh {
+            Expr::Unary(expr::Unary::Tanh, x) => Some(x),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

@@ -180,13 +180,6 @@ impl Reading<'_> {
         let w = Stored { view: self.input(right)?, element: self.element(right)? };
         let rows = match self.most(count) {
             1 => Rows::One,
-            most @ 2..=8 => {
-                if count.dim.is_some() || most > 1 {
-                    Rows::Few
-                } else {
-                    Rows::One
-                }
-            }
             max => Rows::Many { max },
         };
         let store = Places::new(self, Some(node.results[0]), count, n).store()?;

@@ -74,9 +74,7 @@ pub struct Stored {
 pub enum Rows {
     /// Exactly one.
     One,
-    /// 2 to 8.
-    Few,
-    /// 9 and more, seldom above `max`.
+    /// Several, seldom above `max`.
     Many {
         /// Decides how rows are cut into blocks; more rows are right too.
         max: usize,
@@ -132,6 +130,8 @@ pub enum Unary {
     Log,
     /// The hyperbolic tangent.
     Tanh,
+    /// 1 + tanh x, as a quotient.
+    OnePlusTanh,
     /// Rounded to the nearest f16.
     RoundF16,
     /// Rounded to the nearest bf16.
@@ -185,15 +185,14 @@ impl Store {
     pub fn gelu(&mut self, x: usize) -> usize {
         use Binary::{Add, Mul};
         let number = |store: &mut Store, v| store.step(Step::Number(v));
-        let (half, one) = (number(self, 0.5), number(self, 1.0));
+        let half = number(self, 0.5);
         let (outer, inner) = (number(self, 0.797_884_6), number(self, 0.044_715));
         let square = self.binary(Mul, x, x);
         let cube = self.binary(Mul, square, x);
         let cube = self.binary(Mul, inner, cube);
         let sum = self.binary(Add, x, cube);
         let sum = self.binary(Mul, outer, sum);
-        let tanh = self.step(Step::Unary(Unary::Tanh, sum));
-        let gate = self.binary(Add, one, tanh);
+        let gate = self.step(Step::Unary(Unary::OnePlusTanh, sum));
         let half = self.binary(Mul, half, x);
         self.binary(Mul, half, gate)
     }

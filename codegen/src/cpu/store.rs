@@ -117,6 +117,7 @@ fn unary(op: Unary) -> &'static str {
         Unary::Exp => "vf_exp",
         Unary::Log => "vf_log",
         Unary::Tanh => "vf_tanh",
+        Unary::OnePlusTanh => "vf_one_plus_tanh",
         Unary::RoundF16 => "vf_round_f16",
         Unary::RoundBf16 => "vf_round_bf16",
     }

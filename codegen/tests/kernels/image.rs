@@ -12,7 +12,7 @@ fn an_image_is_reproducible_and_without_relocations() {
     let twice = store.binary(Binary::Add, gate, value);
     let spec = GemmSpec {
         count: Count::of(0),
-        rows: Rows::Few,
+        rows: Rows::Many { max: 8 },
         k: 64,
         n: 64,
         x: Matrix::whole(0, 64),

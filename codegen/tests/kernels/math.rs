@@ -12,7 +12,8 @@ fn elementwise(width: usize, build: impl FnOnce(&mut Store) -> usize, out: usize
 /// Distance in units in the last place of the f32 nearest to `expected`.
 fn ulps(found: f32, expected: f64) -> f64 {
     let near = expected as f32;
-    if found == near {
+    // What would be subnormal may be 0.
+    if found == near || found == 0.0 && near.abs() < f32::MIN_POSITIVE {
         return 0.0;
     }
     let unit = f64::from(f32::from_bits(near.abs().to_bits() + 1)) - f64::from(near.abs());
@@ -20,16 +21,20 @@ fn ulps(found: f32, expected: f64) -> f64 {
 }
 
 #[test]
-fn exp_tanh_and_log_stay_within_two_ulps() {
+fn functions_stay_within_their_ulps() {
     let mut cases = Cases::default();
     let inputs: Vec<f32> = (0..0xff80_0000u32).step_by(9973).map(f32::from_bits).filter(|x| x.is_finite()).collect();
     let mut near: Vec<f32> = (-110_000..95_000).map(|i| i as f32 * 1e-3 + 1e-5).collect();
     near.extend(inputs);
     let width = near.len();
     type Reference = fn(f64) -> f64;
-    let functions: [(Unary, Reference); 3] =
-        [(Unary::Exp, f64::exp), (Unary::Tanh, f64::tanh), (Unary::Log, |x| f64::ln(x.abs()))];
-    for (function, _) in functions {
+    let functions: [(Unary, Reference, f64); 4] = [
+        (Unary::Exp, f64::exp, 2.0),
+        (Unary::Tanh, f64::tanh, 2.0),
+        (Unary::OnePlusTanh, |x| 2.0 / (1.0 + (-2.0 * x).exp()), 4.0),
+        (Unary::Log, |x| f64::ln(x.abs()), 2.0),
+    ];
+    for (function, ..) in functions {
         let kernel = cases.kernel(&elementwise(
             width,
             |store| {
@@ -44,11 +49,11 @@ fn exp_tanh_and_log_stay_within_two_ulps() {
         cases.launch(kernel, vec![bytes(&near), bytes(&vec![0.0; width])], &[1], 0);
     }
     let found = cases.run();
-    for (i, (function, reference)) in functions.iter().enumerate() {
+    for (i, (function, reference, most)) in functions.iter().enumerate() {
         let out = floats(&found[i][1]);
         let worst = near.iter().zip(&out).map(|(x, y)| (ulps(*y, reference(f64::from(*x))), *x));
         let worst = worst.fold((0.0, 0.0), |a, b| if b.0 > a.0 { b } else { a });
-        assert!(worst.0 <= 2.0, "{function:?}: {} ulp at {}", worst.0, worst.1);
+        assert!(worst.0 <= *most, "{function:?}: {} ulp at {}", worst.0, worst.1);
     }
 }
 

@@ -38,10 +38,13 @@ INLINE void @name@_block(const struct call *c, struct block at, u32 head)
     struct softmax states[PANELS * 6];
     f32 shrink[PANELS * 6];
     u32 panels = blocks_of(at.rows, 6);
-    for (u32 r = 0; r < panels * 6; r++) {
-        const f32 *from = r < at.rows ? q + (u64)(at.row + r) * @q_stride@ : 0;
-        pack_row(from, D, 1, D, 6, queries + r / 6 * (D * 6) + r % 6);
-        states[r] = softmax_start();
+    for (u32 panel = 0; panel < panels; panel++) {
+        const f32 *from[6];
+        for (u32 r = 0; r < 6; r++) {
+            from[r] = q + (u64)(at.row + min_u32(panel * 6 + r, at.rows - 1)) * @q_stride@;
+            states[panel * 6 + r] = softmax_start();
+        }
+        pack_rows(6, from, D, 1, 0, 0, D, queries + panel * (D * 6));
     }
     for (u32 i = 0; i < panels * GROUPS * 96; i += 16) vf_store(out + i, vf_zero());
 

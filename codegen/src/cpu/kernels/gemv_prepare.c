@@ -5,5 +5,5 @@ void @name@_prepare(const struct call *c, u32 begin, u32 end)
     (void)end;
     const f32 *from = (const f32 *)c->views[@x@] + @x_offset@ + (u64)begin * @x_stride@;
 @norm@
-    pack_pairs(from, K, PAIR, STEPS, 1, c->shared);
+    pad_row(from, K, PAIR * STEPS, c->shared);
 }

@@ -1,13 +1,14 @@
 /* exp and tanh as fixed chains of FMA, the same bits in every class; and what rows need of statistics. */
 
 /* e^x = 2^n e^r, n the whole number nearest to x / ln 2, |r| <= ln 2 / 2; e^r by the minimax polynomial of
- * Cephes' expf. Below -104 the result is 0, above 89 infinite. Error <= 2 ulp. */
+ * Cephes' expf. Below -126 ln 2, where results would be subnormal, it is 0; from 128 ln 2 on infinite. Error <= 2 ulp. */
 INLINE vf vf_exp(vf x)
 {
-    const float to_whole = 0x1.8p23f; /* adding it leaves the nearest whole number in the last bits */
-    x = vf_min(vf_all(89.0f), vf_max(vf_all(-104.0f), x));
-    vf n = vf_sub(vf_fma(x, vf_all(1.44269504088896341f), vf_all(to_whole)), vf_all(to_whole));
-    vf r = vf_fma(n, vf_all(-0.693359375f), x);
+    vf to_whole = vf_all(0x1.8p23f); /* adding it leaves the nearest whole number in the last bits */
+    vf least = vf_all(-87.3365f), most = vf_all(88.72283f);
+    vf inside = vf_min(most, vf_max(least, x));
+    vf whole = vf_fma(inside, vf_all(1.44269504088896341f), to_whole), n = vf_sub(whole, to_whole);
+    vf r = vf_fma(n, vf_all(-0.693359375f), inside);
     r = vf_fma(n, vf_all(2.12194440e-4f), r);
     vf p = vf_all(1.9875691500e-4f);
     p = vf_fma(p, r, vf_all(1.3981999507e-3f));
@@ -16,7 +17,14 @@ INLINE vf vf_exp(vf x)
     p = vf_fma(p, r, vf_all(1.6666665459e-1f));
     p = vf_fma(p, r, vf_all(5.0000001201e-1f));
     p = vf_add(vf_fma(p, vf_mul(r, r), r), vf_all(1.0f));
-    return vf_scale(p, n);
+    vf y = vf_if_less(x, least, vf_zero(), vf_raise(p, whole));
+    return vf_if_less(x, most, y, vf_add(x, vf_all(__builtin_inff()))); /* NaN stays */
+}
+
+/* 1 + tanh x = 2 / (1 + e^-2x), without the cancellation. Error <= 4 ulp. */
+INLINE vf vf_one_plus_tanh(vf x)
+{
+    return vf_div(vf_all(2.0f), vf_add(vf_all(1.0f), vf_exp(vf_mul(vf_all(-2.0f), x))));
 }
 
 /* tanh x: an odd polynomial below 0.625 (Cephes' tanhf), 1 - 2 / (e^2x + 1) above. Error <= 2 ulp. */

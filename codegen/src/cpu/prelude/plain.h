@@ -83,14 +83,8 @@ INLINE vf vf_with_sign(vf a, vf sign)
 INLINE vf vf_if_less(vf a, vf b, vf yes, vf no) { return LANES(a.at[i] < b.at[i] ? yes.at[i] : no.at[i]); }
 INLINE vf vf_keep(vf a, u32 n, vf other) { return LANES(i < n ? a.at[i] : other.at[i]); } /* lanes below n of a */
 
-/* x * 2^n for whole n in -300..300, in two exact steps and one rounding. */
-INLINE vf vf_scale(vf x, vf n)
-{
-    return LANES(({
-        i32 whole = (i32)n.at[i], half = whole >> 1;
-        x.at[i] * float_of_bits((u32)(half + 127) << 23) * float_of_bits((u32)(whole - half + 127) << 23);
-    }));
-}
+/* x * 2^n by its exponent, where n is the whole number in the last bits of 0x1.8p23 + n; the result is normal. */
+INLINE vf vf_raise(vf x, vf whole) { return LANES(float_of_bits(bits_of_float(x.at[i]) + (bits_of_float(whole.at[i]) << 23))); }
 
 /* x = m * 2^n with m in 0.7071..1.4142, for positive normal x; returns n. */
 INLINE vf vf_exponent(vf x, vf *m)
@@ -129,8 +123,17 @@ INLINE vf w_y_bf16(const bf16 *w) { return LANES(f32_of_bf16(w[2 * i + 1])); }
 INLINE vf a_x_bf16(const f32 *a) { return vf_all(a[0]); }
 INLINE vf a_y_bf16(const f32 *a) { return vf_all(a[1]); }
 INLINE vf w_sum_bf16(vf x, vf y) { return vf_add(x, y); }
-INLINE vf w_half_f16(const f16 *w, u32 odd) { return LANES(f32_of_f16(w[2 * i + odd])); }
-INLINE vf w_half_bf16(const bf16 *w, u32 odd) { return LANES(f32_of_bf16(w[2 * i + odd])); }
+INLINE void w_widen_f16(const f16 *w, vf *even, vf *odd)
+{
+    *even = LANES(f32_of_f16(w[2 * i]));
+    *odd = LANES(f32_of_f16(w[2 * i + 1]));
+}
+INLINE void w_widen_bf16(const bf16 *w, vf *even, vf *odd)
+{
+    *even = LANES(f32_of_bf16(w[2 * i]));
+    *odd = LANES(f32_of_bf16(w[2 * i + 1]));
+}
+INLINE vf w_columns_f16(vf sum) { return sum; }
 
 INLINE void prefetch(const void *p) { (void)p; }
 INLINE void prefetch_far(const void *p) { (void)p; } /* into the second cache */

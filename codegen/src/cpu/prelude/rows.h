@@ -24,19 +24,18 @@ INLINE void vf_store_f32(f32 *p, vf x) { vf_store(p, x); }
 INLINE vf vf_round_f16(vf x) { f16 h[16]; vf_store_f16(h, x); return vf_load_f16(h); }
 INLINE vf vf_round_bf16(vf x) { bf16 h[16]; vf_store_bf16(h, x); return vf_load_bf16(h); }
 
-/* to[chain][step][..], neighbours `stride` apart: x's k = step * chains + chain. No row (null) gives zeros. */
-INLINE void pack_row(const f32 *x, u32 width, u32 chains, u32 depth, u32 stride, f32 *to)
+/* to[step][count]: up to six rows side by side, x's k = (first + step) * chains + chain. A k past the end gives zeros. */
+INLINE void pack_rows(u32 count, const f32 *const *x, u32 width, u32 chains, u32 chain, u32 first, u32 steps, f32 *to)
 {
-    for (u32 chain = 0; chain < chains; chain++) {
-        for (u32 step = 0; step < depth; step++, to += stride) {
-            u32 k = step * chains + chain;
-            *to = x && k < width ? x[k] : 0;
-        }
+    u32 start = first * chains + chain, there = start < width ? min_u32(steps, blocks_of(width - start, chains)) : 0;
+    for (u32 step = 0, k = start; step < there; step++, k += chains, to += count) {
+        for (u32 r = 0; r < count; r++) to[r] = x[r][k];
     }
+    for (u32 i = 0; i < (steps - there) * count; i++) to[i] = 0;
 }
 
-/* to[step][row][pair]: x's k = step * pair + i goes to to[step * rows * pair + i]. */
-INLINE void pack_pairs(const f32 *x, u32 width, u32 pair, u32 steps, u32 rows, f32 *to)
+/* to[padded] = x[width] and zeros. */
+INLINE void pad_row(const f32 *x, u32 width, u32 padded, f32 *to)
 {
-    for (u32 k = 0; k < steps * pair; k++) to[k / pair * (rows * pair) + k % pair] = k < width ? x[k] : 0;
+    for (u32 k = 0; k < padded; k++) to[k] = k < width ? x[k] : 0;
 }

@@ -111,15 +111,12 @@ INLINE vf vf_count(float first) /* first, first + 1, .. */
     return vf_add(vf_all(first), lane);
 }
 
-/* x * 2^n for whole n in -300..300, in two exact steps and one rounding. */
-INLINE __m256 scale_half(__m256 x, __m256 n)
+/* x * 2^n by its exponent, where n is the whole number in the last bits of 0x1.8p23 + n; the result is normal. */
+INLINE __m256 raise_half(__m256 x, __m256 whole)
 {
-    __m256i bias = _mm256_set1_epi32(127), whole = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(whole, 1);
-    __m256i first = _mm256_slli_epi32(_mm256_add_epi32(half, bias), 23);
-    __m256i second = _mm256_slli_epi32(_mm256_add_epi32(_mm256_sub_epi32(whole, half), bias), 23);
-    return _mm256_mul_ps(_mm256_mul_ps(x, _mm256_castsi256_ps(first)), _mm256_castsi256_ps(second));
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), _mm256_slli_epi32(_mm256_castps_si256(whole), 23)));
 }
-INLINE vf vf_scale(vf x, vf n) { return BOTH(scale_half(x.lo, n.lo), scale_half(x.hi, n.hi)); }
+INLINE vf vf_raise(vf x, vf whole) { return BOTH(raise_half(x.lo, whole.lo), raise_half(x.hi, whole.hi)); }
 
 /* x = m * 2^n with m in 0.7071..1.4142, for positive normal x; returns n. */
 INLINE __m256 exponent_half(__m256 x, __m256 *m)
@@ -157,9 +154,11 @@ INLINE vf a_x_f16(const f32 *a)
     return BOTH(pair, pair);
 }
 INLINE vf a_y_f16(const f32 *a) { return a_x_f16(a); }
+/* 64-bit quarters 0 2 1 3 */
+INLINE __m256 pairs_in_order(__m256 x) { return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(x), 0xd8)); }
 INLINE __m256 pairs_summed(__m256 low, __m256 high)
 {
-    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(_mm256_hadd_ps(low, high)), 0xd8));
+    return pairs_in_order(_mm256_hadd_ps(low, high));
 }
 INLINE vf w_sum_f16(vf x, vf y) { return BOTH(pairs_summed(x.lo, x.hi), pairs_summed(y.lo, y.hi)); }
 
@@ -175,16 +174,22 @@ INLINE vf a_x_bf16(const f32 *a) { return vf_all(a[0]); }
 INLINE vf a_y_bf16(const f32 *a) { return vf_all(a[1]); }
 INLINE vf w_sum_bf16(vf x, vf y) { return vf_add(x, y); }
 
-INLINE vf w_half_bf16(const bf16 *w, u32 odd) { return odd ? w_y_bf16(w) : w_x_bf16(w); }
-INLINE vf w_half_f16(const f16 *w, u32 odd)
+INLINE void w_widen_bf16(const bf16 *w, vf *even, vf *odd) { *even = w_x_bf16(w), *odd = w_y_bf16(w); }
+
+/* Eight columns after conversion are even, odd, even, odd, ..; a shuffle parts them within halves of a register, which
+ * leaves columns 0 1 4 5 2 3 6 7 of each eight. `w_columns` sets them right once, when the sums are done. */
+INLINE void part_pairs(const f16 *w, __m256 *even, __m256 *odd)
 {
-    __m256i low = _mm256_loadu_si256((const __m256i *)w), high = _mm256_loadu_si256((const __m256i *)(w + 16));
-    __m256i lower = _mm256_set1_epi32(0xffff);
-    low = odd ? _mm256_srli_epi32(low, 16) : _mm256_and_si256(low, lower);
-    high = odd ? _mm256_srli_epi32(high, 16) : _mm256_and_si256(high, lower);
-    __m256i half = _mm256_permute4x64_epi64(_mm256_packus_epi32(low, high), 0xd8);
-    return BOTH(_mm256_cvtph_ps(_mm256_castsi256_si128(half)), _mm256_cvtph_ps(_mm256_extracti128_si256(half, 1)));
+    __m256 low = widen_f16(w), high = widen_f16(w + 8);
+    *even = _mm256_shuffle_ps(low, high, 0x88);
+    *odd = _mm256_shuffle_ps(low, high, 0xdd);
 }
+INLINE void w_widen_f16(const f16 *w, vf *even, vf *odd)
+{
+    part_pairs(w, &even->lo, &odd->lo);
+    part_pairs(w + 16, &even->hi, &odd->hi);
+}
+INLINE vf w_columns_f16(vf sum) { return BOTH(pairs_in_order(sum.lo), pairs_in_order(sum.hi)); }
 
 INLINE void prefetch(const void *p) { _mm_prefetch((const char *)p, _MM_HINT_T0); }
 INLINE void prefetch_far(const void *p) { _mm_prefetch((const char *)p, _MM_HINT_T1); } /* into the second cache */

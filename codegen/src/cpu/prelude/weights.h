@@ -4,35 +4,46 @@
  * [N/16][K/2][16][2], so that a column's two neighbours share one 32-bit word. Missing columns and a missing last
  * k are zeros. Each output is one chain of FMA over ascending k (f32), or two, even k and odd k, added at the end.
  *
- * Straight from the panel (few rows): 64 bytes of it are two vectors X and Y (f32: only X), whose multiplicands
+ * One row goes straight through the panel: 64 bytes of it are two vectors X and Y (f32: only X), whose multiplicands
  * a_x and a_y come from one activation pair, and w_sum folds the two accumulators into 16 columns:
  *   f16   X = columns 0-7, Y = columns 8-15, each even, odd, even, odd, ..: the converter widens them as they lie;
  *   bf16  X = even k (a shift), Y = odd k (a mask), all 16 columns.
- * For many rows a block of the panel is first widened to f32, even and odd k apart, and both kinds of weight go
- * through the same outer products. */
+ * For more rows a piece of the panel is first widened to f32, even and odd k apart (w_widen), and every kind of
+ * weight goes through the same outer products. */
 INLINE vf w_x_f32(const f32 *w) { return vf_load(w); }
 INLINE vf w_y_f32(const f32 *w) { (void)w; return vf_zero(); }
 INLINE vf a_x_f32(const f32 *a) { return vf_all(a[0]); }
 INLINE vf a_y_f32(const f32 *a) { (void)a; return vf_zero(); }
 INLINE vf w_sum_f32(vf x, vf y) { (void)y; return x; }
 
+#define EACH_OF_4(X) X(0) X(1) X(2) X(3)
 #define EACH_OF_6(X) X(0) X(1) X(2) X(3) X(4) X(5)
+
+/* Memory that will be wanted: asked for a few lines of 64 bytes at a time, between steps of what is done meanwhile. */
+struct ask { const char *next, *end; u32 lines; };
+
+INLINE void ask_some(struct ask *ask)
+{
+    for (u32 i = 0; i < ask->lines && ask->next < ask->end; i++, ask->next += 64) prefetch_far(ask->next);
+}
 
 /* tile[rows][16] = (add ? tile : 0) + sum over k < depth of a(r, k) * b(k, 0..15), rows <= 6,
  * where a(r, k) = a[r * a_row + k * a_step] and b(k, j) = b[k * b_step + j]. Six rows fill the registers of v3.
- * Accumulators have names of their own because arrays of them would live in memory. Meanwhile memory that will be
- * wanted is asked for, `ask` bytes a step from `next` on. */
+ * Accumulators have names of their own because arrays of them would live in memory. */
 INLINE void outer_asking(u32 rows, u32 depth, const f32 *a, u32 a_row, u32 a_step, const f32 *b, u32 b_step, f32 *tile, u32 add,
-                         const char *next, u32 ask)
+                         struct ask *ask)
 {
 #define START(r) vf sum##r = rows > r && add ? vf_load(tile + r * 16) : vf_zero();
 #define STEP(r) if (rows > r) sum##r = vf_fma(vf_all(a[r * a_row]), column, sum##r);
 #define STORE(r) if (rows > r) vf_store(tile + r * 16, sum##r);
     EACH_OF_6(START)
-    for (u32 k = 0; k < depth; k++, a += a_step, b += b_step, next += ask) {
-        vf column = vf_load(b);
-        if (next) prefetch_far(next);
-        EACH_OF_6(STEP)
+    for (u32 k = 0, pause; k < depth;) {
+        pause = ask ? min_u32(depth, k + 16) : depth;
+        if (ask) ask_some(ask);
+        for (; k < pause; k++, a += a_step, b += b_step) {
+            vf column = vf_load(b);
+            EACH_OF_6(STEP)
+        }
     }
     EACH_OF_6(STORE)
 #undef START
@@ -40,21 +51,47 @@ INLINE void outer_asking(u32 rows, u32 depth, const f32 *a, u32 a_row, u32 a_ste
 #undef STORE
 }
 
-#define EACH_OF_4(X) X(0) X(1) X(2) X(3)
-
 INLINE void outer(u32 rows, u32 depth, const f32 *a, u32 a_row, u32 a_step, const f32 *b, u32 b_step, f32 *tile, u32 add)
 {
-    outer_asking(rows, depth, a, a_row, a_step, b, b_step, tile, add, 0, 0);
+    outer_asking(rows, depth, a, a_row, a_step, b, b_step, tile, add, 0);
 }
 
-/* to[depth][16]: the even or the odd k of a piece of a 16-bit panel, as f32. */
-INLINE const f32 *widened_half_f16(const f16 *piece, u32 depth, u32 odd, f32 *to)
+/* The same for a panel [depth][panel_rows] of which `rows` count, and a piece [depth][16] of a panel of columns. */
+INLINE void outer_panel(u32 panel_rows, u32 rows, u32 depth, const f32 *a, const f32 *b, f32 *tile, u32 add, struct ask *ask)
 {
-    for (u32 k = 0; k < depth; k++) vf_store(to + k * 16, odd ? w_half_f16(piece + k * 32, 1) : w_half_f16(piece + k * 32, 0));
-    return to;
+    switch (min_u32(rows, panel_rows)) {
+    case 1: outer_asking(1, depth, a, 1, panel_rows, b, 16, tile, add, ask); break;
+    case 2: outer_asking(2, depth, a, 1, panel_rows, b, 16, tile, add, ask); break;
+    case 3: outer_asking(3, depth, a, 1, panel_rows, b, 16, tile, add, ask); break;
+    case 4: outer_asking(4, depth, a, 1, panel_rows, b, 16, tile, add, ask); break;
+    case 5: outer_asking(5, depth, a, 1, panel_rows, b, 16, tile, add, ask); break;
+    case 6: outer_asking(6, depth, a, 1, panel_rows, b, 16, tile, add, ask); break;
+    }
 }
-INLINE const f32 *widened_half_bf16(const bf16 *piece, u32 depth, u32 odd, f32 *to)
+
+/* A piece of a panel as f32, chains apart: [chains][block][16], of which `depth` steps are filled. An f32 panel
+ * has one chain and stays where it is. */
+INLINE const f32 *widened_piece_f32(const f32 *piece, u32 depth, u32 block, f32 *to, struct ask *ask)
 {
-    for (u32 k = 0; k < depth; k++) vf_store(to + k * 16, odd ? w_half_bf16(piece + k * 32, 1) : w_half_bf16(piece + k * 32, 0));
-    return to;
+    (void)depth, (void)block, (void)to, (void)ask;
+    return piece;
 }
+#define WIDENED_PIECE(type) \
+INLINE const f32 *widened_piece_##type(const type *piece, u32 depth, u32 block, f32 *to, struct ask *ask) \
+{ \
+    for (u32 k = 0; k < depth; k++, piece += 32) { \
+        if (k % 16 == 0) ask_some(ask); \
+        vf even, odd; \
+        w_widen_##type(piece, &even, &odd); \
+        vf_store(to + k * 16, even); \
+        vf_store(to + (block + k) * 16, odd); \
+    } \
+    return to; \
+}
+WIDENED_PIECE(f16)
+WIDENED_PIECE(bf16)
+#undef WIDENED_PIECE
+
+/* What became of a piece's columns: in their order. The widening may leave them in another. */
+INLINE vf w_columns_f32(vf sum) { return sum; }
+INLINE vf w_columns_bf16(vf sum) { return sum; }
