@@ -116,7 +116,7 @@ fn attention(element: Element, m: usize, before: usize) -> Case {
         rows: m,
         views: vec![4 * m * heads * d, 0, 12, 4 * pages, 4 * heads, 4 * m * heads * d],
         w: 1,
-        w_bytes: pages * 2 * heads * 64 * d * element.bytes(),
+        w_bytes: pages * heads * 64 * (2 * d * element.bytes() + 4),
         flop: 4.0 * (keys * heads * d) as f64,
         tables: (2, 3),
         position: before,

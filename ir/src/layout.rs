@@ -6,7 +6,9 @@
 //!   16-bit, 4 for int8, 8 for int4), columns next, groups outermost. `k` is padded to its group and `n` to the
 //!   panel with zeros.
 //! - *Cache pages*: one layer's `[pages, 2, heads, T, d]`; keys lie in panels of [`PANEL`] tokens with `d` outside, so
-//!   that scores of neighbouring tokens are neighbours; values are rows of `d` padded to the panel.
+//!   that scores of neighbouring tokens are neighbours; values are rows of `d` padded to the panel. Behind both, a page
+//!   has room for a bound of each key's size, f32 `[heads, T]` ([`key_size_position`]): no part of the tensor, but what
+//!   lets attention leave out pages. Who writes a key writes its bound.
 
 use crate::types::DType;
 use serde::{Deserialize, Serialize};
@@ -48,8 +50,8 @@ impl Layout {
                 k.next_multiple_of(group(dtype)) * n.next_multiple_of(PANEL)
             }
             Layout::CachePages => {
-                let [pages, two, heads, tokens, d] = cache_dims(shape);
-                pages * two * heads * tokens.next_multiple_of(PANEL) * d.next_multiple_of(PANEL)
+                let [pages, ..] = cache_dims(shape);
+                pages * page_elements(shape, dtype)
             }
         }
     }
@@ -67,7 +69,7 @@ impl Layout {
                 let (k, n) = split_index(shape, contracted, index);
                 panel_position(matrix(shape, contracted).0, group(dtype), k, n)
             }
-            Layout::CachePages => cache_position(shape, index),
+            Layout::CachePages => cache_position(shape, dtype, index),
         }
     }
 }
@@ -99,13 +101,28 @@ fn cache_dims(shape: &[usize]) -> [usize; 5] {
     shape.try_into().expect("a cache layer is [pages, 2, heads, tokens, d]")
 }
 
-fn cache_position(shape: &[usize], index: &[usize]) -> usize {
+/// Elements of a page: keys, values, and the room of their sizes.
+fn page_elements(shape: &[usize], dtype: DType) -> usize {
     let [_, two, heads, tokens, d] = cache_dims(shape);
+    let (tokens, d) = (tokens.next_multiple_of(PANEL), d.next_multiple_of(PANEL));
+    heads * tokens * (two * d + 32 / dtype.bits() as usize)
+}
+
+fn cache_position(shape: &[usize], dtype: DType, index: &[usize]) -> usize {
+    let [_, _, heads, tokens, d] = cache_dims(shape);
     let [page, side, head, token, i] = cache_dims(index);
     let (tokens, d) = (tokens.next_multiple_of(PANEL), d.next_multiple_of(PANEL));
-    let block = ((page * two + side) * heads + head) * tokens * d;
+    let block = page * page_elements(shape, dtype) + (side * heads + head) * tokens * d;
     let within = if side == 0 { (token / PANEL * d + i) * PANEL + token % PANEL } else { token * d + i };
     block + within
+}
+
+/// Where the bound of a key's size lies in cache pages, in units of f32: an f32 no less than the key's Euclidean norm.
+pub fn key_size_position(shape: &[usize], dtype: DType, page: usize, head: usize, token: usize) -> usize {
+    let [_, two, heads, tokens, d] = cache_dims(shape);
+    let (tokens, d) = (tokens.next_multiple_of(PANEL), d.next_multiple_of(PANEL));
+    let before = page * page_elements(shape, dtype) + two * heads * tokens * d;
+    before * dtype.bits() as usize / 32 + head * tokens + token
 }
 
 #[cfg(test)]

@@ -4,11 +4,12 @@
 //! shows here. What holds the bytes is the caller's ([`Memory`]).
 
 use crate::extent::Bindings;
+use crate::DType;
 use crate::graph::Module;
 use crate::interpret::{Interpreter, Precision};
-use crate::layout::Layout;
+use crate::layout::{Layout, key_size_position};
 use crate::program::{Entry, Launch, Program, Step, View};
-use crate::tensor::{Tensor, indices, read_element, write_element};
+use crate::tensor::{Tensor, flat, indices, read_element, write_element};
 
 /// The bytes behind places.
 pub trait Memory {
@@ -96,5 +97,20 @@ pub fn unpack(layout: &Layout, shape: &[usize], dtype: crate::types::DType, byte
 pub fn pack(layout: &Layout, tensor: &Tensor, bytes: &mut [u8]) {
     for (value, index) in tensor.data.iter().zip(indices(&tensor.shape)) {
         write_element(tensor.dtype, bytes, layout.position(&tensor.shape, tensor.dtype, &index), *value);
+    }
+    if *layout == Layout::CachePages {
+        write_key_sizes(tensor, bytes);
+    }
+}
+
+/// The bounds that cache pages hold behind keys and values.
+fn write_key_sizes(cache: &Tensor, bytes: &mut [u8]) {
+    let [pages, _, heads, tokens, d] = cache.shape[..] else { unreachable!("a cache layer has 5 dimensions") };
+    for index in indices(&[pages, heads, tokens]) {
+        let (page, head, token) = (index[0], index[1], index[2]);
+        let key = flat(&cache.shape, &[page, 0, head, token, 0]);
+        let size = cache.data[key..key + d].iter().map(|k| k * k).sum::<f64>().sqrt();
+        let at = key_size_position(&cache.shape, cache.dtype, page, head, token);
+        write_element(DType::F32, bytes, at, 1.001 * size);
     }
 }

@@ -22,6 +22,7 @@ pub(crate) fn emit(name: &str, spec: &CacheAppendSpec) -> Kernel {
             ("heads", &spec.heads),
             ("d", &d),
             ("dp", &dp),
+            ("size_elements", &(4 / spec.kv.element.bytes())),
             ("tile", &ROWS),
             ("type", &spec.kv.element.c_name()),
             ("narrow", &narrow),

@@ -1,15 +1,19 @@
-//! Attention with ALiBi over the paged cache, softmax taken online a page of keys at a time.
+//! Attention with ALiBi over the paged cache, softmax taken online a page of keys at a time, the newest page first.
 //!
 //! The order of every sum depends on a row's position alone: scores are chains over the head's columns, a page's
 //! weights are summed as 16 lanes and a tree, values are added in the order of keys. So a row's bits do not depend
 //! on its neighbours, on chunks, or on which of the two ways through the page (one row, six rows) it takes.
+//!
+//! ALiBi takes `slope * distance` off a score, so with steep slopes old keys weigh nothing: their weights e^(score -
+//! largest) are 0 in f32. A page keeps a bound of each key's size; when |q| |k| cannot lift any of its keys to where
+//! weights are not 0, the page is left out, and no bit of the result changes.
 
 use super::kernel::{Kernel, Phase, SharedScratch, Tiles};
 use super::spec::AttentionSpec;
 use super::text::{fill, literal};
 
-/// Query rows of a tile; a multiple of six. Their sums and a widened page fit the second cache.
-const ROWS: usize = 48;
+/// Query rows of a tile; a multiple of six. What they need and a widened page fit the second cache.
+const ROWS: usize = 96;
 
 const STORE: &str = "INLINE void @name@_store(const struct call *c, u32 row, u32 head, u32 group, vf x)
 {
@@ -40,6 +44,8 @@ pub(crate) fn emit(name: &str, spec: &AttentionSpec) -> Kernel {
             ("heads", &spec.heads),
             ("d", &d),
             ("dp", &dp),
+            ("size_elements", &(4 / spec.kv.element.bytes())),
+            ("panels", &(ROWS / 6)),
             ("block", &ROWS),
             ("type", &element),
             ("scale", &literal(spec.scale)),
@@ -54,8 +60,6 @@ pub(crate) fn emit(name: &str, spec: &AttentionSpec) -> Kernel {
             ("sequences", &spec.sequences),
             ("t", &spec.page_tokens),
             ("count", &spec.count),
-            ("widen_k", &format!("widened_{element}(page_k, T * DP, wide_k)")),
-            ("widen_v", &format!("widened_{element}(page_v, T * DP, wide_v)")),
         ],
     );
     let story = format!(
@@ -70,6 +74,7 @@ pub(crate) fn emit(name: &str, spec: &AttentionSpec) -> Kernel {
         prepare: None,
         main: Phase { symbol: name.into(), tiles },
         shared: SharedScratch::NONE,
-        local: 4 * (ROWS * d + ROWS * dp + 2 * spec.page_tokens * dp + 4 * 96 + ROWS * 64),
+        // For each row: query, sum, weights, size, shrink, the two numbers of its softmax; keys and values of a page.
+        local: 4 * (ROWS * (d + dp + 64 + 4) + 2 * spec.page_tokens * dp),
     }
 }

@@ -5,6 +5,7 @@ use crate::data::{bytes, bytes_i32, error, floats, random, stored};
 use crate::{Builds, Cases};
 use bloomery_codegen::cpu::hosted::Launch;
 use bloomery_codegen::cpu::spec::{AttentionSpec, CacheAppendSpec, Count, Element, Matrix, Spec, Stored};
+use bloomery_ir::{DType, Layout};
 
 /// A model's attention: views of append: k, v, kv, rows, pages; of attention: q, kv, rows, pages, slopes, out.
 #[derive(Clone, Copy)]
@@ -64,8 +65,9 @@ impl Shape {
         })
     }
 
+    /// The first so steep that a row sees nothing of what lies two pages back.
     fn slopes(&self) -> Vec<f32> {
-        (0..self.heads).map(|head| 0.5f32.powi(head as i32 + 1)).collect()
+        (0..self.heads).map(|head| 2.0 * 0.125f32.powi(head as i32)).collect()
     }
 
     /// q, k, v of a sequence: [tokens, heads * d].
@@ -75,8 +77,9 @@ impl Shape {
 
     fn cache(&self) -> Vec<u8> {
         // A poisoned cache: slots that were never written must not be seen.
-        let count = 6 * 2 * self.heads * 64 * self.d.next_multiple_of(16);
-        stored(self.element, &vec![f32::NAN; count]).0
+        let dtype = if self.element == Element::F32 { DType::F32 } else { DType::F16 };
+        let bytes = Layout::CachePages.bytes(&[6, 2, self.heads, 64, self.d], dtype);
+        stored(self.element, &vec![f32::NAN; bytes as usize / self.element.bytes()]).0
     }
 
     /// Rows of a call, put together from the sequences.
@@ -145,9 +148,9 @@ fn rows_have_the_same_bits_in_every_chunk() {
             let result = &results[way][sequence];
             let what = format!("{:?} d {} way {way} sequence {sequence}", shape.element, shape.d);
             if WAYS[way][0].len() > sequence {
-                // exp amplifies the rounding of scores, whose size is up to 150/2.
+                // exp amplifies the rounding of scores, whose size is up to 300.
                 let error = error(result, &shape.reference(sequence));
-                assert!(error < 2e-5, "{what}: error {error:.1e}");
+                assert!(error < 4e-5, "{what}: error {error:.1e}");
                 assert!(bytes(result) == bytes(&results[1][sequence]), "{what}: bits of its own");
             }
         }
@@ -170,6 +173,42 @@ fn rows_of_no_sequence_are_zeros() {
     for (i, value) in floats(&cases.run()[0][5]).into_iter().enumerate() {
         let inside = (3..63).contains(&(i / width)) || i / width == 65;
         assert!(if inside { (value - 1.0).abs() < 1e-5 } else { value == 0.0 }, "row {}: {value}", i / width);
+    }
+}
+
+/// The oldest page is poisoned where it holds what the first head must not read any more.
+#[test]
+fn pages_that_add_nothing_are_not_read() {
+    for element in [Element::F32, Element::F16] {
+        let shape = Shape { element, heads: 2, d: 16 };
+        let mut cases = Cases::default();
+        cases.kernel(&shape.append());
+        cases.kernel(&shape.attention());
+        let builds = Builds::of(&cases.kernels);
+        let (rows, pages, dims) = tables(&[(150, 0)]);
+        let views = vec![shape.rows(&[(150, 0)], 1), shape.rows(&[(150, 0)], 2), shape.cache(), rows, pages];
+        let cache = builds.run(&[Launch { kernel: 0, views, dims: dims.to_vec(), tiles_at_once: 0 }]).remove(0).remove(2);
+        let mut poisoned = cache.clone();
+        let dtype = if element == Element::F32 { DType::F32 } else { DType::F16 };
+        let dims = [6, 2, shape.heads, 64, shape.d];
+        for (side, token, j) in (0..2 * 64 * shape.d).map(|i| (i / (64 * shape.d), i / shape.d % 64, i % shape.d)) {
+            let at = Layout::CachePages.position(&dims, dtype, &[PAGES[0][0] as usize, side, 0, token, j]);
+            bloomery_ir::tensor::write_element(dtype, &mut poisoned, at, f64::NAN);
+        }
+        // The last row alone, and the last twenty as a block: 150 - 20 - 63 is two steep pages and more.
+        for call in [[(1, 149)], [(20, 130)]] {
+            let attend = |cache: &[u8]| {
+                let (rows, pages, dims) = tables(&call);
+                let q = shape.rows(&call, 0);
+                let out = vec![0; q.len()];
+                let views = vec![q, cache.to_vec(), rows, pages, bytes(&shape.slopes()), out];
+                floats(&builds.run(&[Launch { kernel: 1, views, dims: dims.to_vec(), tiles_at_once: 0 }])[0][5])
+            };
+            let (clean, dirty) = (attend(&cache), attend(&poisoned));
+            for (i, (clean, dirty)) in clean.iter().zip(&dirty).enumerate().filter(|(i, _)| i / shape.d % 2 == 0) {
+                assert!(clean.to_bits() == dirty.to_bits() && clean.is_finite(), "{element:?} {call:?} at {i}: {dirty}");
+            }
+        }
     }
 }
 

@@ -9,7 +9,7 @@ pub fn bytes(layout: &Layout, shape: &[u64], dtype: DType) -> Option<u64> {
     let elements = match layout {
         Layout::RowMajor => product(shape.iter().copied())?,
         Layout::Panels { contracted } => panels(shape, contracted, dtype)?,
-        Layout::CachePages => cache_pages(shape)?,
+        Layout::CachePages => cache_pages(shape, dtype)?,
     };
     let bytes = elements.checked_mul(dtype.bits())?.div_ceil(8);
     (bytes < 1 << 48).then_some(bytes)
@@ -50,10 +50,11 @@ fn panels(shape: &[u64], contracted: &[usize], dtype: DType) -> Option<u64> {
     round_up(k, group(dtype) as u64)?.checked_mul(round_up(n, PANEL as u64)?)
 }
 
-fn cache_pages(shape: &[u64]) -> Option<u64> {
+fn cache_pages(shape: &[u64], dtype: DType) -> Option<u64> {
     let [pages, two, heads, tokens, d] = *shape else { return None };
     let (tokens, d) = (round_up(tokens, PANEL as u64)?, round_up(d, PANEL as u64)?);
-    product([pages, two, heads, tokens, d].into_iter())
+    let row = two.checked_mul(d)?.checked_add(32 / dtype.bits())?;
+    product([pages, heads, tokens, row].into_iter())
 }
 
 #[cfg(test)]

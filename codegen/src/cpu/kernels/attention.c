@@ -1,8 +1,24 @@
-/* One query row (q[D], as it lies) against the first `keys` keys of a page, whose keys and values are k, while the
- * next page's are asked for. */
+/* The cache, as attention walks it. Pages are taken from the newest to the oldest: ALiBi makes the newest weigh most, so
+ * that old ones often add nothing and are not read. */
+enum { @name@_HEADS = @heads@, @name@_D = @d@, @name@_DP = @dp@, @name@_T = @t@, @name@_VALUES = @heads@ * @t@ * @dp@ };
+enum { @name@_PAGE = 2 * @name@_VALUES + @heads@ * @t@ * @size_elements@ };
+
+INLINE const @type@ *@name@_page(const struct call *c, u32 sequence, u32 first)
+{
+    const i32 *pages = (const i32 *)c->views[@pages@] + (u64)sequence * @pages_width@;
+    return (const @type@ *)c->views[@kv@] + (u64)(u32)pages[first / @name@_T] * @name@_PAGE;
+}
+
+INLINE const f32 *@name@_sizes(const @type@ *page, u32 head)
+{
+    return (const f32 *)(page + 2 * @name@_VALUES) + head * @name@_T;
+}
+
+/* One query row (q[D], as it lies) against the first `keys` keys of a head's page, keys k and values v, while those of the
+ * next page are asked for. */
 INLINE void @name@_row(const f32 *q, f32 slope, const @type@ *k, const @type@ *next, u32 first, u32 keys, struct softmax *state, f32 *out)
 {
-    enum { HEADS = @heads@, D = @d@, DP = @dp@, GROUPS = DP / 16, T = @t@, VALUES = HEADS * T * DP };
+    enum { D = @d@, DP = @dp@, GROUPS = DP / 16, T = @t@, VALUES = @name@_VALUES };
     const @type@ *v = k + VALUES;
     f32 p[64];
     vf s0 = vf_zero(), s1 = vf_zero(), s2 = vf_zero(), s3 = vf_zero();
@@ -20,91 +36,132 @@ INLINE void @name@_row(const f32 *q, f32 slope, const @type@ *k, const @type@ *n
     }
 }
 
-/* Up to @block@ query rows of one sequence, six at a time, against its pages. A page is widened once for all of
- * them. Row r of panel i keeps its sum at out[i][DP/16][r][16]. */
-INLINE void @name@_block(const struct call *c, struct block at, u32 head)
+/* One query row against all its pages, straight from the cache. */
+INLINE void @name@_single(const struct call *c, struct block at, u32 head)
 {
-    enum { HEADS = @heads@, D = @d@, DP = @dp@, GROUPS = DP / 16, PANELS = @block@ / 6, T = @t@, PAGE = 2 * HEADS * T * DP };
+    enum { D = @d@, DP = @dp@, T = @t@ };
+    const f32 *q = (const f32 *)c->views[@q@] + @q_offset@ + (u64)at.row * @q_stride@ + head * D;
+    f32 slope = ((const f32 *)c->views[@slopes@])[head], size = size_of_row(q, D) * @scale@;
+    struct softmax state = softmax_start();
+    f32 out[DP];
+    for (u32 j = 0; j < DP; j += 16) vf_store(out + j, vf_zero());
+    for (u32 keys = at.position + 1; keys > 0;) {
+        u32 first = (keys - 1) / T * T, here = keys - first;
+        const @type@ *page = @name@_page(c, at.sequence, first);
+        const @type@ *next = first > 0 ? @name@_page(c, at.sequence, first - T) : page;
+        for (u32 i = 0; i < T; i += 16) prefetch(@name@_sizes(next, head) + i);
+        if (here < T || !page_adds_nothing(@name@_sizes(page, head), T, size, slope, first, state.largest)) {
+            @name@_row(q, slope, page + head * (T * DP), next + head * (T * DP), first, here, &state, out);
+        }
+        keys = first;
+    }
+    for (u32 g = 0; g < DP / 16; g++) {
+        @name@_store(c, at.row, head, g, vf_div(vf_load(out + g * 16), vf_all(state.sum)));
+    }
+}
+
+/* What a block of query rows is working on: panels of six rows, the last row standing in for those past the end. */
+struct @name@_rows {
+    f32 queries[@panels@][@d@ * 6];      /* [D][6] */
+    f32 out[@panels@][6][@dp@];
+    f32 weights[@panels@][6][64];        /* scores, then weights, of the keys of a page */
+    f32 sizes[@panels@][6];              /* of the scaled queries */
+    f32 shrink[@panels@][6];
+    struct softmax states[@panels@][6];
+};
+
+INLINE void @name@_start(const struct call *c, struct block at, u32 head, u32 panels, struct @name@_rows *rows)
+{
+    enum { D = @d@, DP = @dp@ };
     const f32 *q = (const f32 *)c->views[@q@] + @q_offset@ + head * D;
-    const @type@ *kv = c->views[@kv@];
-    f32 slope = ((const f32 *)c->views[@slopes@])[head];
-    const i32 *pages = (const i32 *)c->views[@pages@] + (u64)at.sequence * @pages_width@;
-    f32 *queries = c->local;                       /* [PANELS][D][6] */
-    f32 *out = queries + PANELS * D * 6;           /* [PANELS][GROUPS][6][16] */
-    f32 *wide_k = out + PANELS * GROUPS * 96;      /* [T/16][DP][16] */
-    f32 *wide_v = wide_k + T * DP;                 /* [T][DP] */
-    f32 *scores = wide_v + T * DP;                 /* [T/16][6][16] */
-    f32 *weights = scores + 4 * 96;                /* [PANELS * 6][64] */
-    struct softmax states[PANELS * 6];
-    f32 shrink[PANELS * 6];
-    u32 panels = blocks_of(at.rows, 6);
     for (u32 panel = 0; panel < panels; panel++) {
         const f32 *from[6];
         for (u32 r = 0; r < 6; r++) {
             from[r] = q + (u64)(at.row + min_u32(panel * 6 + r, at.rows - 1)) * @q_stride@;
-            states[panel * 6 + r] = softmax_start();
+            rows->sizes[panel][r] = size_of_row(from[r], D) * @scale@;
+            rows->states[panel][r] = softmax_start();
+            for (u32 j = 0; j < DP; j += 16) vf_store(rows->out[panel][r] + j, vf_zero());
         }
-        pack_rows(6, from, D, 1, 0, 0, D, queries + panel * (D * 6));
-    }
-    for (u32 i = 0; i < panels * GROUPS * 96; i += 16) vf_store(out + i, vf_zero());
-
-    u32 keys_all = at.position + at.rows; /* of the last row */
-    for (u32 first = 0; first < keys_all; first += T) {
-        const @type@ *page_k = kv + (u64)(u32)pages[first / T] * PAGE + head * (T * DP);
-        const @type@ *page_v = page_k + HEADS * T * DP;
-        const f32 *k = @widen_k@;
-        const f32 *v = @widen_v@;
-        /* Keys with all rows, then values with all rows: each half of the page stays in the first cache. */
-        for (u32 panel = 0; panel < panels; panel++) {
-            for (u32 g = 0; g < T / 16; g++) {
-                outer(6, D, queries + panel * (D * 6), 1, 6, k + g * (16 * DP), 16, scores + g * 96, 0);
-            }
-            for (u32 row = panel * 6; row < panel * 6 + 6; row++) {
-                const f32 *s = scores + row % 6 * 16;
-                u32 keys = keys_seen(at, row, first, T);
-                shrink[row] = softmax_page(vf_load(s), vf_load(s + 96), vf_load(s + 192), vf_load(s + 288),
-                                           @scale@, slope, first, keys, &states[row], weights + row * 64);
-            }
-        }
-        for (u32 panel = 0; panel < panels; panel++) {
-            const f32 *weight = weights + panel * (6 * 64);
-            u32 common = keys_seen(at, panel * 6, first, T);
-            for (u32 g = 0; g < GROUPS; g++) {
-                f32 *sum = out + (panel * GROUPS + g) * 96;
-                for (u32 r = 0; r < 6; r++) vf_store(sum + r * 16, vf_mul(vf_load(sum + r * 16), vf_all(shrink[panel * 6 + r])));
-                outer(6, common, weight, 64, 1, v + g * 16, DP, sum, 1);
-                for (u32 r = 1; r < 6; r++) { /* on the diagonal a later row sees a few keys more */
-                    u32 more = keys_seen(at, panel * 6 + r, first, T) - common;
-                    if (more) outer(1, more, weight + r * 64 + common, 64, 1, v + common * DP + g * 16, DP, sum + r * 16, 1);
-                }
-            }
-        }
-    }
-    for (u32 r = 0; r < at.rows; r++) for (u32 g = 0; g < GROUPS; g++) {
-        vf x = vf_div(vf_load(out + (r / 6 * GROUPS + g) * 96 + r % 6 * 16), vf_all(states[r].sum));
-        @name@_store(c, at.row + r, head, g, x);
+        pack_rows(6, from, D, 1, 0, 0, D, rows->queries[panel]);
     }
 }
 
-/* One query row against all its pages, straight from the cache. */
-INLINE void @name@_single(const struct call *c, struct block at, u32 head)
+/* Whether none of a panel's rows needs a page: it comes after them, or adds nothing. */
+INLINE u32 @name@_idle(struct block at, u32 panel, const struct @name@_rows *rows, const f32 *sizes, f32 slope, u32 first)
 {
-    enum { HEADS = @heads@, D = @d@, DP = @dp@, GROUPS = DP / 16, T = @t@, PAGE = 2 * HEADS * T * DP };
-    const f32 *q = (const f32 *)c->views[@q@] + @q_offset@ + (u64)at.row * @q_stride@ + head * D;
-    const @type@ *kv = c->views[@kv@];
-    f32 slope = ((const f32 *)c->views[@slopes@])[head];
-    const i32 *pages = (const i32 *)c->views[@pages@] + (u64)at.sequence * @pages_width@;
-    struct softmax state = softmax_start();
-    f32 out[DP];
-    for (u32 g = 0; g < GROUPS; g++) vf_store(out + g * 16, vf_zero());
-    u32 keys = at.position + 1;
-    for (u32 first = 0; first < keys; first += T) {
-        const @type@ *k = kv + (u64)(u32)pages[first / T] * PAGE + head * (T * DP);
-        const @type@ *next = first + T < keys ? kv + (u64)(u32)pages[first / T + 1] * PAGE + head * (T * DP) : k;
-        @name@_row(q, slope, k, next, first, min_u32(keys - first, T), &state, out);
+    enum { T = @t@ };
+    u32 idle = 1;
+    for (u32 r = 0; r < 6; r++) {
+        u32 keys = keys_seen(at, panel * 6 + r, first, T);
+        f32 largest = rows->states[panel][r].largest;
+        idle &= keys == 0 || (keys == T && page_adds_nothing(sizes, T, rows->sizes[panel][r], slope, first, largest));
     }
-    for (u32 g = 0; g < GROUPS; g++) {
-        @name@_store(c, at.row, head, g, vf_div(vf_load(out + g * 16), vf_all(state.sum)));
+    return idle;
+}
+
+/* Keys k[T/16][DP][16] with a panel's rows: their weights. */
+INLINE void @name@_weigh(struct block at, u32 panel, struct @name@_rows *rows, const f32 *k, f32 slope, u32 first)
+{
+    enum { D = @d@, DP = @dp@, T = @t@ };
+    f32 *weights = rows->weights[panel][0];
+    u32 groups = blocks_of(keys_seen(at, panel * 6 + 5, first, T), 16);
+    for (u32 g = 0; g < groups; g++) outer(6, D, rows->queries[panel], 1, 6, k + g * (16 * DP), 16, weights + g * 16, 64, 0);
+    for (u32 r = 0; r < 6; r++, weights += 64) {
+        u32 keys = keys_seen(at, panel * 6 + r, first, T);
+        rows->shrink[panel][r] = softmax_page(vf_load(weights), vf_load(weights + 16), vf_load(weights + 32), vf_load(weights + 48),
+                                              @scale@, slope, first, keys, &rows->states[panel][r], weights);
+    }
+}
+
+/* Values v[T][DP] by a panel's weights. On the diagonal a later row sees a few keys more than the first. */
+INLINE void @name@_add(struct block at, u32 panel, struct @name@_rows *rows, const f32 *v, u32 first)
+{
+    enum { DP = @dp@, GROUPS = DP / 16, T = @t@ };
+    const f32 *weights = rows->weights[panel][0];
+    u32 common = keys_seen(at, panel * 6, first, T);
+    for (u32 r = 0; r < 6; r++) {
+        f32 *out = rows->out[panel][r];
+        vf by = vf_all(rows->shrink[panel][r]);
+        for (u32 j = 0; j < DP; j += 16) vf_store(out + j, vf_mul(vf_load(out + j), by));
+    }
+    for (u32 g = 0; g < GROUPS; g++) outer(6, common, weights, 64, 1, v + g * 16, DP, rows->out[panel][0] + g * 16, DP, 1);
+    for (u32 r = 1; r < 6; r++) {
+        u32 more = keys_seen(at, panel * 6 + r, first, T) - common;
+        const f32 *later = v + common * DP;
+        if (more) for (u32 g = 0; g < GROUPS; g += 4) {
+            weigh_values_f32(GROUPS - g < 4 ? GROUPS - g : 4, weights + r * 64 + common, more, later + g * 16, later + g * 16, DP, 1,
+                             rows->out[panel][r] + g * 16);
+        }
+    }
+}
+
+/* Up to @block@ query rows of one sequence against its pages. A page is widened once for all of them. */
+INLINE void @name@_block(const struct call *c, struct block at, u32 head)
+{
+    enum { DP = @dp@, T = @t@, VALUES = @name@_VALUES };
+    f32 slope = ((const f32 *)c->views[@slopes@])[head];
+    struct @name@_rows *rows = c->local;
+    f32 *wide_k = (f32 *)(rows + 1), *wide_v = wide_k + T * DP; /* [T/16][DP][16], [T][DP] */
+    u32 panels = blocks_of(at.rows, 6);
+    @name@_start(c, at, head, panels, rows);
+    for (u32 first = blocks_of(at.position + at.rows, T) * T; first > 0;) {
+        first -= T;
+        const @type@ *page = @name@_page(c, at.sequence, first), *page_k = page + head * (T * DP), *page_v = page_k + VALUES;
+        u32 idle[@panels@], all = 1;
+        for (u32 panel = 0; panel < panels; panel++) {
+            idle[panel] = @name@_idle(at, panel, rows, @name@_sizes(page, head), slope, first);
+            all &= idle[panel];
+        }
+        if (all) continue;
+        /* Keys with all rows, then values with all rows: each half of the page stays in the first cache. */
+        const f32 *k = widened_@type@(page_k, T * DP, wide_k);
+        for (u32 panel = 0; panel < panels; panel++) if (!idle[panel]) @name@_weigh(at, panel, rows, k, slope, first);
+        const f32 *v = widened_@type@(page_v, T * DP, wide_v);
+        for (u32 panel = 0; panel < panels; panel++) if (!idle[panel]) @name@_add(at, panel, rows, v, first);
+    }
+    for (u32 r = 0; r < at.rows; r++) for (u32 g = 0; g < DP / 16; g++) {
+        vf x = vf_load(rows->out[r / 6][r % 6] + g * 16);
+        @name@_store(c, at.row + r, head, g, vf_div(x, vf_all(rows->states[r / 6][r % 6].sum)));
     }
 }
 
@@ -123,15 +180,15 @@ INLINE void @name@_gaps(const struct call *c, struct block at, u32 head)
  * cache, more are taken six at a time: the same sums in the same order. */
 void @name@(const struct call *c, u32 begin, u32 end)
 {
-    enum { HEADS = @heads@ };
     const i32 *rows = c->views[@rows@];
     for (u32 tile = begin; tile < end; tile++) {
-        struct block at = find_block(rows, @sequences@, tile / HEADS, @block@);
-        @name@_gaps(c, at, tile % HEADS);
+        u32 head = tile % @name@_HEADS;
+        struct block at = find_block(rows, @sequences@, tile / @name@_HEADS, @block@);
+        @name@_gaps(c, at, head);
         if (at.rows > 2) {
-            @name@_block(c, at, tile % HEADS);
+            @name@_block(c, at, head);
         } else for (; at.rows > 0; at.rows--, at.row++, at.position++) {
-            @name@_single(c, at, tile % HEADS);
+            @name@_single(c, at, head);
         }
     }
 }

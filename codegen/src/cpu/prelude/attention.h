@@ -45,6 +45,30 @@ INLINE u32 keys_seen(struct block at, u32 row, u32 first, u32 page_tokens)
     return end <= first ? 0 : min_u32(end - first, page_tokens);
 }
 
+/* An upper bound of |x|, x[width]: rounding here, and of x to 16 bits, changes less than the last factor. */
+INLINE f32 size_of_row(const f32 *x, u32 width)
+{
+    vf squares = vf_zero();
+    for (u32 i = 0; i < width; i += 16) {
+        vf some = load_some(x + i, width - i);
+        squares = vf_fma(some, some, squares);
+    }
+    return 1.001f * vf_first(vf_sqrt(vf_all(vf_sum(squares))));
+}
+
+/* Whether a full page can be left out: no score of its keys, |q| |k| + slope * position at most, comes within 88 of the
+ * largest so far, and below -87.4 vf_exp gives 0: it would add zeros. `sizes` are bounds of its keys' sizes, `size` of
+ * the scaled query's. */
+INLINE u32 page_adds_nothing(const f32 *sizes, u32 page_tokens, f32 size, f32 slope, u32 first, f32 largest)
+{
+    vf most = vf_all(-__builtin_inff());
+    for (u32 i = 0; i < page_tokens; i += 16) {
+        vf bias = vf_mul(vf_all(slope), vf_count((f32)(i32)(first + i)));
+        most = vf_max(most, vf_fma(vf_load(sizes + i), vf_all(size), bias));
+    }
+    return vf_largest(most) - largest < -88.0f;
+}
+
 /* The largest score so far, and the sum of e^(score - largest). */
 struct softmax { f32 largest, sum; };
 

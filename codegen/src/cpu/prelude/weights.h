@@ -27,15 +27,15 @@ INLINE void ask_some(struct ask *ask)
     for (u32 i = 0; i < ask->lines && ask->next < ask->end; i++, ask->next += 64) prefetch_far(ask->next);
 }
 
-/* tile[rows][16] = (add ? tile : 0) + sum over k < depth of a(r, k) * b(k, 0..15), rows <= 6,
- * where a(r, k) = a[r * a_row + k * a_step] and b(k, j) = b[k * b_step + j]. Six rows fill the registers of v3.
- * Accumulators have names of their own because arrays of them would live in memory. */
-INLINE void outer_asking(u32 rows, u32 depth, const f32 *a, u32 a_row, u32 a_step, const f32 *b, u32 b_step, f32 *tile, u32 add,
-                         struct ask *ask)
+/* tile(r, 0..15) = (add ? tile : 0) + sum over k < depth of a(r, k) * b(k, 0..15), r < rows <= 6, where a row of the
+ * tile is tile_row on, a(r, k) = a[r * a_row + k * a_step] and b(k, j) = b[k * b_step + j]. Six rows fill the registers
+ * of v3. Accumulators have names of their own because arrays of them would live in memory. */
+INLINE void outer_asking(u32 rows, u32 depth, const f32 *a, u32 a_row, u32 a_step, const f32 *b, u32 b_step, f32 *tile, u32 tile_row,
+                         u32 add, struct ask *ask)
 {
-#define START(r) vf sum##r = rows > r && add ? vf_load(tile + r * 16) : vf_zero();
+#define START(r) vf sum##r = rows > r && add ? vf_load(tile + r * tile_row) : vf_zero();
 #define STEP(r) if (rows > r) sum##r = vf_fma(vf_all(a[r * a_row]), column, sum##r);
-#define STORE(r) if (rows > r) vf_store(tile + r * 16, sum##r);
+#define STORE(r) if (rows > r) vf_store(tile + r * tile_row, sum##r);
     EACH_OF_6(START)
     for (u32 k = 0, pause; k < depth;) {
         pause = ask ? min_u32(depth, k + 16) : depth;
@@ -51,21 +51,21 @@ INLINE void outer_asking(u32 rows, u32 depth, const f32 *a, u32 a_row, u32 a_ste
 #undef STORE
 }
 
-INLINE void outer(u32 rows, u32 depth, const f32 *a, u32 a_row, u32 a_step, const f32 *b, u32 b_step, f32 *tile, u32 add)
+INLINE void outer(u32 rows, u32 depth, const f32 *a, u32 a_row, u32 a_step, const f32 *b, u32 b_step, f32 *tile, u32 tile_row, u32 add)
 {
-    outer_asking(rows, depth, a, a_row, a_step, b, b_step, tile, add, 0);
+    outer_asking(rows, depth, a, a_row, a_step, b, b_step, tile, tile_row, add, 0);
 }
 
 /* The same for a panel [depth][panel_rows] of which `rows` count, and a piece [depth][16] of a panel of columns. */
 INLINE void outer_panel(u32 panel_rows, u32 rows, u32 depth, const f32 *a, const f32 *b, f32 *tile, u32 add, struct ask *ask)
 {
     switch (min_u32(rows, panel_rows)) {
-    case 1: outer_asking(1, depth, a, 1, panel_rows, b, 16, tile, add, ask); break;
-    case 2: outer_asking(2, depth, a, 1, panel_rows, b, 16, tile, add, ask); break;
-    case 3: outer_asking(3, depth, a, 1, panel_rows, b, 16, tile, add, ask); break;
-    case 4: outer_asking(4, depth, a, 1, panel_rows, b, 16, tile, add, ask); break;
-    case 5: outer_asking(5, depth, a, 1, panel_rows, b, 16, tile, add, ask); break;
-    case 6: outer_asking(6, depth, a, 1, panel_rows, b, 16, tile, add, ask); break;
+    case 1: outer_asking(1, depth, a, 1, panel_rows, b, 16, tile, 16, add, ask); break;
+    case 2: outer_asking(2, depth, a, 1, panel_rows, b, 16, tile, 16, add, ask); break;
+    case 3: outer_asking(3, depth, a, 1, panel_rows, b, 16, tile, 16, add, ask); break;
+    case 4: outer_asking(4, depth, a, 1, panel_rows, b, 16, tile, 16, add, ask); break;
+    case 5: outer_asking(5, depth, a, 1, panel_rows, b, 16, tile, 16, add, ask); break;
+    case 6: outer_asking(6, depth, a, 1, panel_rows, b, 16, tile, 16, add, ask); break;
     }
 }
 
