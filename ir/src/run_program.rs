@@ -3,8 +3,8 @@
 //! Memory is bytes, as on a real target: values pass through their types and layouts, so a wrong offset or lifetime
 //! shows here. What holds the bytes is the caller's ([`Memory`]).
 
-use crate::extent::Bindings;
 use crate::DType;
+use crate::extent::Bindings;
 use crate::graph::Module;
 use crate::interpret::{Interpreter, Precision};
 use crate::layout::{Layout, key_size_position};

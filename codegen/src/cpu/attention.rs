@@ -74,7 +74,7 @@ pub(crate) fn emit(name: &str, spec: &AttentionSpec) -> Kernel {
         prepare: None,
         main: Phase { symbol: name.into(), tiles },
         shared: SharedScratch::NONE,
-        // For each row: query, sum, weights, size, shrink, the two numbers of its softmax; keys and values of a page.
-        local: 4 * (ROWS * (d + dp + 64 + 4) + 2 * spec.page_tokens * dp),
+        // `struct NAME_rows`, then keys and values of a page.
+        local: 4 * (ROWS * (d + dp + 64) + ROWS / 6 * (3 * 16 + 1) + 64 + 2 * spec.page_tokens * dp),
     }
 }

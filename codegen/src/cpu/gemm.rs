@@ -105,8 +105,15 @@ fn many(name: &str, spec: &GemmSpec, max: usize) -> Kernel {
     Kernel {
         text,
         prepare: Some(Phase { symbol: format!("{name}_prepare"), tiles: rows(panel_rows as u32, 1) }),
-        main: Phase { symbol: name.into(), tiles: rows((panel_rows * row_panels) as u32, panels.div_ceil(group) as u32) },
-        shared: SharedScratch { fixed: ((panel_rows - 1) * row_bytes) as u64, per_row: row_bytes as u64, count: spec.count },
+        main: Phase {
+            symbol: name.into(),
+            tiles: rows((panel_rows * row_panels) as u32, panels.div_ceil(group) as u32),
+        },
+        shared: SharedScratch {
+            fixed: ((panel_rows - 1) * row_bytes) as u64,
+            per_row: row_bytes as u64,
+            count: spec.count,
+        },
         local: tile_bytes.max(norm_bytes),
     }
 }

@@ -187,7 +187,8 @@ fn pages_that_add_nothing_are_not_read() {
         let builds = Builds::of(&cases.kernels);
         let (rows, pages, dims) = tables(&[(150, 0)]);
         let views = vec![shape.rows(&[(150, 0)], 1), shape.rows(&[(150, 0)], 2), shape.cache(), rows, pages];
-        let cache = builds.run(&[Launch { kernel: 0, views, dims: dims.to_vec(), tiles_at_once: 0 }]).remove(0).remove(2);
+        let cache =
+            builds.run(&[Launch { kernel: 0, views, dims: dims.to_vec(), tiles_at_once: 0 }]).remove(0).remove(2);
         let mut poisoned = cache.clone();
         let dtype = if element == Element::F32 { DType::F32 } else { DType::F16 };
         let dims = [6, 2, shape.heads, 64, shape.d];
@@ -206,7 +207,10 @@ fn pages_that_add_nothing_are_not_read() {
             };
             let (clean, dirty) = (attend(&cache), attend(&poisoned));
             for (i, (clean, dirty)) in clean.iter().zip(&dirty).enumerate().filter(|(i, _)| i / shape.d % 2 == 0) {
-                assert!(clean.to_bits() == dirty.to_bits() && clean.is_finite(), "{element:?} {call:?} at {i}: {dirty}");
+                assert!(
+                    clean.to_bits() == dirty.to_bits() && clean.is_finite(),
+                    "{element:?} {call:?} at {i}: {dirty}"
+                );
             }
         }
     }

@@ -13,8 +13,11 @@ struct Product {
 }
 
 const ROWS_MAX: usize = 200;
-const ROWS: &[(Rows, &[usize])] =
-    &[(Rows::One, &[1]), (Rows::Many { max: 8 }, &[2, 3, 4, 5, 6, 7, 8]), (Rows::Many { max: 200 }, &[1, 7, 9, 13, ROWS_MAX])];
+const ROWS: &[(Rows, &[usize])] = &[
+    (Rows::One, &[1]),
+    (Rows::Many { max: 8 }, &[2, 3, 4, 5, 6, 7, 8]),
+    (Rows::Many { max: 200 }, &[1, 7, 9, 13, ROWS_MAX]),
+];
 
 impl Product {
     fn spec(&self, rows: Rows) -> Spec {

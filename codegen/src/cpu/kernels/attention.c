@@ -16,11 +16,11 @@ INLINE const f32 *@name@_sizes(const @type@ *page, u32 head)
 
 /* One query row (q[D], as it lies) against the first `keys` keys of a head's page, keys k and values v, while those of the
  * next page are asked for. */
-INLINE void @name@_row(const f32 *q, f32 slope, const @type@ *k, const @type@ *next, u32 first, u32 keys, struct softmax *state, f32 *out)
+INLINE void @name@_row(const f32 *q, f32 slope, const @type@ *k, const @type@ *next, u32 first, u32 keys, vf *largest, vf *sum, f32 *out)
 {
     enum { D = @d@, DP = @dp@, GROUPS = DP / 16, T = @t@, VALUES = @name@_VALUES };
     const @type@ *v = k + VALUES;
-    f32 p[64];
+    f32 weights[64], bias[64];
     vf s0 = vf_zero(), s1 = vf_zero(), s2 = vf_zero(), s3 = vf_zero();
     for (u32 j = 0; j < D; j++, k += 16) {
         vf x = vf_all(q[j]);
@@ -30,9 +30,14 @@ INLINE void @name@_row(const f32 *q, f32 slope, const @type@ *k, const @type@ *n
         if (T > 32) s2 = vf_fma(x, vf_load_@type@(k + 32 * DP), s2);
         if (T > 48) s3 = vf_fma(x, vf_load_@type@(k + 48 * DP), s3);
     }
-    f32 shrink = softmax_page(s0, s1, s2, s3, @scale@, slope, first, keys, state, p);
+    vf_store(weights, s0), vf_store(weights + 16, s1), vf_store(weights + 32, s2), vf_store(weights + 48, s3);
+    page_bias(slope, first, bias);
+    vf page = vf_all(score_page(weights, @scale@, bias, keys)), now = vf_max(*largest, page), shrink = shrink_by(*largest, now);
+    *sum = vf_fma(*sum, shrink, vf_all(weigh_page(weights, vf_first(now), keys)));
+    *largest = now;
     for (u32 g = 0; g < GROUPS; g += 4) {
-        weigh_values_@type@(GROUPS - g < 4 ? GROUPS - g : 4, p, keys, v + g * 16, next + VALUES + g * 16, DP, shrink, out + g * 16);
+        weigh_values_@type@(GROUPS - g < 4 ? GROUPS - g : 4, weights, keys, v + g * 16, next + VALUES + g * 16, DP, vf_first(shrink),
+                            out + g * 16);
     }
 }
 
@@ -42,7 +47,7 @@ INLINE void @name@_single(const struct call *c, struct block at, u32 head)
     enum { D = @d@, DP = @dp@, T = @t@ };
     const f32 *q = (const f32 *)c->views[@q@] + @q_offset@ + (u64)at.row * @q_stride@ + head * D;
     f32 slope = ((const f32 *)c->views[@slopes@])[head], size = size_of_row(q, D) * @scale@;
-    struct softmax state = softmax_start();
+    vf largest = vf_all(-__builtin_inff()), sum = vf_zero();
     f32 out[DP];
     for (u32 j = 0; j < DP; j += 16) vf_store(out + j, vf_zero());
     for (u32 keys = at.position + 1; keys > 0;) {
@@ -50,24 +55,23 @@ INLINE void @name@_single(const struct call *c, struct block at, u32 head)
         const @type@ *page = @name@_page(c, at.sequence, first);
         const @type@ *next = first > 0 ? @name@_page(c, at.sequence, first - T) : page;
         for (u32 i = 0; i < T; i += 16) prefetch(@name@_sizes(next, head) + i);
-        if (here < T || !page_adds_nothing(@name@_sizes(page, head), T, size, slope, first, state.largest)) {
-            @name@_row(q, slope, page + head * (T * DP), next + head * (T * DP), first, here, &state, out);
+        if (here < T || !page_adds_nothing(@name@_sizes(page, head), T, size, slope, first, vf_first(largest))) {
+            @name@_row(q, slope, page + head * (T * DP), next + head * (T * DP), first, here, &largest, &sum, out);
         }
         keys = first;
     }
-    for (u32 g = 0; g < DP / 16; g++) {
-        @name@_store(c, at.row, head, g, vf_div(vf_load(out + g * 16), vf_all(state.sum)));
-    }
+    for (u32 g = 0; g < DP / 16; g++) @name@_store(c, at.row, head, g, vf_div(vf_load(out + g * 16), sum));
 }
 
-/* What a block of query rows is working on: panels of six rows, the last row standing in for those past the end. */
+/* What a block of query rows is working on: panels of six rows, the last row standing in for those past the end. Numbers
+ * of rows lie in vectors of 16, of which six are used. */
 struct @name@_rows {
     f32 queries[@panels@][@d@ * 6];      /* [D][6] */
     f32 out[@panels@][6][@dp@];
-    f32 weights[@panels@][6][64];        /* scores, then weights, of the keys of a page */
-    f32 sizes[@panels@][6];              /* of the scaled queries */
-    f32 shrink[@panels@][6];
-    struct softmax states[@panels@][6];
+    f32 weights[@panels@][6][64];        /* products, scores, weights of the keys of a page */
+    f32 largest[@panels@][16], sum[@panels@][16], shrink[@panels@][16];
+    f32 size[@panels@];                  /* bound of the scaled queries */
+    f32 bias[64];
 };
 
 INLINE void @name@_start(const struct call *c, struct block at, u32 head, u32 panels, struct @name@_rows *rows)
@@ -76,13 +80,17 @@ INLINE void @name@_start(const struct call *c, struct block at, u32 head, u32 pa
     const f32 *q = (const f32 *)c->views[@q@] + @q_offset@ + head * D;
     for (u32 panel = 0; panel < panels; panel++) {
         const f32 *from[6];
+        f32 size = 0;
         for (u32 r = 0; r < 6; r++) {
             from[r] = q + (u64)(at.row + min_u32(panel * 6 + r, at.rows - 1)) * @q_stride@;
-            rows->sizes[panel][r] = size_of_row(from[r], D) * @scale@;
-            rows->states[panel][r] = softmax_start();
+            f32 of_row = size_of_row(from[r], D) * @scale@;
+            size = of_row < size ? size : of_row; /* NaN stays */
             for (u32 j = 0; j < DP; j += 16) vf_store(rows->out[panel][r] + j, vf_zero());
         }
         pack_rows(6, from, D, 1, 0, 0, D, rows->queries[panel]);
+        rows->size[panel] = size;
+        vf_store(rows->largest[panel], vf_all(-__builtin_inff()));
+        vf_store(rows->sum[panel], vf_zero());
     }
 }
 
@@ -90,27 +98,30 @@ INLINE void @name@_start(const struct call *c, struct block at, u32 head, u32 pa
 INLINE u32 @name@_idle(struct block at, u32 panel, const struct @name@_rows *rows, const f32 *sizes, f32 slope, u32 first)
 {
     enum { T = @t@ };
-    u32 idle = 1;
-    for (u32 r = 0; r < 6; r++) {
-        u32 keys = keys_seen(at, panel * 6 + r, first, T);
-        f32 largest = rows->states[panel][r].largest;
-        idle &= keys == 0 || (keys == T && page_adds_nothing(sizes, T, rows->sizes[panel][r], slope, first, largest));
-    }
-    return idle;
+    if (keys_seen(at, panel * 6 + 5, first, T) == 0) return 1;
+    if (keys_seen(at, panel * 6, first, T) < T) return 0;
+    f32 least = rows->largest[panel][0];
+    for (u32 r = 1; r < 6; r++) least = rows->largest[panel][r] < least ? rows->largest[panel][r] : least;
+    return page_adds_nothing(sizes, T, rows->size[panel], slope, first, least);
 }
 
 /* Keys k[T/16][DP][16] with a panel's rows: their weights. */
-INLINE void @name@_weigh(struct block at, u32 panel, struct @name@_rows *rows, const f32 *k, f32 slope, u32 first)
+INLINE void @name@_weigh(struct block at, u32 panel, struct @name@_rows *rows, const f32 *k, u32 first)
 {
     enum { D = @d@, DP = @dp@, T = @t@ };
-    f32 *weights = rows->weights[panel][0];
+    f32 *weights = rows->weights[panel][0], page[16] = {0}, sums[16] = {0};
     u32 groups = blocks_of(keys_seen(at, panel * 6 + 5, first, T), 16);
     for (u32 g = 0; g < groups; g++) outer(6, D, rows->queries[panel], 1, 6, k + g * (16 * DP), 16, weights + g * 16, 64, 0);
-    for (u32 r = 0; r < 6; r++, weights += 64) {
-        u32 keys = keys_seen(at, panel * 6 + r, first, T);
-        rows->shrink[panel][r] = softmax_page(vf_load(weights), vf_load(weights + 16), vf_load(weights + 32), vf_load(weights + 48),
-                                              @scale@, slope, first, keys, &rows->states[panel][r], weights);
+    for (u32 r = 0; r < 6; r++) {
+        page[r] = score_page(weights + r * 64, @scale@, rows->bias, keys_seen(at, panel * 6 + r, first, T));
     }
+    vf before = vf_load(rows->largest[panel]), now = vf_max(before, vf_load(page)), shrink = shrink_by(before, now);
+    vf_store(rows->largest[panel], now);
+    vf_store(rows->shrink[panel], shrink);
+    for (u32 r = 0; r < 6; r++) {
+        sums[r] = weigh_page(weights + r * 64, rows->largest[panel][r], keys_seen(at, panel * 6 + r, first, T));
+    }
+    vf_store(rows->sum[panel], vf_fma(vf_load(rows->sum[panel]), shrink, vf_load(sums)));
 }
 
 /* Values v[T][DP] by a panel's weights. On the diagonal a later row sees a few keys more than the first. */
@@ -153,15 +164,16 @@ INLINE void @name@_block(const struct call *c, struct block at, u32 head)
             all &= idle[panel];
         }
         if (all) continue;
+        page_bias(slope, first, rows->bias);
         /* Keys with all rows, then values with all rows: each half of the page stays in the first cache. */
         const f32 *k = widened_@type@(page_k, T * DP, wide_k);
-        for (u32 panel = 0; panel < panels; panel++) if (!idle[panel]) @name@_weigh(at, panel, rows, k, slope, first);
+        for (u32 panel = 0; panel < panels; panel++) if (!idle[panel]) @name@_weigh(at, panel, rows, k, first);
         const f32 *v = widened_@type@(page_v, T * DP, wide_v);
         for (u32 panel = 0; panel < panels; panel++) if (!idle[panel]) @name@_add(at, panel, rows, v, first);
     }
     for (u32 r = 0; r < at.rows; r++) for (u32 g = 0; g < DP / 16; g++) {
         vf x = vf_load(rows->out[r / 6][r % 6] + g * 16);
-        @name@_store(c, at.row + r, head, g, vf_div(x, vf_all(rows->states[r / 6][r % 6].sum)));
+        @name@_store(c, at.row + r, head, g, vf_div(x, vf_all(rows->sum[r / 6][r % 6])));
     }
 }
 

@@ -69,46 +69,45 @@ INLINE u32 page_adds_nothing(const f32 *sizes, u32 page_tokens, f32 size, f32 sl
     return vf_largest(most) - largest < -88.0f;
 }
 
-/* The largest score so far, and the sum of e^(score - largest). */
-struct softmax { f32 largest, sum; };
-
-INLINE struct softmax softmax_start(void) { return (struct softmax){-__builtin_inff(), 0}; }
-
-/* Takes in the first `keys` of a page's products (64 at most) q . k, whose first key has position `first`:
- * score = product * scale + slope * position, weights[t] = e^(score - largest), 0 for the keys not taken.
- * Returns e^(old largest - new largest), by which what was summed before shrinks. A page without keys changes
- * nothing: it shrinks by exactly 1 and adds zeros. */
-INLINE f32 softmax_page(vf s0, vf s1, vf s2, vf s3, f32 scale, f32 slope, u32 first, u32 keys, struct softmax *state, f32 *weights)
+/* slope * position of the keys of a page, whose first one has position `first`. */
+INLINE void page_bias(f32 slope, u32 first, f32 *bias)
 {
-    vf by = vf_all(scale), bias = vf_all(slope), none = vf_all(-__builtin_inff()), zero = vf_zero();
-    if (keys == 0) {
-        for (u32 i = 0; i < 64; i += 16) vf_store(weights + i, zero);
-        return 1;
-    }
-    u32 n1 = keys > 16 ? keys - 16 : 0, n2 = keys > 32 ? keys - 32 : 0, n3 = keys > 48 ? keys - 48 : 0;
-    f32 at = (f32)(i32)first;
-    s0 = vf_fma(s0, by, vf_mul(bias, vf_count(at)));
-    s1 = vf_fma(s1, by, vf_mul(bias, vf_count(at + 16)));
-    s2 = vf_fma(s2, by, vf_mul(bias, vf_count(at + 32)));
-    s3 = vf_fma(s3, by, vf_mul(bias, vf_count(at + 48)));
-    if (keys < 64) s0 = vf_keep(s0, keys, none), s1 = vf_keep(s1, n1, none), s2 = vf_keep(s2, n2, none), s3 = vf_keep(s3, n3, none);
-    f32 page = vf_largest(vf_max(vf_max(s0, s1), vf_max(s2, s3)));
-    f32 largest = page > state->largest ? page : state->largest;
-    vf m = vf_all(largest);
-    s0 = vf_exp(vf_sub(s0, m));
-    s1 = vf_exp(vf_sub(s1, m));
-    s2 = vf_exp(vf_sub(s2, m));
-    s3 = vf_exp(vf_sub(s3, m));
-    if (keys < 64) s0 = vf_keep(s0, keys, zero), s1 = vf_keep(s1, n1, zero), s2 = vf_keep(s2, n2, zero), s3 = vf_keep(s3, n3, zero);
-    vf_store(weights, s0);
-    vf_store(weights + 16, s1);
-    vf_store(weights + 32, s2);
-    vf_store(weights + 48, s3);
-    f32 shrink = exp_f32(state->largest - largest), sum = vf_sum(vf_add(vf_add(s0, s1), vf_add(s2, s3)));
-    state->sum = fma_f32(state->sum, shrink, sum);
-    state->largest = largest;
-    return shrink;
+    for (u32 i = 0; i < 64; i += 16) vf_store(bias + i, vf_mul(vf_all(slope), vf_count((f32)(i32)(first + i))));
 }
+
+/* The first n of 64 lanes. */
+INLINE u32 lanes_left(u32 n, u32 from) { return n > from ? n - from : 0; }
+
+/* Products q . k of a page become scores, product * scale + bias, minus infinity past the first `keys` of 64. The largest. */
+INLINE f32 score_page(f32 *row, f32 scale, const f32 *bias, u32 keys)
+{
+    vf by = vf_all(scale), none = vf_all(-__builtin_inff());
+    vf s0 = vf_fma(vf_load(row), by, vf_load(bias)), s1 = vf_fma(vf_load(row + 16), by, vf_load(bias + 16));
+    vf s2 = vf_fma(vf_load(row + 32), by, vf_load(bias + 32)), s3 = vf_fma(vf_load(row + 48), by, vf_load(bias + 48));
+    if (keys < 64) {
+        s0 = vf_keep(s0, keys, none), s1 = vf_keep(s1, lanes_left(keys, 16), none);
+        s2 = vf_keep(s2, lanes_left(keys, 32), none), s3 = vf_keep(s3, lanes_left(keys, 48), none);
+    }
+    vf_store(row, s0), vf_store(row + 16, s1), vf_store(row + 32, s2), vf_store(row + 48, s3);
+    return vf_largest(vf_max(vf_max(s0, s1), vf_max(s2, s3)));
+}
+
+/* Scores become weights e^(score - largest); keys that are not there weigh 0. Their sum. */
+INLINE f32 weigh_page(f32 *row, f32 largest, u32 keys)
+{
+    vf m = vf_all(largest), zero = vf_zero();
+    vf w0 = vf_exp_of_negative(vf_sub(vf_load(row), m)), w1 = vf_exp_of_negative(vf_sub(vf_load(row + 16), m));
+    vf w2 = vf_exp_of_negative(vf_sub(vf_load(row + 32), m)), w3 = vf_exp_of_negative(vf_sub(vf_load(row + 48), m));
+    if (keys < 64) { /* before a row's first key, minus infinity - minus infinity is NaN */
+        w0 = vf_keep(w0, keys, zero), w1 = vf_keep(w1, lanes_left(keys, 16), zero);
+        w2 = vf_keep(w2, lanes_left(keys, 32), zero), w3 = vf_keep(w3, lanes_left(keys, 48), zero);
+    }
+    vf_store(row, w0), vf_store(row + 16, w1), vf_store(row + 32, w2), vf_store(row + 48, w3);
+    return vf_sum(vf_add(vf_add(w0, w1), vf_add(w2, w3)));
+}
+
+/* e^(old largest - new largest), by which what was summed before shrinks; 1 where the largest stays. */
+INLINE vf shrink_by(vf before, vf now) { return vf_if_less(before, now, vf_exp_of_negative(vf_sub(before, now)), vf_all(1)); }
 
 INLINE const f32 *widened_f32(const f32 *from, u32 count, f32 *to) { (void)count; (void)to; return from; }
 INLINE const f32 *widened_f16(const f16 *from, u32 count, f32 *to)

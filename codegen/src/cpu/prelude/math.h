@@ -1,14 +1,12 @@
 /* exp and tanh as fixed chains of FMA, the same bits in every class; and what rows need of statistics. */
 
 /* e^x = 2^n e^r, n the whole number nearest to x / ln 2, |r| <= ln 2 / 2; e^r by the minimax polynomial of
- * Cephes' expf. Below -126 ln 2, where results would be subnormal, it is 0; from 128 ln 2 on infinite. Error <= 2 ulp. */
-INLINE vf vf_exp(vf x)
+ * Cephes' expf. For x in -126 ln 2 .. 128 ln 2, where results are normal. Error <= 2 ulp. */
+INLINE vf vf_exp_inside(vf x)
 {
     vf to_whole = vf_all(0x1.8p23f); /* adding it leaves the nearest whole number in the last bits */
-    vf least = vf_all(-87.3365f), most = vf_all(88.72283f);
-    vf inside = vf_min(most, vf_max(least, x));
-    vf whole = vf_fma(inside, vf_all(1.44269504088896341f), to_whole), n = vf_sub(whole, to_whole);
-    vf r = vf_fma(n, vf_all(-0.693359375f), inside);
+    vf whole = vf_fma(x, vf_all(1.44269504088896341f), to_whole), n = vf_sub(whole, to_whole);
+    vf r = vf_fma(n, vf_all(-0.693359375f), x);
     r = vf_fma(n, vf_all(2.12194440e-4f), r);
     vf p = vf_all(1.9875691500e-4f);
     p = vf_fma(p, r, vf_all(1.3981999507e-3f));
@@ -17,8 +15,21 @@ INLINE vf vf_exp(vf x)
     p = vf_fma(p, r, vf_all(1.6666665459e-1f));
     p = vf_fma(p, r, vf_all(5.0000001201e-1f));
     p = vf_add(vf_fma(p, vf_mul(r, r), r), vf_all(1.0f));
-    vf y = vf_if_less(x, least, vf_zero(), vf_raise(p, whole));
-    return vf_if_less(x, most, y, vf_add(x, vf_all(__builtin_inff()))); /* NaN stays */
+    return vf_raise(p, whole);
+}
+
+/* e^x for x <= 0. Below -126 ln 2, where results would be subnormal, it is 0. */
+INLINE vf vf_exp_of_negative(vf x)
+{
+    vf least = vf_all(-87.3365f);
+    return vf_if_less(x, least, vf_zero(), vf_exp_inside(vf_max(least, x)));
+}
+
+/* e^x for all x; from 128 ln 2 on it is infinite. */
+INLINE vf vf_exp(vf x)
+{
+    vf most = vf_all(88.72283f);
+    return vf_if_less(x, most, vf_exp_of_negative(vf_min(most, x)), vf_add(x, vf_all(__builtin_inff()))); /* NaN stays */
 }
 
 /* 1 + tanh x = 2 / (1 + e^-2x), without the cancellation. Error <= 4 ulp. */
@@ -67,8 +78,6 @@ INLINE vf vf_log(vf x)
     p = vf_if_less(zero, vf_absolute(x), p, vf_add(vf_negative(infinity), x)); /* 0; NaN stays */
     return vf_if_less(x, zero, vf_all(__builtin_nanf("")), p);
 }
-
-INLINE float exp_f32(float x) { return vf_first(vf_exp(vf_all(x))); }
 
 /* x[width] as groups of 16; lane i sums elements i, i + 16, ..; then the tree of `vf_sum`. */
 struct moments { float mean, scale; };
