@@ -1,7 +1,7 @@
 //! Programs on the processor: steps resolved to addresses, walked by every thread of a team.
 //!
-//! Launches of one wave run side by side: their tiles form one row of work from which threads claim pieces; a barrier
-//! stands behind each phase. Which thread computes a tile changes nothing about its result.
+//! Launches of one wave run side by side: their tiles form one row of work from which threads claim pieces; the next
+//! phase begins when all of them are done. Which thread computes a tile changes nothing about its result.
 
 use crate::error::RunError;
 use crate::launcher::{Call, Code, PhaseName, copy, sequence_lengths, usable_image};
@@ -39,6 +39,8 @@ enum Item {
 }
 
 struct Launched {
+    /// Which launch of its entry.
+    index: usize,
     kernel: usize,
     views: Vec<Address>,
 }
@@ -55,6 +57,8 @@ struct Run {
     plan: Arc<Plan>,
     entry: usize,
     dims: Vec<u32>,
+    /// Tiles of both phases by launch, counted before the run: a worker that is late reads no memory of it.
+    tiles: Vec<[u32; 2]>,
     bindings: Bindings,
     /// Addresses of arena, weights, states, inputs and outputs.
     bases: Vec<usize>,
@@ -75,7 +79,8 @@ impl Native {
         let code = Code::map(artifact, &image)?;
         let program = artifact.program();
         let resolver = Resolver { program, table: artifact.weight_table(), buffers };
-        let entries: Vec<Vec<Item>> = program.entries.iter().map(|entry| resolver.items(&entry.steps)).collect();
+        let entries: Vec<Vec<Item>> =
+            program.entries.iter().map(|entry| resolver.items(&entry.steps, &mut 0)).collect();
         let shared = entries.iter().map(|items| shared_most(&code, items, most)).max().unwrap_or(0);
         let local = code.kernels().iter().map(|kernel| kernel.code.local).max().unwrap_or(0);
         let local = local.next_multiple_of(4096);
@@ -102,16 +107,18 @@ impl Native {
     ) {
         let mut bases = vec![buffers.arena.address(), artifact.weights().as_ptr().expose_provenance()];
         bases.extend(buffers.states.iter_mut().chain(&mut buffers.ios).map(|held| held.block.address()));
-        let run = Run {
+        let mut run = Run {
             plan: Arc::clone(&self.plan),
             entry,
             dims: dims.to_vec(),
+            tiles: vec![],
             bindings,
             bases,
             shared: self.shared.address(),
             local: self.local.address(),
         };
-        // `buffers` and scratch are borrowed for as long as this call takes, so nobody else uses them.
+        run.tiles = run.count_tiles(&self.plan.entries[entry]);
+        // `buffers` and scratch are borrowed for as long as this call takes, and all pieces are done when it returns.
         self.team.run(Arc::new(move |worker: &Worker<'_>| run.items(&run.plan.entries[run.entry], 0, worker)));
     }
 
@@ -120,11 +127,13 @@ impl Native {
         let error = Arc::new(Mutex::new(None));
         let (seen, artifact) = (Arc::clone(&error), Arc::clone(artifact));
         self.team.run(Arc::new(move |worker: &Worker<'_>| {
-            while let Some(&piece) = pieces.get(worker.claim(1) as usize) {
-                if let Err(error) = artifact.check_piece(piece) {
-                    seen.lock().expect("no panic while held").get_or_insert(error);
+            worker.phase(pieces.len() as u32, |some| {
+                for &piece in &pieces[some.start as usize..some.end as usize] {
+                    if let Err(error) = artifact.check_piece(piece) {
+                        seen.lock().expect("no panic while held").get_or_insert(error);
+                    }
                 }
-            }
+            });
         }));
         let first = error.lock().expect("no panic while held").take();
         first.map_or(Ok(()), |error| Err(error.into()))
@@ -139,15 +148,17 @@ struct Resolver<'a> {
 }
 
 impl Resolver<'_> {
-    /// Neighbouring launches of one wave become one item.
-    fn items(&self, steps: &[Step]) -> Vec<Item> {
+    /// Neighbouring launches of one wave become one item; `launches` counts them.
+    fn items(&self, steps: &[Step], launches: &mut usize) -> Vec<Item> {
         let mut items = Vec::new();
         let mut wave = None;
         for step in steps {
             let now = if let Step::Launch(launch) = step { Some(launch.wave) } else { None };
             match (step, items.last_mut()) {
-                (Step::Launch(launch), Some(Item::Wave(launches))) if now == wave => launches.push(self.launch(launch)),
-                (Step::Launch(launch), _) => items.push(Item::Wave(vec![self.launch(launch)])),
+                (Step::Launch(launch), Some(Item::Wave(beside))) if now == wave => {
+                    beside.push(self.launch(launch, launches));
+                }
+                (Step::Launch(launch), _) => items.push(Item::Wave(vec![self.launch(launch, launches)])),
                 (Step::Copy { from, to }, _) => items.push(Item::Copy {
                     from: self.address(from),
                     to: self.address(to),
@@ -156,7 +167,7 @@ impl Resolver<'_> {
                 }),
                 (Step::Loop { from, to, reverse, steps }, _) => {
                     let layers = if *reverse { (*from..*to).rev().collect() } else { (*from..*to).collect() };
-                    items.push(Item::Loop { layers, items: self.items(steps) });
+                    items.push(Item::Loop { layers, items: self.items(steps, launches) });
                 }
             }
             wave = now;
@@ -164,9 +175,10 @@ impl Resolver<'_> {
         items
     }
 
-    fn launch(&self, launch: &Launch) -> Launched {
+    fn launch(&self, launch: &Launch, launches: &mut usize) -> Launched {
         let views = launch.inputs.iter().chain(&launch.outputs).map(|view| self.address(view)).collect();
-        Launched { kernel: launch.kernel, views }
+        *launches += 1;
+        Launched { index: *launches - 1, kernel: launch.kernel, views }
     }
 
     fn address(&self, view: &View) -> Address {
@@ -212,28 +224,10 @@ impl Run {
 
     fn wave(&self, launches: &[Launched], layer: u64, worker: &Worker<'_>) {
         let views: Vec<Vec<usize>> = launches.iter().map(|launch| self.addresses(&launch.views, layer)).collect();
-        let prepares = launches.iter().any(|launch| self.plan.code.kernel(launch.kernel).code.prepare.is_some());
-        if prepares {
-            self.phase(PhaseName::Prepare, launches, &views, worker);
+        for phase in [PhaseName::Prepare, PhaseName::Main] {
+            let total = launches.iter().map(|launch| self.tiles[launch.index][phase as usize]).sum();
+            worker.phase(total, |piece| self.piece(phase, launches, &views, piece, worker.index));
         }
-        self.phase(PhaseName::Main, launches, &views, worker);
-    }
-
-    fn phase(&self, phase: PhaseName, launches: &[Launched], views: &[Vec<usize>], worker: &Worker<'_>) {
-        let tiles = |(launch, views): (&Launched, &Vec<usize>)| self.tiles(phase, launch.kernel, views);
-        let tiles: Vec<u32> = launches.iter().zip(views).map(tiles).collect();
-        let total: u32 = tiles.iter().sum();
-        // One claim per thread would leave some waiting for the slowest; many small ones cost more than they win.
-        let piece =
-            if worker.threads() == 1 { total.max(1) } else { total.div_ceil(worker.threads() as u32 * 4).max(1) };
-        loop {
-            let start = worker.claim(piece);
-            if start >= total {
-                break;
-            }
-            self.piece(phase, launches, views, &tiles, start..total.min(start + piece), worker);
-        }
-        worker.barrier();
     }
 
     /// Tiles of the wave counted through all its launches.
@@ -242,13 +236,13 @@ impl Run {
         phase: PhaseName,
         launches: &[Launched],
         views: &[Vec<usize>],
-        tiles: &[u32],
         piece: std::ops::Range<u32>,
-        worker: &Worker<'_>,
+        worker: usize,
     ) {
         let (mut first, mut shared) = (0, self.shared);
-        let local = self.local + worker.index * self.plan.local;
-        for ((launch, views), count) in launches.iter().zip(views).zip(tiles) {
+        let local = self.local + worker * self.plan.local;
+        for (launch, views) in launches.iter().zip(views) {
+            let count = self.tiles[launch.index][phase as usize];
             let (begin, end) = (piece.start.max(first), piece.end.min(first + count));
             if begin < end {
                 let call = Call::new(views, &self.dims, shared, local);
@@ -266,33 +260,42 @@ impl Run {
         }
     }
 
-    fn tiles(&self, phase: PhaseName, kernel: usize, views: &[usize]) -> u32 {
-        let code = &self.plan.code.kernel(kernel).code;
-        let phase = match phase {
-            PhaseName::Prepare => code.prepare.as_ref(),
-            PhaseName::Main => Some(&code.main),
+    /// Tiles of both phases of every launch, in their order.
+    fn count_tiles(&self, items: &[Item]) -> Vec<[u32; 2]> {
+        let of = |item: &Item| match item {
+            Item::Wave(launches) => launches.iter().map(|launch| self.tiles_of(launch)).collect(),
+            Item::Copy { .. } => vec![],
+            Item::Loop { items, .. } => self.count_tiles(items),
         };
-        let Some(phase) = phase else { return 0 };
-        let count = match phase.tiles {
-            Tiles::Blocks { count, .. } => count.value(&self.dims),
-            Tiles::Rows { .. } => 0,
-        };
-        #[allow(unsafe_code, reason = "reads the table of sequences")]
-        // SAFETY: the artifact checked that this view is an `i32[S, 3]` with the S that `count` is; no step of this
-        // wave writes it, since it is an input of the kernel.
-        phase.tiles.count(&self.dims, |table| unsafe { sequence_lengths(views[table], count) })
+        items.iter().flat_map(of).collect()
+    }
+
+    fn tiles_of(&self, launch: &Launched) -> [u32; 2] {
+        let code = &self.plan.code.kernel(launch.kernel).code;
+        [code.prepare.as_ref(), Some(&code.main)].map(|phase| {
+            let Some(phase) = phase else { return 0 };
+            let sequences = match phase.tiles {
+                Tiles::Blocks { count, .. } => count.value(&self.dims),
+                Tiles::Rows { .. } => 0,
+            };
+            #[allow(unsafe_code, reason = "reads the table of sequences")]
+            // SAFETY: the artifact checked that this view is an `i32[S, 3]` with the S that `sequences` is, and an
+            // input of the program, the same for all layers; no job runs yet that could write it.
+            phase.tiles.count(&self.dims, |table| unsafe {
+                sequence_lengths(self.resolve(&launch.views[table], 0), sequences)
+            })
+        })
     }
 
     fn copy(&self, from: &Address, to: &Address, ty: &TensorType, layout: &Layout, layer: u64, worker: &Worker<'_>) {
-        if worker.index == 0 {
-            let bytes = sizes::bytes_of(ty, layout, &self.bindings).expect("sizes were checked");
+        let bytes = sizes::bytes_of(ty, layout, &self.bindings).expect("sizes were checked");
+        worker.phase(1, |_| {
             #[allow(unsafe_code, reason = "copies between two views")]
-            // SAFETY: both views were checked to hold this type; other workers wait at the barriers before and after.
+            // SAFETY: both views were checked to hold this type; it is the only piece of its phase.
             unsafe {
                 copy(self.resolve(from, layer), self.resolve(to, layer), bytes as usize);
             }
-        }
-        worker.barrier();
+        });
     }
 
     fn addresses(&self, views: &[Address], layer: u64) -> Vec<usize> {

@@ -1,22 +1,27 @@
 //! A team of threads that do one job together.
 //!
-//! Every worker runs the same function and claims pieces of work by a counter; barriers stand where one piece needs
-//! another's result. Between jobs workers spin a little, then sleep. A panic in one worker ends the job in all and comes
-//! out of [`Team::run`]; nobody waits for ever. The caller is worker 0, so a team of one has no threads at all.
+//! A job is a list of phases, each so many pieces of work; a phase needs what the ones before it made. Every worker walks
+//! the whole list and claims pieces of the phase it is at. A phase is over when its *pieces* are done, not when all
+//! workers have come by: one that the system has put aside holds nobody up unless it holds a piece, and finds the phases
+//! it missed over. Who has nothing to do spins a little, then sleeps, so waiting costs no other program its turn.
+//!
+//! A panic in one worker ends the job in all and comes out of [`Team::run`]; nobody waits for ever. The caller is worker
+//! 0, so a team of one has no threads at all.
 
 use std::any::Any;
+use std::cell::Cell;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-/// What a team does; it is given each worker.
+/// What a team does; it is given each worker. All workers of a job must ask for the same phases.
 pub(crate) type Job = dyn Fn(&Worker<'_>) + Send + Sync;
 
-/// How often a worker looks for the next job before it sleeps: some 50 microseconds, more than sampling takes.
-const SPINS_BEFORE_SLEEP: u32 = 20_000;
-/// How often a worker looks at a barrier before it lets others run.
-const SPINS_BEFORE_YIELD: u32 = 2_000;
+/// How often a worker looks before it sleeps: some 100 microseconds, more than sampling takes and less than a turn of
+/// the system's scheduler.
+const SPINS_BEFORE_SLEEP: u32 = 5_000;
 
 /// The threads.
 pub(crate) struct Team {
@@ -28,21 +33,23 @@ pub(crate) struct Team {
 pub(crate) struct Worker<'a> {
     /// Which one, from 0.
     pub(crate) index: usize,
+    /// The phase it comes to next.
+    phase: Cell<u32>,
     shared: &'a Shared,
 }
 
 struct Shared {
     threads: usize,
-    /// Counts jobs; what sleepers and spinners look at.
+    /// The phase that is being worked at, counted through all jobs, above the next piece to claim of it.
+    claims: AtomicU64,
+    /// Pieces of that phase that are done.
+    done: AtomicU32,
+    /// Counts jobs.
     epoch: AtomicU64,
     slot: Mutex<Slot>,
+    /// Whoever sleeps, sleeps here, with `slot`'s lock.
     wake: Condvar,
-    /// Workers other than the caller that are not done.
-    running: AtomicUsize,
-    /// Claims of work since the last barrier.
-    next: AtomicU32,
-    arrived: AtomicUsize,
-    generation: AtomicU32,
+    sleepers: AtomicU32,
     /// A worker panicked; nobody must wait for it.
     failed: AtomicBool,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
@@ -50,7 +57,7 @@ struct Shared {
 
 #[derive(Default)]
 struct Slot {
-    job: Option<Arc<Job>>,
+    job: Option<(Arc<Job>, u32)>,
     stop: bool,
 }
 
@@ -63,13 +70,12 @@ impl Team {
         let threads = threads.max(1);
         let shared = Arc::new(Shared {
             threads,
+            claims: AtomicU64::new(0),
+            done: AtomicU32::new(0),
             epoch: AtomicU64::new(0),
             slot: Mutex::new(Slot::default()),
             wake: Condvar::new(),
-            running: AtomicUsize::new(0),
-            next: AtomicU32::new(0),
-            arrived: AtomicUsize::new(0),
-            generation: AtomicU32::new(0),
+            sleepers: AtomicU32::new(0),
             failed: AtomicBool::new(false),
             panic: Mutex::new(None),
         });
@@ -93,28 +99,38 @@ impl Team {
         self.shared.threads
     }
 
-    /// Does a job and returns when all are done.
+    /// Does a job and returns when all its phases are over: no piece of it runs any more, though a worker that was late
+    /// may still be walking past phases.
     ///
     /// # Panics
     /// With a worker's panic.
     pub(crate) fn run(&mut self, job: Arc<Job>) {
-        let worker = Worker { index: 0, shared: &self.shared };
-        if self.handles.is_empty() {
-            self.shared.next.store(0, Ordering::Relaxed);
-            return job(&worker);
+        let first = self.shared.phase();
+        if !self.handles.is_empty() {
+            lock(&self.shared.slot).job = Some((Arc::clone(&job), first));
+            self.shared.epoch.fetch_add(1, Ordering::SeqCst);
+            self.shared.wake_sleepers();
         }
-        self.shared.start(Arc::clone(&job));
-        self.shared.guarded(&job, &worker);
-        spin_until(|| self.shared.running.load(Ordering::Acquire) == 0);
-        self.shared.end();
+        self.shared.guarded(&job, &Worker { index: 0, phase: Cell::new(first), shared: &self.shared });
+        lock(&self.shared.slot).job = None;
+        if self.shared.failed.load(Ordering::SeqCst) {
+            self.end_in_panic();
+        }
+    }
+
+    /// After a panic the phase it happened in never ends; with new threads there are no traces of it.
+    fn end_in_panic(&mut self) -> ! {
+        let panic = lock(&self.shared.panic).take();
+        *self = Team::new(self.shared.threads);
+        resume_unwind(panic.unwrap_or_else(|| Box::new("a worker failed")));
     }
 }
 
 impl Drop for Team {
     fn drop(&mut self) {
         lock(&self.shared.slot).stop = true;
-        self.shared.epoch.fetch_add(1, Ordering::Release);
-        self.shared.wake.notify_all();
+        self.shared.epoch.fetch_add(1, Ordering::SeqCst);
+        self.shared.wake_sleepers();
         for handle in self.handles.drain(..) {
             // Workers catch every panic; there is nothing to hear from them.
             let _ = handle.join();
@@ -123,54 +139,76 @@ impl Drop for Team {
 }
 
 impl Worker<'_> {
-    /// How many work together.
-    pub(crate) fn threads(&self) -> usize {
-        self.shared.threads
-    }
-
-    /// Claims the next `count` pieces; returns the first. The count begins at 0 after each barrier.
-    pub(crate) fn claim(&self, count: u32) -> u32 {
-        self.shared.next.fetch_add(count, Ordering::Relaxed)
-    }
-
-    /// Waits for all others.
-    pub(crate) fn barrier(&self) {
-        let shared = self.shared;
-        if shared.threads == 1 {
-            shared.next.store(0, Ordering::Relaxed);
+    /// Does pieces `0..total` together with the others, as ranges of neighbours, and returns when all are done.
+    pub(crate) fn phase(&self, total: u32, mut work: impl FnMut(Range<u32>)) {
+        if total == 0 {
             return;
         }
-        let generation = shared.generation.load(Ordering::Relaxed);
-        if shared.arrived.fetch_add(1, Ordering::AcqRel) + 1 == shared.threads {
-            shared.arrived.store(0, Ordering::Relaxed);
-            shared.next.store(0, Ordering::Relaxed);
-            shared.generation.store(generation.wrapping_add(1), Ordering::Release);
-            return;
+        let (shared, phase) = (self.shared, self.phase.get());
+        self.phase.set(phase.wrapping_add(1));
+        while let Some(pieces) = shared.claim(phase, total) {
+            let count = pieces.len() as u32;
+            work(pieces);
+            // Release: who sees the phase over sees what was done in it.
+            if shared.done.fetch_add(count, Ordering::AcqRel) + count == total {
+                shared.done.store(0, Ordering::Relaxed);
+                shared.claims.store(u64::from(phase.wrapping_add(1)) << 32, Ordering::SeqCst);
+                shared.wake_sleepers();
+            }
         }
-        spin_until(|| shared.generation.load(Ordering::Acquire) != generation || shared.failed.load(Ordering::Relaxed));
-        if shared.failed.load(Ordering::Relaxed) {
+        shared.wait_until(|| shared.phase() != phase || shared.failed.load(Ordering::SeqCst));
+        if shared.failed.load(Ordering::SeqCst) {
             resume_unwind(Box::new(Abandoned));
         }
     }
 }
 
 impl Shared {
-    fn start(&self, job: Arc<Job>) {
-        self.next.store(0, Ordering::Relaxed);
-        self.arrived.store(0, Ordering::Relaxed);
-        self.running.store(self.threads - 1, Ordering::Relaxed);
-        let mut slot = lock(&self.slot);
-        slot.job = Some(job);
-        self.epoch.fetch_add(1, Ordering::Release);
-        self.wake.notify_all();
+    /// The phase that is being worked at.
+    fn phase(&self) -> u32 {
+        (self.claims.load(Ordering::Acquire) >> 32) as u32
     }
 
-    /// After a job: a panic goes on in the caller.
-    fn end(&self) {
-        lock(&self.slot).job = None;
-        if self.failed.swap(false, Ordering::Relaxed) {
-            let panic = lock(&self.panic).take();
-            resume_unwind(panic.unwrap_or_else(|| Box::new("a worker failed")));
+    /// Claims pieces of a phase: many at first, few towards the end, so that all end at about the same time.
+    fn claim(&self, phase: u32, total: u32) -> Option<Range<u32>> {
+        let mut seen = self.claims.load(Ordering::Acquire);
+        loop {
+            let next = seen as u32;
+            if (seen >> 32) as u32 != phase || next >= total {
+                return None;
+            }
+            let share = 2 * self.threads as u32;
+            let count = if self.threads == 1 { total - next } else { ((total - next) / share).max(1) };
+            let claimed = seen + u64::from(count);
+            match self.claims.compare_exchange_weak(seen, claimed, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Some(next..next + count),
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Spins, then sleeps, until something is so. Whoever makes it so calls [`Shared::wake_sleepers`] afterwards.
+    fn wait_until(&self, done: impl Fn() -> bool) {
+        for _ in 0..SPINS_BEFORE_SLEEP {
+            if done() {
+                return;
+            }
+            std::hint::spin_loop();
+        }
+        let slot = lock(&self.slot);
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        // Either the waker sees this sleeper, or the sleeper what the waker did before it looked.
+        fence(Ordering::SeqCst);
+        drop(self.wake.wait_while(slot, |_| !done()).unwrap_or_else(PoisonError::into_inner));
+        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn wake_sleepers(&self) {
+        fence(Ordering::SeqCst);
+        if self.sleepers.load(Ordering::SeqCst) > 0 {
+            // With the lock, a sleeper is either before its look or already waiting.
+            drop(lock(&self.slot));
+            self.wake.notify_all();
         }
     }
 
@@ -179,45 +217,33 @@ impl Shared {
             if !panic.is::<Abandoned>() {
                 lock(&self.panic).get_or_insert(panic);
             }
-            self.failed.store(true, Ordering::Release);
+            self.failed.store(true, Ordering::SeqCst);
+            self.wake_sleepers();
         }
     }
 
     /// A worker's life.
     fn work(&self, index: usize) {
         let mut seen = 0;
-        while let Some(job) = self.next_job(&mut seen) {
-            self.guarded(&job, &Worker { index, shared: self });
-            drop(job);
-            self.running.fetch_sub(1, Ordering::Release);
-        }
-    }
-
-    fn next_job(&self, seen: &mut u64) -> Option<Arc<Job>> {
-        for _ in 0..SPINS_BEFORE_SLEEP {
-            if self.epoch.load(Ordering::Acquire) != *seen {
-                break;
+        loop {
+            self.wait_until(|| self.epoch.load(Ordering::SeqCst) != seen);
+            seen = self.epoch.load(Ordering::SeqCst);
+            let slot = lock(&self.slot);
+            if slot.stop {
+                return;
             }
-            std::hint::spin_loop();
+            let job = slot.job.clone();
+            drop(slot);
+            // None: the job was done before this worker came.
+            if let Some((job, first)) = job {
+                self.guarded(&job, &Worker { index, phase: Cell::new(first), shared: self });
+            }
         }
-        let slot = lock(&self.slot);
-        let waiting = |_: &mut Slot| self.epoch.load(Ordering::Acquire) == *seen;
-        let slot = self.wake.wait_while(slot, waiting).unwrap_or_else(PoisonError::into_inner);
-        *seen = self.epoch.load(Ordering::Acquire);
-        if slot.stop { None } else { slot.job.clone() }
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn spin_until(done: impl Fn() -> bool) {
-    let mut spins = 0;
-    while !done() {
-        spins += 1;
-        if spins < SPINS_BEFORE_YIELD { std::hint::spin_loop() } else { std::thread::yield_now() }
-    }
 }
 
 #[cfg(test)]
@@ -230,54 +256,91 @@ mod tests {
         let sums: Arc<Vec<AtomicU32>> = Arc::new((0..100).map(|_| AtomicU32::new(0)).collect());
         let (from, to) = (Arc::clone(&squares), Arc::clone(&sums));
         let job: Arc<Job> = Arc::new(move |worker: &Worker<'_>| {
-            let each = |work: &dyn Fn(usize)| {
-                loop {
-                    let i = worker.claim(1);
-                    if i >= 100 {
-                        break;
-                    }
-                    work(i as usize);
-                }
-                worker.barrier();
-            };
-            each(&|i| from[i].store((i * i) as u32, Ordering::Relaxed));
-            each(&|i| {
-                to[i].store(
-                    from[i].load(Ordering::Relaxed) + from[(i + 1) % 100].load(Ordering::Relaxed),
-                    Ordering::Relaxed,
-                )
+            worker.phase(100, |pieces| {
+                pieces.for_each(|i| from[i as usize].store(i * i, Ordering::Relaxed));
+            });
+            worker.phase(0, |_| panic!("there is nothing to do"));
+            worker.phase(100, |pieces| {
+                let square = |i: u32| from[i as usize % 100].load(Ordering::Relaxed);
+                pieces.for_each(|i| to[i as usize].store(square(i) + square(i + 1), Ordering::Relaxed));
             });
         });
         let mut team = Team::new(threads);
-        (0..50).for_each(|_| team.run(Arc::clone(&job)));
+        for _ in 0..50 {
+            squares.iter().chain(sums.iter()).for_each(|number| number.store(0, Ordering::Relaxed));
+            team.run(Arc::clone(&job));
+            assert_eq!(sums[98].load(Ordering::Relaxed), 98 * 98 + 99 * 99, "{threads} threads");
+        }
         sums.iter().map(|sum| sum.load(Ordering::Relaxed)).collect()
     }
 
     #[test]
     fn results_do_not_depend_on_how_many_work() {
         let one = rounds(1);
-        assert_eq!(one[98], 98 * 98 + 99 * 99);
         for threads in [2, 3, 8] {
             assert_eq!(rounds(threads), one, "{threads} threads");
         }
     }
 
     #[test]
+    fn every_piece_is_claimed_once() {
+        let counts: Arc<Vec<AtomicU32>> = Arc::new((0..1000).map(|_| AtomicU32::new(0)).collect());
+        let counted = Arc::clone(&counts);
+        Team::new(4).run(Arc::new(move |worker: &Worker<'_>| {
+            worker.phase(1000, |pieces| {
+                for i in pieces {
+                    counted[i as usize].fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }));
+        assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1));
+    }
+
+    #[test]
+    fn a_worker_that_is_put_aside_holds_nobody_up() {
+        let (go_on, sum) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+        let mut team = Team::new(2);
+        let (held, added) = (Arc::clone(&go_on), Arc::clone(&sum));
+        team.run(Arc::new(move |worker: &Worker<'_>| {
+            while worker.index == 1 && !held.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+            for _ in 0..3 {
+                worker.phase(10, |pieces| {
+                    added.fetch_add(pieces.len() as u32, Ordering::Relaxed);
+                });
+            }
+        }));
+        assert_eq!(sum.load(Ordering::Relaxed), 30);
+        // What was put aside finds everything done, and helps with what comes next.
+        go_on.store(true, Ordering::Relaxed);
+        let added = Arc::clone(&sum);
+        team.run(Arc::new(move |worker: &Worker<'_>| {
+            worker.phase(10, |pieces| {
+                added.fetch_add(pieces.len() as u32, Ordering::Relaxed);
+            });
+        }));
+        assert_eq!(sum.load(Ordering::Relaxed), 40);
+    }
+
+    #[test]
     fn a_panic_comes_out_and_the_team_lives_on() {
         let mut team = Team::new(4);
         let bad: Arc<Job> = Arc::new(|worker: &Worker<'_>| {
-            if worker.index == 2 {
-                resume_unwind(Box::new("broken"));
-            }
-            worker.barrier();
+            worker.phase(8, |pieces| {
+                if pieces.contains(&5) {
+                    resume_unwind(Box::new("broken"));
+                }
+            });
         });
         let panic = catch_unwind(AssertUnwindSafe(|| team.run(bad))).unwrap_err();
         assert_eq!(panic.downcast_ref::<&str>(), Some(&"broken"));
         let count = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&count);
         team.run(Arc::new(move |worker: &Worker<'_>| {
-            worker.barrier();
-            counted.fetch_add(1, Ordering::Relaxed);
+            worker.phase(4, |pieces| {
+                counted.fetch_add(pieces.len() as u32, Ordering::Relaxed);
+            });
         }));
         assert_eq!(count.load(Ordering::Relaxed), 4);
     }

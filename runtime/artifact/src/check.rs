@@ -3,7 +3,7 @@
 //! Every view fits the memory it names for all values its symbols may take, layers included; indices are valid; kernels
 //! take what launches give them. What runs a checked program adds offsets without looking again.
 
-use crate::code::{Count, KernelCode, Tiles};
+use crate::code::{Count, KernelCode, Phase, Tiles};
 use crate::sizes::{bytes_of, largest, smallest};
 use crate::weights::{WeightTable, layers_of, size};
 use bloomery_ir::graph::{Graph, Module};
@@ -93,7 +93,25 @@ pub fn check_code(program: &Program, kernels: &[KernelCode], length: u64) -> Res
     for (code, kernel) in kernels.iter().zip(&program.kernels) {
         check_kernel_code(program, code, kernel, length).map_err(at(|| format!("code of kernel {}", kernel.name)))?;
     }
-    Ok(())
+    program.entries.iter().try_for_each(|entry| check_tables(&entry.steps, kernels))
+}
+
+/// Tables of sequences must be inputs of the program, the same for all layers: tiles are counted before it runs.
+fn check_tables(steps: &[Step], kernels: &[KernelCode]) -> Result<(), CheckError> {
+    steps.iter().try_for_each(|step| match step {
+        Step::Loop { steps, .. } => check_tables(steps, kernels),
+        Step::Copy { .. } => Ok(()),
+        Step::Launch(launch) => {
+            let table = |phase: &Phase| match phase.tiles {
+                Tiles::Blocks { table, .. } => launch.inputs.get(table),
+                Tiles::Rows { .. } => None,
+            };
+            let given = |view: &View| matches!(view.place, Place::Io(_)) && !view.per_layer;
+            let all = kernels[launch.kernel].phases().filter_map(table).all(given);
+            ensure(all, || "counts tiles by a table that is calculated".into())
+                .map_err(at(|| format!("code of kernel {}", launch.kernel)))
+        }
+    })
 }
 
 fn check_kernel_code(program: &Program, code: &KernelCode, kernel: &Kernel, length: u64) -> Checked {
