@@ -22,6 +22,8 @@ pub mod session;
 pub mod generate;
 pub mod logits;
 
+pub mod limits;
+
 pub use error::RunError;
 pub use executor::{Executor, ExecutorOptions};
 pub use generate::{Finish, GenerateOptions, Generated, generate};
