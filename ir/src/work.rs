@@ -60,9 +60,14 @@ pub struct Work {
 }
 
 impl Work {
+    /// Operations of products, with matrices and of attention.
+    pub fn product_flops(&self) -> u64 {
+        self.matmul_flops + self.attention_flops
+    }
+
     /// All operations.
     pub fn flops(&self) -> u64 {
-        self.matmul_flops + self.attention_flops + self.other_flops
+        self.product_flops() + self.other_flops
     }
 
     /// All bytes.
@@ -232,15 +237,8 @@ mod tests {
             in_place: None,
         };
         let steps = vec![Step::Loop { from: 1, to: 4, reverse: false, steps: vec![Step::Launch(launch)] }];
-        let entry = Entry {
-            name: "e".into(),
-            group: "e".into(),
-            rows: "N".into(),
-            least: 1,
-            most: 8,
-            arena_bytes: 0,
-            steps,
-        };
+        let entry =
+            Entry { name: "e".into(), group: "e".into(), rows: "N".into(), least: 1, most: 8, arena_bytes: 0, steps };
         let program = Program {
             name: "p".into(),
             symbols: vec![],
@@ -313,7 +311,8 @@ mod tests {
 
     #[test]
     fn copies_touch_both_sides() {
-        let view = |place| View { place, per_layer: false, ty: parse_type("f32[8]").unwrap(), layout: Layout::RowMajor };
+        let view =
+            |place| View { place, per_layer: false, ty: parse_type("f32[8]").unwrap(), layout: Layout::RowMajor };
         let sizes = Sizes { bindings: &Bindings::new(), spans: &[] };
         let copied = copy_work(&view(Place::State(0)), &view(ARENA), &sizes);
         assert_eq!(copied, Work { launches: 1, state_bytes: 32, other_bytes: 32, ..Work::default() });

@@ -64,11 +64,7 @@ pub struct Limits {
 ///
 /// # Errors
 /// No memory, or a file that cannot be mapped.
-pub fn measure(
-    options: &LimitOptions,
-    file: Option<&File>,
-    hear: &mut dyn FnMut(&Limit),
-) -> io::Result<Limits> {
+pub fn measure(options: &LimitOptions, file: Option<&File>, hear: &mut dyn FnMut(&Limit)) -> io::Result<Limits> {
     let mut teams: Vec<Team> = [1, options.threads].into_iter().map(Team::new).collect();
     teams.dedup_by_key(|team| team.threads());
     let mut limits = Vec::new();
@@ -189,13 +185,12 @@ fn calibrate(team: &mut Team, load: &Load, aim: Duration) -> u64 {
     }
 }
 
-/// Takes the two limits of a session, between its steps.
+/// Takes the two limits of a session again and again, between its steps.
 pub struct Gauge {
     team: Team,
     peak: Option<(Load, u64)>,
-    memory: Memory,
     way: Way,
-    /// Passes over the memory.
+    /// Passes over the weights.
     passes: u64,
 }
 
@@ -216,20 +211,18 @@ const GLANCES: usize = 3;
 const READ_MOST: usize = 1 << 30;
 
 impl Gauge {
-    /// For an artifact's weights and a class of processors (any other name: the widest vectors there are).
+    /// For an artifact's weights and a class of processors (any other name: the widest vectors there are). Tries which
+    /// way to read is the best.
     pub fn new(artifact: &Arc<Artifact>, class: &str, threads: usize) -> Gauge {
         let mut team = Team::new(threads);
-        let mut loads = fma::loads();
-        let of_class = loads.iter().position(|(name, _)| *name == class);
-        let load = of_class.map(|i| loads.swap_remove(i)).or_else(|| loads.pop()).map(|(_, load)| load);
-        let peak = load.map(|load| {
+        let peak = fma::of_class(class).map(|load| {
             let rounds = calibrate(&mut team, &load, GLANCE);
             (load, rounds)
         });
-        let memory = Memory::weights(Arc::clone(artifact), READ_MOST);
-        let mut rates = WAYS.map(|way| (way, 0.0));
+        let memory = weights(artifact);
         // The first pass of all maps the pages.
         seconds(&mut team, &memory.load(WAYS[0], threads), 1);
+        let mut rates = WAYS.map(|way| (way, 0.0));
         for _ in 0..GLANCES {
             for (way, best) in &mut rates {
                 *best = rate(&mut team, &memory.load(*way, threads), 1).max(*best);
@@ -237,12 +230,12 @@ impl Gauge {
         }
         let (way, _) = rates.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)).expect("there is a way to read");
         let passes = calibrate(&mut team, &memory.load(way, threads), GLANCE);
-        Gauge { team, peak, memory, way, passes }
+        Gauge { team, peak, way, passes }
     }
 
-    /// Measures both.
-    pub fn read(&mut self) -> Reading {
-        let load = self.memory.load(self.way, self.team.threads());
+    /// Measures both. The artifact may have been opened anew; its pages should have been touched.
+    pub fn read(&mut self, artifact: &Arc<Artifact>) -> Reading {
+        let load = weights(artifact).load(self.way, self.team.threads());
         let mut reading = Reading { fma_gflops: 0.0, read_gb_per_s: 0.0 };
         for _ in 0..GLANCES {
             if let Some((peak, rounds)) = &self.peak {
@@ -252,6 +245,10 @@ impl Gauge {
         }
         reading
     }
+}
+
+fn weights(artifact: &Arc<Artifact>) -> Memory {
+    Memory::weights(Arc::clone(artifact), READ_MOST)
 }
 
 #[cfg(test)]
@@ -291,8 +288,8 @@ mod tests {
 
     #[test]
     fn a_gauge_reads_an_artifacts_weights() {
-        let mut gauge = Gauge::new(&crate::fixture::artifact(), "interpreter", 2);
-        let reading = gauge.read();
+        let artifact = crate::fixture::artifact();
+        let reading = Gauge::new(&artifact, "interpreter", 2).read(&artifact);
         assert!(reading.read_gb_per_s > 0.0 && reading.read_gb_per_s.is_finite(), "{reading:?}");
         assert_eq!(reading.fma_gflops > 0.0, !fma::loads().is_empty(), "{reading:?}");
     }

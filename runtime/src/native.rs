@@ -6,6 +6,7 @@
 use crate::error::RunError;
 use crate::launcher::{Call, Code, PhaseName, copy, sequence_lengths, usable_image};
 use crate::memory::{Block, Buffers};
+use crate::profile::{Log, Watch, watched};
 use crate::threads::{Team, Worker};
 use bloomery_artifact::{Artifact, Tiles, WeightTable, sizes};
 use bloomery_ir::program::{ALIGNMENT, Launch, Place, Step, View};
@@ -60,6 +61,18 @@ struct Run {
     bases: Vec<usize>,
     shared: usize,
     local: usize,
+    /// Where workers write how long things took, if somebody wants to know.
+    log: Option<Arc<Log>>,
+}
+
+/// A phase of a wave's launches.
+struct Phase<'a> {
+    name: PhaseName,
+    launches: &'a [Launched],
+    /// Addresses, by launch.
+    views: &'a [Vec<usize>],
+    /// By launch.
+    tiles: Vec<u32>,
 }
 
 impl Native {
@@ -99,6 +112,7 @@ impl Native {
         dims: &[u32],
         bindings: Bindings,
         buffers: &mut Buffers,
+        log: Option<Arc<Log>>,
     ) {
         let mut bases = vec![buffers.arena.address(), artifact.weights().as_ptr().expose_provenance()];
         bases.extend(buffers.states.iter_mut().chain(&mut buffers.ios).map(|held| held.block.address()));
@@ -110,6 +124,7 @@ impl Native {
             bases,
             shared: self.shared.address(),
             local: self.local.address(),
+            log,
         };
         // `buffers` and scratch are borrowed for as long as this call takes, so nobody else uses them.
         self.team.run(Arc::new(move |worker: &Worker<'_>| run.items(&run.plan.entries[run.entry], 0, worker)));
@@ -219,10 +234,13 @@ impl Run {
         self.phase(PhaseName::Main, launches, &views, worker);
     }
 
-    fn phase(&self, phase: PhaseName, launches: &[Launched], views: &[Vec<usize>], worker: &Worker<'_>) {
-        let tiles = |(launch, views): (&Launched, &Vec<usize>)| self.tiles(phase, launch.kernel, views);
+    fn phase(&self, name: PhaseName, launches: &[Launched], views: &[Vec<usize>], worker: &Worker<'_>) {
+        let tiles = |(launch, views): (&Launched, &Vec<usize>)| self.tiles(name, launch.kernel, views);
         let tiles: Vec<u32> = launches.iter().zip(views).map(tiles).collect();
         let total: u32 = tiles.iter().sum();
+        let phase = Phase { name, launches, views, tiles };
+        let kernels = || launches.iter().map(|launch| Some(launch.kernel));
+        let mut watch = self.log.as_deref().map(|log| Watch::begin(log, worker.index, name, kernels()));
         // One claim per thread would leave some waiting for the slowest; many small ones cost more than they win.
         let piece =
             if worker.threads() == 1 { total.max(1) } else { total.div_ceil(worker.threads() as u32 * 4).max(1) };
@@ -231,35 +249,38 @@ impl Run {
             if start >= total {
                 break;
             }
-            self.piece(phase, launches, views, &tiles, start..total.min(start + piece), worker);
+            self.piece(&phase, start..total.min(start + piece), worker, &mut watch);
         }
         worker.barrier();
+        if let Some(watch) = watch {
+            watch.end();
+        }
     }
 
     /// Tiles of the wave counted through all its launches.
     fn piece(
         &self,
-        phase: PhaseName,
-        launches: &[Launched],
-        views: &[Vec<usize>],
-        tiles: &[u32],
+        phase: &Phase<'_>,
         piece: std::ops::Range<u32>,
         worker: &Worker<'_>,
+        watch: &mut Option<Watch<'_>>,
     ) {
         let (mut first, mut shared) = (0, self.shared);
         let local = self.local + worker.index * self.plan.local;
-        for ((launch, views), count) in launches.iter().zip(views).zip(tiles) {
+        for (i, (launch, &count)) in phase.launches.iter().zip(&phase.tiles).enumerate() {
             let (begin, end) = (piece.start.max(first), piece.end.min(first + count));
             if begin < end {
-                let call = Call::new(views, &self.dims, shared, local);
+                let call = Call::new(&phase.views[i], &self.dims, shared, local);
                 let kernel = self.plan.code.kernel(launch.kernel);
-                #[allow(unsafe_code, reason = "runs a kernel on the memory it was resolved for")]
-                // SAFETY: the addresses are those of the checked program's views in buffers sized for the symbols'
-                // bounds, which the executor compared with `dims`; scratch is sized by `shared_most` and `local`. The
-                // caller of `Native::run` lends all of it until every worker is done.
-                unsafe {
-                    kernel.run(phase, &call, begin - first..end - first);
-                }
+                watched(watch.as_mut(), i, end - begin, || {
+                    #[allow(unsafe_code, reason = "runs a kernel on the memory it was resolved for")]
+                    // SAFETY: the addresses are those of the checked program's views in buffers sized for the symbols'
+                    // bounds, which the executor compared with `dims`; scratch is sized by `shared_most` and `local`.
+                    // The caller of `Native::run` lends all of it until every worker is done.
+                    unsafe {
+                        kernel.run(phase.name, &call, begin - first..end - first);
+                    }
+                });
             }
             first += count;
             shared += shared_bytes(&self.plan.code, launch.kernel, &self.dims) as usize;
@@ -284,15 +305,23 @@ impl Run {
     }
 
     fn copy(&self, from: &Address, to: &Address, ty: &TensorType, layout: &Layout, layer: u64, worker: &Worker<'_>) {
+        let begin = |log| Watch::begin(log, worker.index, PhaseName::Main, [None]);
+        let mut watch = self.log.as_deref().map(begin);
         if worker.index == 0 {
             let bytes = sizes::bytes_of(ty, layout, &self.bindings).expect("sizes were checked");
-            #[allow(unsafe_code, reason = "copies between two views")]
-            // SAFETY: both views were checked to hold this type; other workers wait at the barriers before and after.
-            unsafe {
-                copy(self.resolve(from, layer), self.resolve(to, layer), bytes as usize);
-            }
+            watched(watch.as_mut(), 0, 1, || {
+                #[allow(unsafe_code, reason = "copies between two views")]
+                // SAFETY: both views were checked to hold this type; other workers wait at the barriers before and
+                // after.
+                unsafe {
+                    copy(self.resolve(from, layer), self.resolve(to, layer), bytes as usize);
+                }
+            });
         }
         worker.barrier();
+        if let Some(watch) = watch {
+            watch.end();
+        }
     }
 
     fn addresses(&self, views: &[Address], layer: u64) -> Vec<usize> {

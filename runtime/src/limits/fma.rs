@@ -3,6 +3,13 @@
 
 use super::Load;
 
+/// The loop of a class this processor runs; of the widest vectors there are when it is none of them.
+pub(super) fn of_class(class: &str) -> Option<Load> {
+    let mut loads = loads();
+    let found = loads.iter().position(|(name, _)| *name == class);
+    found.map(|i| loads.swap_remove(i)).or_else(|| loads.pop()).map(|(_, load)| load)
+}
+
 /// Class and loop of every class this processor runs, narrowest vectors first.
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code, reason = "each loop after its class")]
