@@ -8,8 +8,9 @@ use bloomery::Execution;
 use bloomery::bench::BenchOptions;
 use bloomery::compile::{CompileOptions, Compute, Emit, ModelSource};
 use bloomery::ir_file::IrOptions;
+use bloomery::limits::LimitsOptions;
 use bloomery::logits::LogitsOptions;
-use bloomery::run::{Prompts, RunOptions};
+use bloomery::run::{Prompts, Record, RunOptions};
 use bloomery::targets::Target;
 use bloomery::tokenize::{Text, TokenizeOptions};
 use bloomery_artifact::Check;
@@ -234,7 +235,7 @@ impl Running {
 /// `run`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  bloomery run model.bloom --prompt \"Once upon a time\" --max-new-tokens 100 --stream\n  bloomery run model.bloom --input-ids 5,6,7 --input-ids 8,9 --json"
+    after_help = "Examples:\n  bloomery run model.bloom --prompt \"Once upon a time\" --max-new-tokens 100 --stream\n  bloomery run model.bloom --input-ids 5,6,7 --input-ids 8,9 --json\n  bloomery run model.bloom --prompt \"Once upon a time\" --profile --limits --trace trace.json"
 )]
 pub(crate) struct Run {
     /// The artifact
@@ -271,6 +272,15 @@ pub(crate) struct Run {
     /// Also give the logarithm of each new token's probability
     #[arg(long)]
     pub(crate) logprobs: bool,
+    /// Print what each kernel took, computed and touched: a table on stderr, or `profile` in the JSON document
+    #[arg(long)]
+    profile: bool,
+    /// Measure the machine after the run, and give fractions of what it can do in the profile
+    #[arg(long, requires = "profile")]
+    limits: bool,
+    /// Write who did what when, for chrome://tracing or Perfetto
+    #[arg(long, value_name = "FILE.json")]
+    trace: Option<PathBuf>,
     #[command(flatten)]
     running: Running,
     /// Print tokens as they come (to stderr, with --json)
@@ -293,6 +303,7 @@ impl Run {
             sampling: self.do_sample.then_some(Sampling { temperature, top_k, top_p, seed }),
             eos: self.eos_token_id.map(|eos| eos.0.into_iter().collect()),
             logprobs: self.logprobs,
+            record: Record { profile: self.profile, limits: self.limits, trace: self.trace.clone() },
             execution: self.running.options(),
         }
     }
@@ -416,11 +427,16 @@ pub(crate) struct Verify {
 
 /// `bench`
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  bloomery bench model.bloom --prompt-tokens 16 --new-tokens 32 --json")]
+#[command(
+    after_help = "Examples:\n  bloomery bench model.bloom --prompt-tokens 16 --new-tokens 32 --json\n  bloomery bench --limits --threads 2"
+)]
 pub(crate) struct Bench {
-    /// The artifact
-    #[arg(value_name = "FILE.bloom")]
-    artifact: PathBuf,
+    /// The artifact; with --limits any large file to be mapped and read
+    #[arg(value_name = "FILE.bloom", required_unless_present = "limits")]
+    artifact: Option<PathBuf>,
+    /// Measure what this machine can do at most, whatever the model
+    #[arg(long, conflicts_with_all = ["prompt_tokens", "new_tokens", "batch", "context", "profile"])]
+    limits: bool,
     /// Tokens of a prompt
     #[arg(long, value_name = "P", default_value = "128")]
     prompt_tokens: NonZeroUsize,
@@ -436,6 +452,9 @@ pub(crate) struct Bench {
     /// How often to measure
     #[arg(long, value_name = "N", default_value = "5")]
     repeats: NonZeroUsize,
+    /// Also give a profile, of one more repeat
+    #[arg(long)]
+    profile: bool,
     #[command(flatten)]
     running: Running,
     /// Print one JSON document: medians, with _min and _max beside them
@@ -444,15 +463,22 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
+    /// The library's options, when the machine alone is measured.
+    pub(crate) fn limits(&self) -> Option<LimitsOptions> {
+        let (threads, repeats) = (self.running.threads.map(NonZeroUsize::get), self.repeats.get());
+        self.limits.then(|| LimitsOptions { threads, file: self.artifact.clone(), repeats })
+    }
+
     /// The library's options.
     pub(crate) fn options(&self) -> BenchOptions {
         BenchOptions {
-            artifact: self.artifact.clone(),
+            artifact: self.artifact.clone().expect("clap asks for it"),
             prompt_tokens: self.prompt_tokens.get(),
             new_tokens: self.new_tokens.get(),
             batch: self.batch.get(),
             context: self.context,
             repeats: self.repeats.get(),
+            profile: self.profile,
             execution: self.running.options(),
         }
     }

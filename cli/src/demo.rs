@@ -6,7 +6,7 @@ use bloomery_codegen::cpu::cc::CcError;
 use bloomery_codegen::cpu::image::ImageError;
 
 use crate::compile::{CompileOptions, ModelSource, compile};
-use crate::run::{Prompts, RunOptions, run};
+use crate::run::{Prompts, Record, RunOptions, run};
 use crate::targets::Target;
 use crate::{Error, Execution, Progress};
 
@@ -77,6 +77,7 @@ fn options(artifact: &Path, prompt: &str) -> RunOptions {
         sampling: None,
         eos: None,
         logprobs: false,
+        record: Record::default(),
         execution: Execution::default(),
     }
 }

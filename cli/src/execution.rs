@@ -28,9 +28,7 @@ const THREADS_MAX: usize = 1024;
 impl Execution {
     /// Opens an artifact.
     pub(crate) fn open(&self, path: &Path) -> Result<Arc<Artifact>, Error> {
-        if let Some(threads) = self.threads.filter(|threads| !(1..=THREADS_MAX).contains(threads)) {
-            return Err(Error::Refused(format!("--threads is {threads}, it must be 1 to {THREADS_MAX}")));
-        }
+        check_threads(self.threads)?;
         Ok(Arc::new(Artifact::open(path, self.check)?))
     }
 
@@ -49,6 +47,14 @@ impl Execution {
         }
         let options = SessionOptions { class: self.class.clone(), threads: self.threads, chunk: self.chunk, pages };
         Ok(Session::new(Arc::clone(artifact), &options)?)
+    }
+}
+
+/// Refuses numbers of threads that no machine has.
+pub(crate) fn check_threads(threads: Option<usize>) -> Result<(), Error> {
+    match threads.filter(|threads| !(1..=THREADS_MAX).contains(threads)) {
+        Some(threads) => Err(Error::Refused(format!("--threads is {threads}, it must be 1 to {THREADS_MAX}"))),
+        None => Ok(()),
     }
 }
 

@@ -15,7 +15,12 @@ mod execution;
 pub mod logits;
 pub mod run;
 
+pub mod profile;
+mod trace;
+
 pub mod bench;
+pub mod limits;
+
 pub mod demo;
 
 pub mod inspect;

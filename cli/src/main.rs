@@ -10,7 +10,7 @@ use std::fmt::Write;
 use std::process::ExitCode;
 
 use args::{Bench, Cli, Command, Compile, Inspect, Ir, Logits, Run, Tokenize, Verify};
-use bloomery::{Error, Quiet, bench, compile, demo, inspect, ir_file, logits, run, tokenize, verify};
+use bloomery::{Error, Quiet, bench, compile, demo, inspect, ir_file, limits, logits, run, tokenize, verify};
 use clap::Parser;
 use print::Shown;
 
@@ -96,10 +96,14 @@ fn run(args: &Run) -> Result<(), Failure> {
         }
     })?;
     match (args.json, args.stream) {
-        (true, _) => Ok(print::json(&completed)?),
-        (false, true) => Ok(print::out(if batch == 1 { "\n" } else { "" })?),
-        (false, false) => Ok(print::out(&print::sequences(&completed.sequences))?),
+        (true, _) => print::json(&completed)?,
+        (false, true) => print::out(if batch == 1 { "\n" } else { "" })?,
+        (false, false) => print::out(&print::sequences(&completed.sequences))?,
     }
+    if let Some(profile) = completed.profile.filter(|_| !args.json) {
+        print::notice(&print::profile(&profile));
+    }
+    Ok(())
 }
 
 fn logits(args: &Logits) -> Result<(), Failure> {
@@ -119,6 +123,10 @@ fn verify(args: &Verify) -> Result<(), Failure> {
 }
 
 fn bench(args: &Bench) -> Result<(), Failure> {
+    if let Some(options) = args.limits() {
+        let limits = limits::limits(&options, &mut Shown::new())?;
+        return if args.json { Ok(print::json(&limits)?) } else { Ok(print::out(&print::limits(&limits))?) };
+    }
     let benched = bench::bench(&args.options(), &mut Shown::new())?;
     if args.json { Ok(print::json(&benched.to_json())?) } else { Ok(print::out(&print::benched(&benched))?) }
 }

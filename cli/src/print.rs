@@ -1,6 +1,7 @@
 //! What people see: results on stdout, progress, notes and errors on stderr.
 
 mod inspection;
+mod profile;
 
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -8,11 +9,13 @@ use std::time::{Duration, Instant};
 
 use bloomery::Progress;
 use bloomery::bench::{self, Benched};
+use bloomery::limits::MachineLimits;
 use bloomery::run::{NewToken, Sequence};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 pub(crate) use inspection::inspection;
+pub(crate) use profile::profile;
 
 /// Writes a result. A reader that closed the pipe has what it wanted: nothing is said, and the program ends.
 pub(crate) fn out(text: &str) -> io::Result<()> {
@@ -27,6 +30,11 @@ pub(crate) fn out(text: &str) -> io::Result<()> {
 /// Writes one JSON document and the end of its line.
 pub(crate) fn json<T: Serialize>(value: &T) -> io::Result<()> {
     out(&(serde_json::to_string(value).expect("results are plain data") + "\n"))
+}
+
+/// Writes something beside the result.
+pub(crate) fn notice(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 /// Writes an error; when even that fails there is nobody left to tell.
@@ -148,16 +156,38 @@ fn join<T: ToString>(items: &[T]) -> String {
     items.iter().map(T::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// The figures of a measurement, a line each.
+/// The figures of a measurement, a line each; below them a profile, if there is one.
 pub(crate) fn benched(benched: &Benched) -> String {
-    let mut text = format!("{:<24}{:>14}{:>14}{:>14}\n", "", "median", "least", "most");
+    let mut text = format!("{:<30}{:>14}{:>14}{:>14}\n", "", "median", "least", "most");
     for (name, values) in &benched.figures {
-        let [median, least, most] = bench::summary(values);
-        let _ = writeln!(text, "{name:<24}{median:>14.1}{least:>14.1}{most:>14.1}");
+        let [median, least, most] = bench::summary(values).map(|value| figure(name, value));
+        let _ = writeln!(text, "{name:<30}{median:>14}{least:>14}{most:>14}");
     }
-    let _ = writeln!(text, "{:<24}{:>14}", "weights_bytes", benched.weights_bytes);
-    let _ = writeln!(text, "{:<24}{:>14}", "threads", benched.threads);
-    let _ = writeln!(text, "{:<24}{:>14}", "class", benched.class);
+    for (name, value) in &benched.work {
+        let _ = writeln!(text, "{name:<30}{value:>14.3}");
+    }
+    let _ = writeln!(text, "{:<30}{:>14}", "weights_bytes", benched.weights_bytes);
+    let _ = writeln!(text, "{:<30}{:>14}", "pages", benched.pages);
+    let _ = writeln!(text, "{:<30}{:>14}", "threads", benched.threads);
+    let _ = writeln!(text, "{:<30}{:>14}", "class", benched.class);
+    if let Some(table) = &benched.profile {
+        let _ = write!(text, "\n{}", profile(table));
+    }
+    text
+}
+
+fn figure(name: &str, value: f64) -> String {
+    if name.contains("fraction") { format!("{value:.3}") } else { format!("{value:.1}") }
+}
+
+/// What a machine can do, a line each, and what to know of it.
+pub(crate) fn limits(limits: &MachineLimits) -> String {
+    let mut text = format!("{:<26}{:>8}{:>12}{:>12}\n", "", "threads", "best", "median");
+    for limit in &limits.limits {
+        let (name, threads, unit) = (limit.name, limit.threads, limit.unit);
+        let _ = writeln!(text, "{name:<26}{threads:>8}{:>12.1}{:>12.1}  {unit}", limit.best, limit.median);
+    }
+    limits.notes.iter().for_each(|note| text.push_str(&format!("note: {note}\n")));
     text
 }
 

@@ -4,11 +4,16 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bloomery_models::tokenizer::{StreamDecoder, Tokenizer};
-use bloomery_runtime::{GenerateOptions, Sampling, generate};
+use bloomery_runtime::limits::Gauge;
+use bloomery_runtime::profile::{Detail, Profile};
+use bloomery_runtime::{GenerateOptions, Sampling, Session, generate};
 use serde::Serialize;
 
 use crate::execution::tokenizer;
-use crate::{Error, Execution};
+use crate::output::check;
+use crate::profile::{Profiled, profiled};
+use crate::trace::trace;
+use crate::{Error, Execution, write_text};
 
 /// What to generate, and how.
 #[derive(Clone, Debug)]
@@ -25,8 +30,21 @@ pub struct RunOptions {
     pub eos: Option<Vec<u32>>,
     /// Whether logarithms of the new tokens' probabilities are wanted.
     pub logprobs: bool,
+    /// What to record of it.
+    pub record: Record,
     /// How to run.
     pub execution: Execution,
+}
+
+/// What to record of a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// Whether a profile is wanted.
+    pub profile: bool,
+    /// Whether the machine's limits are measured after the run, for the profile to compare with.
+    pub limits: bool,
+    /// Where a trace goes.
+    pub trace: Option<PathBuf>,
 }
 
 /// Prompts of one kind.
@@ -45,6 +63,9 @@ pub struct Completed {
     pub sequences: Vec<Sequence>,
     /// How long it took.
     pub timing: Timing,
+    /// Where the time went, if asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profiled>,
 }
 
 /// What came of one prompt.
@@ -98,8 +119,10 @@ pub struct NewToken<'a> {
 /// Generates; `hear` is told of every token as it comes.
 ///
 /// # Errors
-/// An artifact that cannot be used here, prompts that do not fit it, settings that mean nothing.
+/// An artifact that cannot be used here, prompts that do not fit it, settings that mean nothing, a trace that cannot be
+/// written, a profile of the interpreter.
 pub fn run(options: &RunOptions, hear: &mut dyn FnMut(NewToken<'_>)) -> Result<Completed, Error> {
+    options.record.trace.as_deref().map_or(Ok(()), check)?;
     let begin = Instant::now();
     let artifact = options.execution.open(&options.artifact)?;
     let tokenizer = tokenizer(&artifact)?;
@@ -107,6 +130,7 @@ pub fn run(options: &RunOptions, hear: &mut dyn FnMut(NewToken<'_>)) -> Result<C
     bloomery_runtime::session::check_ids(options.eos.as_deref().unwrap_or(&[]), artifact.meta().vocabulary as usize)?;
     let lengths = prompts.iter().map(|prompt| prompt.len().saturating_add(options.max_new_tokens));
     let mut session = options.execution.session(&artifact, lengths)?;
+    options.record.detail().map_or(Ok(()), |detail| session.record(detail))?;
     let load = begin.elapsed();
     let generate_options = GenerateOptions {
         max_new_tokens: options.max_new_tokens,
@@ -123,6 +147,7 @@ pub fn run(options: &RunOptions, hear: &mut dyn FnMut(NewToken<'_>)) -> Result<C
         hear(NewToken { sequence, id, text: &text });
     })?;
     let total = begin.elapsed();
+    let recorded = session.recorded();
     let sequences = prompts.into_iter().zip(generated).map(|(prompt_ids, generated)| Sequence {
         prompt_ids,
         text: tokenizer.as_ref().map(|tokenizer| tokenizer.decode(&generated.ids, true)),
@@ -137,7 +162,33 @@ pub fn run(options: &RunOptions, hear: &mut dyn FnMut(NewToken<'_>)) -> Result<C
         class: executor.class().to_owned(),
         ..timing(&sequences, load, first.unwrap_or(total), total)
     };
-    Ok(Completed { sequences, timing })
+    let profile = recorded.map_or(Ok(None), |recorded| options.record.finish(&session, &recorded))?;
+    Ok(Completed { sequences, timing, profile })
+}
+
+impl Record {
+    fn detail(&self) -> Option<Detail> {
+        match self {
+            Record { trace: Some(_), .. } => Some(Detail::Events),
+            Record { profile: true, .. } => Some(Detail::Kernels),
+            _ => None,
+        }
+    }
+
+    /// Writes the trace, and returns the profile if it is wanted.
+    fn finish(&self, session: &Session, recorded: &Profile) -> Result<Option<Profiled>, Error> {
+        let executor = session.executor();
+        let (artifact, program) = (executor.artifact(), executor.artifact().program());
+        if let Some(path) = &self.trace {
+            write_text(path, &trace(program, recorded))?;
+        }
+        if !self.profile {
+            return Ok(None);
+        }
+        let read = || Gauge::new(artifact, executor.class(), executor.threads()).read(artifact);
+        let limits = self.limits.then(read);
+        Ok(Some(profiled(program, recorded, limits.as_ref())))
+    }
 }
 
 /// The prompts as ids.

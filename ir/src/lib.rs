@@ -2,7 +2,7 @@
 //!
 //! Here live tensor types and their extents and layouts, the operations (one file each), graphs, their text form
 //! (prints *and* parses), the verifier, the interpreter that is the truth every kernel is tested against, and
-//! [`Program`], what passes make of a graph. Absent: files, devices, strategies, names of models.
+//! [`Program`], what passes make of a graph, and the [`work`] it is. Absent: files, devices, strategies, names of models.
 //!
 //! Start at [`graph`], then one operation (`ops/gelu.rs`), then [`interpret`].
 
@@ -27,6 +27,7 @@ pub mod layout;
 pub mod program;
 pub mod run_program;
 pub mod target;
+pub mod work;
 
 pub use expr::Expr;
 pub use extent::{Bindings, Extent};

@@ -8,6 +8,7 @@ use crate::extent::{Bindings, Extent};
 use crate::graph::{Graph, SymbolBound};
 use crate::tensor::Tensor;
 use crate::types::{DType, Dim, Mesh, TensorType};
+use crate::work::Sizes;
 
 /// Everything one operation says.
 pub trait OpDef {
@@ -34,9 +35,27 @@ pub trait OpDef {
         None
     }
 
-    /// Arithmetic operations for one evaluation; moving data is none.
+    /// Arithmetic operations for one evaluation, at most; moving data is none.
     fn flops(&self, _operands: &[TensorType], _results: &[TensorType]) -> Extent {
         Extent::number(0)
+    }
+
+    /// Arithmetic operations of a call of these sizes: fewer than [`OpDef::flops`] where lengths of sequences decide.
+    ///
+    /// # Panics
+    /// When a name has no value.
+    fn flops_in(&self, operands: &[TensorType], results: &[TensorType], sizes: &Sizes<'_>) -> u64 {
+        sizes.of(&self.flops(operands, results))
+    }
+
+    /// Elements of operand `i` that a call reads, where that is not all of it.
+    fn reads(&self, _i: usize, _operands: &[TensorType], _results: &[TensorType], _sizes: &Sizes<'_>) -> Option<u64> {
+        None
+    }
+
+    /// Elements of the first result that a call writes, where that is not all of it.
+    fn writes(&self, _operands: &[TensorType], _results: &[TensorType], _sizes: &Sizes<'_>) -> Option<u64> {
+        None
     }
 
     /// The scalar expression, of an elementwise operation.

@@ -73,6 +73,11 @@ pub enum RunError {
     /// A prompt without tokens.
     #[error("prompt {0} (counted from 0) has no tokens; give it at least one")]
     Empty(usize),
+    /// Times of kernels without machine code.
+    #[error(
+        "times of kernels are taken of machine code, this run uses the interpreter; leave out --cpu interpreter, or compile for this processor"
+    )]
+    Untimed,
     /// The cache is full.
     #[error("the cache has {free} free pages, {needed} are needed; make the session with more pages")]
     Pages {

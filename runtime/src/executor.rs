@@ -4,6 +4,7 @@ use crate::error::RunError;
 use crate::launcher::best_class;
 use crate::memory::{Buffers, Interpreted};
 use crate::native::Native;
+use crate::profile::{Detail, Profile, Recorder, StageKind, check};
 use bloomery_artifact::Artifact;
 use bloomery_ir::program::{Place, Step, View};
 use bloomery_ir::run_program::ProgramInterpreter;
@@ -36,6 +37,7 @@ pub struct Executor {
     class: String,
     /// Entries whose weights were compared with their hashes.
     ready: Vec<bool>,
+    recorder: Option<Recorder>,
 }
 
 enum Engine {
@@ -64,7 +66,7 @@ impl Executor {
             Engine::Native(Native::new(&artifact, &class, threads, &buffers, &most)?)
         };
         let ready = vec![false; program.entries.len()];
-        Ok(Executor { artifact, buffers, bounds, engine, class, ready })
+        Ok(Executor { artifact, buffers, bounds, engine, class, ready, recorder: None })
     }
 
     /// The artifact.
@@ -119,16 +121,48 @@ impl Executor {
         let program = artifact.program();
         self.check_sizes(program, entry, dims)?;
         self.check_weights(entry)?;
+        let begin = self.recorder.as_ref().map_or(0, Recorder::now);
         let named = self.bounds.iter().zip(dims).map(|(bound, &value)| (bound.name.clone(), u64::from(value)));
         let bindings: Bindings = named.collect();
         match &mut self.engine {
-            Engine::Native(native) => native.run(&artifact, entry, dims, bindings, &mut self.buffers),
+            Engine::Native(native) => {
+                let log = self.recorder.as_ref().and_then(Recorder::log);
+                native.run(&artifact, entry, dims, bindings, &mut self.buffers, log);
+            }
             Engine::Interpreter => {
                 let mut memory = Interpreted { artifact: &artifact, buffers: &mut self.buffers };
                 ProgramInterpreter::new(program).run(&program.entries[entry], &bindings, &mut memory);
             }
         }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.called(entry, dims, begin);
+        }
         Ok(())
+    }
+
+    /// Records from now on; a recording that runs is dropped.
+    ///
+    /// # Errors
+    /// Times of kernels on the interpreter.
+    pub fn record(&mut self, detail: Detail) -> Result<(), RunError> {
+        check(detail, matches!(self.engine, Engine::Native(_)))?;
+        self.recorder = Some(Recorder::new(detail, self.threads(), self.artifact.program().kernels.len()));
+        Ok(())
+    }
+
+    /// Ends a recording and returns it, if one runs.
+    pub fn recorded(&mut self) -> Option<Profile> {
+        self.recorder.take().map(Recorder::finish)
+    }
+
+    /// How many calls the recording that runs holds.
+    pub fn calls(&self) -> usize {
+        self.recorder.as_ref().map_or(0, Recorder::calls)
+    }
+
+    /// The recording that runs.
+    pub(crate) fn recorder(&mut self) -> Option<&mut Recorder> {
+        self.recorder.as_mut()
     }
 
     fn check_sizes(&self, program: &Program, entry: usize, dims: &[u32]) -> Result<(), RunError> {
@@ -153,13 +187,22 @@ impl Executor {
         used_weights(&self.artifact.program().entries[entry].steps, 0..1, &mut |parameter, layer| {
             pieces.extend(self.artifact.unchecked(parameter, layer));
         });
-        let pieces: Vec<usize> = pieces.into_iter().collect();
+        if !pieces.is_empty() {
+            self.check_pieces(pieces.into_iter().collect())?;
+        }
+        self.ready[entry] = true;
+        Ok(())
+    }
+
+    fn check_pieces(&mut self, pieces: Vec<usize>) -> Result<(), RunError> {
+        let begin = self.recorder.as_ref().map_or(0, Recorder::now);
         match &mut self.engine {
-            _ if pieces.is_empty() => {}
             Engine::Native(native) => native.check_pieces(&self.artifact, pieces)?,
             Engine::Interpreter => pieces.into_iter().try_for_each(|piece| self.artifact.check_piece(piece))?,
         }
-        self.ready[entry] = true;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.stage(StageKind::Check, begin);
+        }
         Ok(())
     }
 }
@@ -201,6 +244,6 @@ fn fixed_bounds(program: &Program, fixed: &[(String, u64)]) -> Result<Vec<Symbol
 }
 
 /// One per processor this process may use.
-fn default_threads() -> usize {
+pub fn default_threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

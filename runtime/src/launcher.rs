@@ -74,6 +74,11 @@ fn missing(class: &str) -> Vec<&'static str> {
     }
 }
 
+/// Whether this processor runs code of a class.
+pub(crate) fn runs(class: &str) -> bool {
+    missing(class).is_empty()
+}
+
 /// The best class of an artifact's code that this processor runs.
 pub fn best_class(artifact: &Artifact) -> Option<&'static str> {
     let there = artifact.classes();

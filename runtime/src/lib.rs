@@ -2,8 +2,8 @@
 //!
 //! From below: [`executor`] runs an entry point of a program on memory it owns, natively (`native`, `launcher`,
 //! `threads`) or on the interpreter. [`session`] feeds sequences of tokens through it and keeps the paged cache
-//! ([`pages`]). [`generate`] and [`logits`] are what people ask for; [`sampling`] picks tokens. Absent: graphs, passes,
-//! strategies, text (ids go in and out).
+//! ([`pages`]). [`generate`] and [`logits`] are what people ask for; [`sampling`] picks tokens. [`profile`] says where
+//! time went, [`limits`] what the machine could do at most. Absent: graphs, passes, strategies, text (ids go in and out).
 //!
 //! Start at [`session`].
 
@@ -21,6 +21,9 @@ pub mod session;
 
 pub mod generate;
 pub mod logits;
+
+pub mod limits;
+pub mod profile;
 
 pub use error::RunError;
 pub use executor::{Executor, ExecutorOptions};

@@ -6,6 +6,7 @@
 use crate::error::RunError;
 use crate::launcher::{Call, Code, PhaseName, copy, sequence_lengths, usable_image};
 use crate::memory::{Block, Buffers};
+use crate::profile::{Log, Watch, watched};
 use crate::threads::{Team, Worker};
 use bloomery_artifact::{Artifact, Tiles, WeightTable, sizes};
 use bloomery_ir::program::{ALIGNMENT, Launch, Place, Step, View};
@@ -64,6 +65,16 @@ struct Run {
     bases: Vec<usize>,
     shared: usize,
     local: usize,
+    /// Where workers write how long things took, if somebody wants to know.
+    log: Option<Arc<Log>>,
+}
+
+/// A phase of a wave's launches.
+struct Phase<'a> {
+    name: PhaseName,
+    launches: &'a [Launched],
+    /// Addresses, by launch.
+    views: &'a [Vec<usize>],
 }
 
 impl Native {
@@ -104,6 +115,7 @@ impl Native {
         dims: &[u32],
         bindings: Bindings,
         buffers: &mut Buffers,
+        log: Option<Arc<Log>>,
     ) {
         let mut bases = vec![buffers.arena.address(), artifact.weights().as_ptr().expose_provenance()];
         bases.extend(buffers.states.iter_mut().chain(&mut buffers.ios).map(|held| held.block.address()));
@@ -116,10 +128,13 @@ impl Native {
             bases,
             shared: self.shared.address(),
             local: self.local.address(),
+            log,
         };
         run.tiles = run.count_tiles(&self.plan.entries[entry]);
         // `buffers` and scratch are borrowed for as long as this call takes, and all pieces are done when it returns.
-        self.team.run(Arc::new(move |worker: &Worker<'_>| run.items(&run.plan.entries[run.entry], 0, worker)));
+        let watched = run.log.is_some();
+        let job = Arc::new(move |worker: &Worker<'_>| run.items(&run.plan.entries[run.entry], 0, worker));
+        if watched { self.team.run_together(job) } else { self.team.run(job) }
     }
 
     /// Compares pieces of the weights with their hashes, all threads together.
@@ -224,36 +239,42 @@ impl Run {
 
     fn wave(&self, launches: &[Launched], layer: u64, worker: &Worker<'_>) {
         let views: Vec<Vec<usize>> = launches.iter().map(|launch| self.addresses(&launch.views, layer)).collect();
-        for phase in [PhaseName::Prepare, PhaseName::Main] {
-            let total = launches.iter().map(|launch| self.tiles[launch.index][phase as usize]).sum();
-            worker.phase(total, |piece| self.piece(phase, launches, &views, piece, worker.index));
+        for name in [PhaseName::Prepare, PhaseName::Main] {
+            let total = launches.iter().map(|launch| self.tiles[launch.index][name as usize]).sum();
+            if total > 0 {
+                self.phase(&Phase { name, launches, views: &views }, total, worker);
+            }
+        }
+    }
+
+    fn phase(&self, phase: &Phase<'_>, total: u32, worker: &Worker<'_>) {
+        let kernels = || phase.launches.iter().map(|launch| Some(launch.kernel));
+        let mut watch = self.log.as_deref().map(|log| Watch::begin(log, worker.index, phase.name, kernels()));
+        worker.phase(total, |piece| self.piece(phase, piece, worker.index, &mut watch));
+        if let Some(watch) = watch {
+            watch.end();
         }
     }
 
     /// Tiles of the wave counted through all its launches.
-    fn piece(
-        &self,
-        phase: PhaseName,
-        launches: &[Launched],
-        views: &[Vec<usize>],
-        piece: std::ops::Range<u32>,
-        worker: usize,
-    ) {
+    fn piece(&self, phase: &Phase<'_>, piece: std::ops::Range<u32>, worker: usize, watch: &mut Option<Watch<'_>>) {
         let (mut first, mut shared) = (0, self.shared);
         let local = self.local + worker * self.plan.local;
-        for (launch, views) in launches.iter().zip(views) {
-            let count = self.tiles[launch.index][phase as usize];
+        for (i, launch) in phase.launches.iter().enumerate() {
+            let count = self.tiles[launch.index][phase.name as usize];
             let (begin, end) = (piece.start.max(first), piece.end.min(first + count));
             if begin < end {
-                let call = Call::new(views, &self.dims, shared, local);
+                let call = Call::new(&phase.views[i], &self.dims, shared, local);
                 let kernel = self.plan.code.kernel(launch.kernel);
-                #[allow(unsafe_code, reason = "runs a kernel on the memory it was resolved for")]
-                // SAFETY: the addresses are those of the checked program's views in buffers sized for the symbols'
-                // bounds, which the executor compared with `dims`; scratch is sized by `shared_most` and `local`. The
-                // caller of `Native::run` lends all of it until every worker is done.
-                unsafe {
-                    kernel.run(phase, &call, begin - first..end - first);
-                }
+                watched(watch.as_mut(), i, end - begin, || {
+                    #[allow(unsafe_code, reason = "runs a kernel on the memory it was resolved for")]
+                    // SAFETY: the addresses are those of the checked program's views in buffers sized for the symbols'
+                    // bounds, which the executor compared with `dims`; scratch is sized by `shared_most` and `local`.
+                    // The caller of `Native::run` lends all of it until every piece is done.
+                    unsafe {
+                        kernel.run(phase.name, &call, begin - first..end - first);
+                    }
+                });
             }
             first += count;
             shared += shared_bytes(&self.plan.code, launch.kernel, &self.dims) as usize;
@@ -288,14 +309,21 @@ impl Run {
     }
 
     fn copy(&self, from: &Address, to: &Address, ty: &TensorType, layout: &Layout, layer: u64, worker: &Worker<'_>) {
+        let begin = |log| Watch::begin(log, worker.index, PhaseName::Main, [None]);
+        let mut watch = self.log.as_deref().map(begin);
         let bytes = sizes::bytes_of(ty, layout, &self.bindings).expect("sizes were checked");
         worker.phase(1, |_| {
-            #[allow(unsafe_code, reason = "copies between two views")]
-            // SAFETY: both views were checked to hold this type; it is the only piece of its phase.
-            unsafe {
-                copy(self.resolve(from, layer), self.resolve(to, layer), bytes as usize);
-            }
+            watched(watch.as_mut(), 0, 1, || {
+                #[allow(unsafe_code, reason = "copies between two views")]
+                // SAFETY: both views were checked to hold this type; it is the only piece of its phase.
+                unsafe {
+                    copy(self.resolve(from, layer), self.resolve(to, layer), bytes as usize);
+                }
+            });
         });
+        if let Some(watch) = watch {
+            watch.end();
+        }
     }
 
     fn addresses(&self, views: &[Address], layer: u64) -> Vec<usize> {

@@ -7,7 +7,9 @@
 use crate::error::RunError;
 use crate::executor::{Executor, ExecutorOptions};
 use crate::pages::PagePool;
+use crate::profile::{Detail, Profile, StageKind};
 use bloomery_artifact::Artifact;
+use bloomery_ir::work::Span;
 use bloomery_ir::{DType, Program};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -95,6 +97,24 @@ impl Session {
     /// What runs the program.
     pub fn executor(&self) -> &Executor {
         &self.executor
+    }
+
+    /// Records what steps do from now on; a recording that runs is dropped.
+    ///
+    /// # Errors
+    /// Times of kernels on the interpreter.
+    pub fn record(&mut self, detail: Detail) -> Result<(), RunError> {
+        self.executor.record(detail)
+    }
+
+    /// Ends a recording and returns it, if one runs.
+    pub fn recorded(&mut self) -> Option<Profile> {
+        self.executor.recorded()
+    }
+
+    /// How many calls of entries the recording that runs holds.
+    pub fn calls(&self) -> usize {
+        self.executor.calls()
     }
 
     /// Ids below this are known.
@@ -244,6 +264,11 @@ impl Session {
             pages.extend((0..width).map(|i| sequence.pages.get(i).copied().unwrap_or(0)));
         }
         let sizes = [ids.len(), pieces.len(), width, 1];
+        let span = |piece: &Piece| Span { first: held(piece).length as u64, tokens: piece.count as u64 };
+        let spans: Vec<Span> = pieces.iter().map(span).collect();
+        if let Some(recorder) = self.executor.recorder() {
+            recorder.expect(spans);
+        }
         for (io, values) in [(self.names.ids, &ids), (self.names.rows, &rows), (self.names.pages, &pages)] {
             put(self.executor.io_mut(io), values);
         }
@@ -267,10 +292,14 @@ impl Session {
             let picks: Vec<i32> = part.iter().map(|(flat, ..)| *flat as i32).collect();
             put(self.executor.io_mut(self.names.pick), &picks);
             self.run("head", part.len(), [tokens, 1, 1, part.len()])?;
+            let begin = self.executor.recorder().map_or(0, |recorder| recorder.now());
             let bytes = self.executor.io(self.names.logits);
             for ((_, chunk, position), bytes) in part.iter().zip(bytes.chunks_exact(4 * logits.len())) {
                 get(bytes, &mut logits);
                 row(*chunk, *position, &logits);
+            }
+            if let Some(recorder) = self.executor.recorder() {
+                recorder.stage(StageKind::Sampling, begin);
             }
         }
         Ok(())

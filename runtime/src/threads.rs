@@ -12,7 +12,7 @@ use std::any::Any;
 use std::cell::Cell;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -57,8 +57,18 @@ struct Shared {
 
 #[derive(Default)]
 struct Slot {
-    job: Option<(Arc<Job>, u32)>,
+    job: Option<Posted>,
     stop: bool,
+}
+
+/// A job for all who come.
+#[derive(Clone)]
+struct Posted {
+    job: Arc<Job>,
+    /// Its first phase.
+    first: u32,
+    /// Workers other than the caller that have walked it to its end.
+    walked: Arc<AtomicUsize>,
 }
 
 /// The panic of a worker that leaves because another one panicked.
@@ -105,13 +115,43 @@ impl Team {
     /// # Panics
     /// With a worker's panic.
     pub(crate) fn run(&mut self, job: Arc<Job>) {
-        let first = self.shared.phase();
+        let posted = self.post(job);
+        self.walk(&posted);
+        self.end();
+    }
+
+    /// The same, but every worker walks the whole job, and it returns when all have. For what is measured.
+    ///
+    /// # Panics
+    /// With a worker's panic.
+    pub(crate) fn run_together(&mut self, job: Arc<Job>) {
+        let posted = self.post(job);
+        self.walk(&posted);
+        let all = || posted.walked.load(Ordering::Acquire) == self.handles.len();
+        self.shared.wait_until(|| all() || self.shared.failed.load(Ordering::SeqCst));
+        self.end();
+    }
+
+    fn post(&self, job: Arc<Job>) -> Posted {
+        let posted = Posted { job, first: self.shared.phase(), walked: Arc::default() };
         if !self.handles.is_empty() {
-            lock(&self.shared.slot).job = Some((Arc::clone(&job), first));
+            let mut slot = lock(&self.shared.slot);
+            slot.job = Some(posted.clone());
+            // With the lock, so that no worker takes this job twice.
             self.shared.epoch.fetch_add(1, Ordering::SeqCst);
+            drop(slot);
             self.shared.wake_sleepers();
         }
-        self.shared.guarded(&job, &Worker { index: 0, phase: Cell::new(first), shared: &self.shared });
+        posted
+    }
+
+    /// The caller's part.
+    fn walk(&self, posted: &Posted) {
+        let worker = Worker { index: 0, phase: Cell::new(posted.first), shared: &self.shared };
+        self.shared.guarded(&posted.job, &worker);
+    }
+
+    fn end(&mut self) {
         lock(&self.shared.slot).job = None;
         if self.shared.failed.load(Ordering::SeqCst) {
             self.end_in_panic();
@@ -128,8 +168,10 @@ impl Team {
 
 impl Drop for Team {
     fn drop(&mut self) {
-        lock(&self.shared.slot).stop = true;
+        let mut slot = lock(&self.shared.slot);
+        slot.stop = true;
         self.shared.epoch.fetch_add(1, Ordering::SeqCst);
+        drop(slot);
         self.shared.wake_sleepers();
         for handle in self.handles.drain(..) {
             // Workers catch every panic; there is nothing to hear from them.
@@ -227,16 +269,18 @@ impl Shared {
         let mut seen = 0;
         loop {
             self.wait_until(|| self.epoch.load(Ordering::SeqCst) != seen);
-            seen = self.epoch.load(Ordering::SeqCst);
             let slot = lock(&self.slot);
+            seen = self.epoch.load(Ordering::SeqCst);
             if slot.stop {
                 return;
             }
             let job = slot.job.clone();
             drop(slot);
             // None: the job was done before this worker came.
-            if let Some((job, first)) = job {
+            if let Some(Posted { job, first, walked }) = job {
                 self.guarded(&job, &Worker { index, phase: Cell::new(first), shared: self });
+                walked.fetch_add(1, Ordering::SeqCst);
+                self.wake_sleepers();
             }
         }
     }
@@ -321,6 +365,19 @@ mod tests {
             });
         }));
         assert_eq!(sum.load(Ordering::Relaxed), 40);
+    }
+
+    #[test]
+    fn together_every_worker_walks_the_job() {
+        let walked = Arc::new(AtomicU32::new(0));
+        let mut team = Team::new(3);
+        for times in 1..20 {
+            let counted = Arc::clone(&walked);
+            team.run_together(Arc::new(move |_: &Worker<'_>| {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }));
+            assert_eq!(walked.load(Ordering::Relaxed), 3 * times);
+        }
     }
 
     #[test]

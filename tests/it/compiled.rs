@@ -29,13 +29,13 @@ const MODELS: &[&str] = &[
 ];
 
 /// An artifact in a folder of its own.
-struct Compiled {
-    artifact: Arc<Artifact>,
+pub(crate) struct Compiled {
+    pub(crate) artifact: Arc<Artifact>,
     _folder: tempfile::TempDir,
 }
 
 /// Compiles a fixture's model; `change` sets options.
-fn compiled(name: &str, change: impl Fn(&mut CompileOptions)) -> Compiled {
+pub(crate) fn compiled(name: &str, change: impl Fn(&mut CompileOptions)) -> Compiled {
     let folder = tempfile::tempdir().unwrap();
     let path = write(name, &folder, change);
     Compiled { artifact: Arc::new(Artifact::open(&path, Check::Full).unwrap()), _folder: folder }

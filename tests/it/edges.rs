@@ -17,10 +17,12 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
     ("tests", "bloomery-tests", &[]),
 ];
 
-/// What the runtime may name of the IR: programs, how they are interpreted, and what both are made of.
+/// What the runtime may name of the IR: programs, how they are interpreted, what work they are, and what these are made
+/// of.
 const OF_IR: &[&str] = &[
     "program",
     "run_program",
+    "work::Span",
     "Program",
     "Layout",
     "Tensor",

@@ -12,4 +12,5 @@ mod edges;
 mod filetests;
 mod formatting;
 mod golden;
+mod profile;
 mod samples;

@@ -243,6 +243,17 @@ fn texts_without_a_tokenizer() {
 }
 
 #[test]
+fn recordings_that_cannot_be_made() {
+    let run = args!["run", trained(), "--input-ids", "5", "--max-new-tokens", "1"];
+    refused(&[run, args!["--profile"]].concat(), &["machine code", "interpreter", "--cpu"]);
+    let folder = tempfile::tempdir().unwrap();
+    refused(&[run, args!["--trace", folder.path()]].concat(), &["is not a regular file"]);
+    refused(args!["bench", trained(), "--prompt-tokens", "4", "--profile"], &["machine code"]);
+    refused(args!["bench", "--limits", &folder.path().join("none")], &["cannot open", "none"]);
+    refused(args!["bench", "--limits", "--threads", "5000"], &["--threads is 5000", "1 to 1024"]);
+}
+
+#[test]
 fn texts_that_are_no_ir() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.bir");
@@ -275,6 +286,9 @@ fn wrong_command_lines_are_usage() {
     usage(args!["run", "x.bloom", "--prompt", "a", "--input-ids", "1"]);
     usage(args!["run", "x.bloom", "--prompt", "a", "--top-k", "5"]);
     usage(args!["run", "x.bloom", "--prompt", "a", "--threads", "0"]);
+    usage(args!["run", "x.bloom", "--prompt", "a", "--limits"]);
+    usage(args!["bench"]);
+    usage(args!["bench", "--limits", "--prompt-tokens", "5"]);
     assert!(printed(args!["--help"]).contains("bloomery demo"));
 }
 

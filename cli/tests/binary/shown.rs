@@ -148,6 +148,119 @@ fn a_measurement_is_one_flat_document() {
     assert_eq!((bench["threads"].as_u64(), bench["class"].as_str()), (Some(1), Some("interpreter")));
 }
 
+/// With one repeat a median is the figure itself, so that figures can be compared with each other.
+#[test]
+fn a_measurement_says_how_near_the_machine_it_comes() {
+    let lengths = args!["--prompt-tokens", "6", "--new-tokens", "3", "--batch", "2", "--repeats", "1", "--json"];
+    let bench = json(&[args!["bench", trained()], lengths].concat());
+    let number = |name: &str| bench[name].as_f64().unwrap_or_else(|| panic!("{name} in {bench}"));
+    for phase in ["prefill", "decode"] {
+        let of = |figure: &str| number(&format!("{phase}_{figure}"));
+        let (rate, bound, fraction) = (of("tokens_per_s"), of("bound_tokens_per_s"), of("fraction_of_bound"));
+        assert!(rate > 0.0 && bound > 0.0 && (fraction - rate / bound).abs() < 1e-9 * fraction, "{bench}");
+        assert!(of("gflops") > 0.0 && of("gb_per_s") > 0.0 && of("gb") > 0.0, "{bench}");
+    }
+    let seconds = number("first_token_ms") / 1e3;
+    let gflop = number("prefill_matmul_gflop") + number("prefill_attention_gflop");
+    assert!((number("prefill_gflops") - gflop / seconds).abs() < 1e-6 * number("prefill_gflops"), "{bench}");
+    if number("limit_fma_gflops") > 0.0 {
+        let peak = number("prefill_gflops") / number("limit_fma_gflops");
+        assert!((number("prefill_fraction_of_fma_peak") - peak).abs() < 1e-9 * peak, "{bench}");
+    }
+    assert!(number("limit_read_gb_per_s") > 0.0);
+    assert_eq!(bench["pages"], "mapped");
+
+    // Four layers of hidden 128 and a vocabulary of 4096: 12 rows through the layers, 2 through the head, two
+    // operations a weight. Two steps of decoding read layers and head once each, and the cache besides.
+    let (layer, head) = (12.0 * 128.0 * 128.0, 4096.0 * 128.0);
+    let matmul = 2.0 * (12.0 * 4.0 * layer + 2.0 * head) / 1e9;
+    assert!((number("prefill_matmul_gflop") - matmul).abs() < 1e-9, "{matmul} in {bench}");
+    let (least, most) = (2.0 * 2.0 * (4.0 * layer + head) / 1e9, 2.1 * 2.0 * (4.0 * layer + head) / 1e9);
+    assert!((least..most).contains(&number("decode_gb")), "{least} to {most} in {bench}");
+}
+
+/// Structure alone: what the figures are is the machine's affair.
+#[test]
+fn limits_of_the_machine_are_figures_for_one_thread_and_for_all() {
+    let measured = json(args!["bench", "--limits", trained(), "--threads", "2", "--repeats", "1", "--json"]);
+    assert_eq!(keys(&measured), ["limits", "huge_pages_share", "notes"]);
+    let limits = measured["limits"].as_array().unwrap();
+    for limit in limits {
+        assert_eq!(keys(limit), ["name", "threads", "best", "median", "unit"]);
+        let [best, median] = ["best", "median"].map(|figure| limit[figure].as_f64().unwrap());
+        assert!(0.0 < median && median <= best, "{limit}");
+    }
+    for name in ["read_small_pages", "read_huge_pages", "read_mapped_file"] {
+        let threads: Vec<_> = limits.iter().filter(|limit| limit["name"] == name).map(|l| &l["threads"]).collect();
+        assert_eq!(threads, [1, 2], "{name}");
+    }
+}
+
+/// An artifact of the tiny model with machine code, for this processor.
+#[cfg(target_arch = "x86_64")]
+fn native(folder: &std::path::Path) -> std::path::PathBuf {
+    let path = folder.join("native.bloom");
+    printed(args!["compile", &model("tiny"), "--max-context", "64", "--chunk", "8", "-o", &path]);
+    path
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_profile_has_every_kernel_and_a_trace_every_thread() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, trace) = (native(folder.path()), folder.path().join("trace.json"));
+    let prompt = args!["--input-ids", "5,6,7,8,9,10,11,12,13,14,15", "--max-new-tokens", "4", "--threads", "2"];
+    let run = args!["run", &path, "--profile", "--limits", "--trace", &trace, "--eos-token-id", "none"];
+    let profile = json(&[run, prompt, args!["--json"]].concat())["profile"].clone();
+    assert_eq!(keys(&profile), ["total_ms", "threads", "limits", "kernels", "outside"]);
+    let kernels = profile["kernels"].as_array().unwrap();
+    let sum = |of: &Value, name: &str| of[name].as_f64().unwrap_or_else(|| panic!("{name} in {of}"));
+    let (total, outside) = (sum(&profile, "total_ms"), &profile["outside"]);
+    let all: f64 = kernels.iter().map(|kernel| sum(kernel, "ms")).sum::<f64>()
+        + ["calls_ms", "check_ms", "sampling_ms", "host_ms"].map(|name| sum(outside, name)).iter().sum::<f64>();
+    assert!((all - total).abs() < 1e-6 * total, "{all} of {total}");
+    for kernel in kernels.iter().filter(|kernel| kernel["name"].as_str().unwrap().contains("matmul")) {
+        let bound = sum(kernel, "fraction_of_bound");
+        assert!(bound > 0.0 && sum(kernel, "flop") > 0.0 && sum(kernel, "weight_bytes") > 0.0, "{kernel}");
+    }
+
+    let trace: Value = serde_json::from_slice(&std::fs::read(&trace).unwrap()).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    let named = |name: &str| events.iter().filter(|event| event["name"] == name).count();
+    // Chunks of 8 and 3 tokens; three steps after the first new token; logits four times.
+    let steps = ["prefill chunk", "decode step", "head", "sampling", "thread_name"].map(named);
+    assert_eq!(steps, [2, 3, 4, 4, 2]);
+    for tid in [0, 1] {
+        let spans = events.iter().filter(|event| event["ph"] == "X" && event["tid"] == tid);
+        nested(spans.map(|event| (sum(event, "ts"), sum(event, "dur"))).collect());
+    }
+    let tiles = events.iter().filter(|event| event["cat"] == "kernel").map(|event| sum(&event["args"], "tiles"));
+    assert!(tiles.fold(f64::INFINITY, f64::min) >= 1.0);
+
+    let shown = call(&[args!["run", &path, "--profile"], prompt].concat());
+    let table = String::from_utf8(shown.stderr).unwrap();
+    assert!(shown.status.success() && table.starts_with("kernel ") && table.contains("sampling"), "{table}");
+    let benched = json(args!["bench", &path, "--prompt-tokens", "9", "--repeats", "1", "--profile", "--json"]);
+    assert_eq!(keys(&benched["profile"]), keys(&profile));
+}
+
+/// Of two spans of a thread one holds the other, or one ends before the other begins.
+#[cfg(target_arch = "x86_64")]
+fn nested(spans: Vec<(f64, f64)>) {
+    let nanoseconds = |micro: f64| (micro * 1e3).round() as u64;
+    let mut spans: Vec<(u64, u64)> =
+        spans.into_iter().map(|(ts, dur)| (nanoseconds(ts), nanoseconds(ts) + nanoseconds(dur))).collect();
+    spans.sort_by_key(|(begin, end)| (*begin, std::cmp::Reverse(*end)));
+    let mut open: Vec<u64> = Vec::new();
+    for (begin, end) in spans {
+        while open.last().is_some_and(|outer| *outer <= begin) {
+            open.pop();
+        }
+        assert!(open.last().is_none_or(|outer| end <= *outer), "{begin} to {end} leaves {open:?}");
+        open.push(end);
+    }
+}
+
 #[test]
 fn what_is_in_a_file() {
     let artifact = json(args!["inspect", trained(), "--json"]);

@@ -11,6 +11,7 @@ use crate::extent::Extent;
 use crate::op::{OpDef, RankContext, Sample, TypeContext, TypeError, elements, expect_count, sample};
 use crate::tensor::{Tensor, flat};
 use crate::types::TensorType;
+use crate::work::{Sizes, Span};
 use serde::{Deserialize, Serialize};
 
 /// `q: [N, heads, d], kv: [pages, 2, heads, T, d], rows: i32[S, 3], pages: i32[S, P], slopes: [heads] -> [N, heads, d]`
@@ -72,6 +73,22 @@ impl OpDef for AlibiAttention {
         let reach = operands[3].dims[1].extent.times(&operands[1].dims[3].extent);
         elements(&operands[0]).times(&reach).times(&Extent::number(4))
     }
+
+    fn flops_in(&self, operands: &[TensorType], _: &[TensorType], sizes: &Sizes<'_>) -> u64 {
+        // The token after `first` others sees `first + 1` positions, the next one more.
+        let seen = |span: &Span| span.tokens * span.first + span.tokens * (span.tokens + 1) / 2;
+        4 * token_elements(&operands[0], sizes) * sizes.spans.iter().map(seen).sum::<u64>()
+    }
+
+    fn reads(&self, i: usize, operands: &[TensorType], _: &[TensorType], sizes: &Sizes<'_>) -> Option<u64> {
+        let positions = || sizes.spans.iter().map(|span| span.first + span.tokens).sum::<u64>();
+        (i == 1).then(|| 2 * token_elements(&operands[0], sizes) * positions())
+    }
+}
+
+/// `heads * d`
+fn token_elements(q: &TensorType, sizes: &Sizes<'_>) -> u64 {
+    q.dims[1..].iter().map(|dim| sizes.of(&dim.extent)).product()
 }
 
 pub(crate) fn samples() -> Vec<Sample> {

@@ -5,9 +5,10 @@
 //! `%pages[s, t / T]`, slot `t % T`. The result replaces the operand in memory: its old value must have no later use.
 
 use crate::extent::Extent;
-use crate::op::{OpDef, RankContext, Sample, TypeContext, TypeError, expect_count, expect_rank, sample};
+use crate::op::{OpDef, RankContext, Sample, TypeContext, TypeError, elements, expect_count, expect_rank, sample};
 use crate::tensor::{Tensor, flat};
 use crate::types::{DType, TensorType};
+use crate::work::Sizes;
 use serde::{Deserialize, Serialize};
 
 /// `kv, k: [N, heads, d], v: [N, heads, d], rows, pages -> kv`
@@ -52,6 +53,14 @@ impl OpDef for CacheAppend {
 
     fn consumes(&self) -> Option<usize> {
         Some(0)
+    }
+
+    fn reads(&self, i: usize, _: &[TensorType], _: &[TensorType], _: &Sizes<'_>) -> Option<u64> {
+        (i == 0).then_some(0)
+    }
+
+    fn writes(&self, operands: &[TensorType], _: &[TensorType], sizes: &Sizes<'_>) -> Option<u64> {
+        Some(sizes.of(&elements(&operands[1])) + sizes.of(&elements(&operands[2])))
     }
 }
 

@@ -1,8 +1,9 @@
 //! `gather`: rows of a table by index, such as embeddings of token ids.
 
-use crate::op::{OpDef, RankContext, Sample, TypeContext, TypeError, expect_count, expect_rank, sample};
+use crate::op::{OpDef, RankContext, Sample, TypeContext, TypeError, elements, expect_count, expect_rank, sample};
 use crate::tensor::Tensor;
 use crate::types::{DType, TensorType};
+use crate::work::Sizes;
 use serde::{Deserialize, Serialize};
 
 /// `table[ids]`: `table: [V, ..]`, `ids: i32[N]`, result `[N, ..]`. Indices must be inside the table.
@@ -42,6 +43,10 @@ impl OpDef for Gather {
 
     fn takes_parts(&self, operand: usize) -> bool {
         operand == 0
+    }
+
+    fn reads(&self, i: usize, _: &[TensorType], results: &[TensorType], sizes: &Sizes<'_>) -> Option<u64> {
+        (i == 0).then(|| sizes.of(&elements(&results[0])))
     }
 }
 

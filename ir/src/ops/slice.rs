@@ -1,9 +1,10 @@
 //! `slice`: a range of one dimension.
 
 use crate::extent::Extent;
-use crate::op::{OpDef, RankContext, Sample, TypeContext, TypeError, expect_count, sample};
+use crate::op::{OpDef, RankContext, Sample, TypeContext, TypeError, elements, expect_count, sample};
 use crate::tensor::{Tensor, flat, indices};
 use crate::types::TensorType;
+use crate::work::Sizes;
 use serde::{Deserialize, Serialize};
 
 /// Elements `from..to` of dimension `dim`.
@@ -43,6 +44,10 @@ impl OpDef for Slice {
 
     fn takes_parts(&self, _: usize) -> bool {
         true
+    }
+
+    fn reads(&self, _: usize, _: &[TensorType], results: &[TensorType], sizes: &Sizes<'_>) -> Option<u64> {
+        Some(sizes.of(&elements(&results[0])))
     }
 }
 

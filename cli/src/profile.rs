@@ -1,0 +1,173 @@
+//! Profiles: what each kernel took, computed and touched, and how near that is to what the machine could do.
+//!
+//! The runtime says when ([`bloomery_runtime::profile`]), the program what ([`bloomery_ir::work`]); here both meet.
+//! A *bound* is the least time for some work: its products at the peak of multiply-adds, or its weights and cache at the
+//! bandwidth of reading, whichever is longer.
+
+use std::collections::BTreeMap;
+
+use bloomery_ir::work::{Sizes, Work, entry_work};
+use bloomery_ir::{Bindings, Program};
+use bloomery_runtime::limits::Reading;
+use bloomery_runtime::profile::{Call, KernelTime, Profile, StageKind};
+use serde::Serialize;
+
+/// Where the time of a run went.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Profiled {
+    /// From the first call to the last, everything included.
+    pub total_ms: f64,
+    /// How many threads worked.
+    pub threads: usize,
+    /// The limits that fractions refer to, if they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<ProfileLimits>,
+    /// Kernels that ran, the longest first.
+    pub kernels: Vec<KernelProfile>,
+    /// What was no kernel.
+    pub outside: Outside,
+}
+
+/// What the machine could do, measured after the run.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct ProfileLimits {
+    /// f32 multiply-adds of the class, all threads together.
+    pub fma_gflops: f64,
+    /// Reading the weights where they are mapped.
+    pub read_gb_per_s: f64,
+}
+
+/// One kernel, all its launches together.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct KernelProfile {
+    /// Its name in the program; `copy` for buffers copied as they are.
+    pub name: String,
+    /// How often it was launched.
+    pub calls: u64,
+    /// Wall time from barrier to barrier. Launches that run side by side share the time of their wave in the proportion
+    /// in which they kept threads busy.
+    pub ms: f64,
+    /// Of the total, 0 to 1.
+    pub share: f64,
+    /// How much of the time threads waited for the slowest, on the average.
+    pub waiting_ms: f64,
+    /// Operations of products: matrices and attention.
+    pub flop: u64,
+    /// All other operations.
+    pub other_flop: u64,
+    /// Bytes of weights read.
+    pub weight_bytes: u64,
+    /// Bytes of the cache read or written.
+    pub cache_bytes: u64,
+    /// All bytes, those of intermediate values included.
+    pub bytes: u64,
+    /// Products over time.
+    pub gflop_per_s: f64,
+    /// All bytes over time.
+    pub gb_per_s: f64,
+    /// The bound over the time, for work that has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fraction_of_bound: Option<f64>,
+}
+
+/// Time outside of kernels, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Outside {
+    /// Starting calls on all threads, and walking their steps.
+    pub calls_ms: f64,
+    /// Comparing weights with their hashes before their first use.
+    pub check_ms: f64,
+    /// Reading logits and picking tokens.
+    pub sampling_ms: f64,
+    /// Everything else: the tables of each step, the text.
+    pub host_ms: f64,
+}
+
+/// Puts times and work together.
+pub(crate) fn profiled(program: &Program, profile: &Profile, limits: Option<&Reading>) -> Profiled {
+    let works = works(program, &profile.calls);
+    let kernel = |(i, time): (usize, &KernelTime)| {
+        let key = (i < program.kernels.len()).then_some(i);
+        let name = key.map_or("copy", |i| &program.kernels[i].name);
+        let work = works.get(&key).copied().unwrap_or_default();
+        row(name, time, &work, profile, limits)
+    };
+    let mut kernels: Vec<KernelProfile> =
+        profile.kernels.iter().enumerate().filter(|(_, time)| time.launches > 0).map(kernel).collect();
+    kernels.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+    let limits =
+        limits.map(|reading| ProfileLimits { fma_gflops: reading.fma_gflops, read_gb_per_s: reading.read_gb_per_s });
+    let total_ms = profile.elapsed as f64 / 1e6;
+    Profiled { total_ms, threads: profile.threads, limits, kernels, outside: outside(profile) }
+}
+
+fn row(name: &str, time: &KernelTime, work: &Work, profile: &Profile, limits: Option<&Reading>) -> KernelProfile {
+    debug_assert_eq!(work.launches, time.launches, "{name}: every launch was timed");
+    let seconds = time.time / 1e9;
+    let per_second = |amount: u64| if seconds > 0.0 { amount as f64 / 1e9 / seconds } else { 0.0 };
+    let waiting = (time.time - time.busy / profile.threads as f64).max(0.0);
+    let bound = limits.map(|limits| bound_seconds(work, limits)).filter(|bound| *bound > 0.0 && seconds > 0.0);
+    KernelProfile {
+        name: name.to_owned(),
+        calls: time.launches,
+        ms: time.time / 1e6,
+        share: time.time / (profile.elapsed as f64).max(1.0),
+        waiting_ms: waiting / 1e6,
+        flop: work.product_flops(),
+        other_flop: work.other_flops,
+        weight_bytes: work.weight_bytes,
+        cache_bytes: work.state_bytes,
+        bytes: work.bytes(),
+        gflop_per_s: per_second(work.product_flops()),
+        gb_per_s: per_second(work.bytes()),
+        fraction_of_bound: bound.map(|bound| bound / seconds),
+    }
+}
+
+fn outside(profile: &Profile) -> Outside {
+    let stages = |kind| {
+        let of_kind = profile.stages.iter().filter(move |stage| stage.kind == kind);
+        of_kind.map(|stage| (stage.end - stage.begin) as f64).sum::<f64>()
+    };
+    let calls: f64 = profile.calls.iter().map(|call| (call.end - call.begin) as f64).sum();
+    let kernels: f64 = profile.kernels.iter().map(|kernel| kernel.time).sum();
+    let (check, sampling) = (stages(StageKind::Check), stages(StageKind::Sampling));
+    let host = profile.elapsed as f64 - calls - check - sampling;
+    let ms = |nanoseconds: f64| nanoseconds.max(0.0) / 1e6;
+    Outside { calls_ms: ms(calls - kernels), check_ms: ms(check), sampling_ms: ms(sampling), host_ms: ms(host) }
+}
+
+/// The least seconds that products, weights and cache of some work take; 0 without limits.
+pub(crate) fn bound_seconds(work: &Work, limits: &Reading) -> f64 {
+    let over = |amount: u64, rate: f64| if rate > 0.0 { amount as f64 / 1e9 / rate } else { 0.0 };
+    over(work.product_flops(), limits.fma_gflops).max(over(work.streamed_bytes(), limits.read_gb_per_s))
+}
+
+/// The work of some calls, by kernel; under no kernel that of copies.
+pub(crate) fn works(program: &Program, calls: &[Call]) -> BTreeMap<Option<usize>, Work> {
+    let mut works: BTreeMap<Option<usize>, Work> = BTreeMap::new();
+    for call in calls {
+        let names = program.symbols.iter().map(|symbol| symbol.name.clone());
+        let bindings: Bindings = names.zip(call.dims.iter().map(|&value| u64::from(value))).collect();
+        let sizes = Sizes { bindings: &bindings, spans: &call.spans };
+        for (kernel, work) in entry_work(program, &program.entries[call.entry], &sizes) {
+            *works.entry(kernel).or_default() += work;
+        }
+    }
+    works
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_is_the_slower_of_both() {
+        let limits = Reading { fma_gflops: 100.0, read_gb_per_s: 10.0 };
+        let work = |matmul_flops, weight_bytes| Work { matmul_flops, weight_bytes, ..Work::default() };
+        assert_eq!(bound_seconds(&work(200_000_000_000, 1_000_000_000), &limits), 2.0);
+        assert_eq!(bound_seconds(&work(200_000_000_000, 30_000_000_000), &limits), 3.0);
+        let unknown = Reading { fma_gflops: 0.0, read_gb_per_s: 10.0 };
+        assert_eq!(bound_seconds(&work(200_000_000_000, 1_000_000_000), &unknown), 0.1);
+    }
+}
