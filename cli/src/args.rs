@@ -15,7 +15,7 @@ use bloomery::targets::Target;
 use bloomery::tokenize::{Text, TokenizeOptions};
 use bloomery_artifact::Check;
 use bloomery_models::config::WeightType;
-use bloomery_runtime::Sampling;
+use bloomery_runtime::{Pages, Sampling};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Compiles BLOOM models into one file, and runs them.
@@ -205,6 +205,20 @@ struct Running {
     /// When weights are compared with their hashes
     #[arg(long, value_enum, default_value_t = When::Lazy)]
     check: When,
+    /// On which pages weights are read
+    #[arg(long, value_enum, default_value_t = WeightPages::Mapped)]
+    weights: WeightPages,
+}
+
+/// `--weights`
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum WeightPages {
+    /// The file's, shared by all processes that run it
+    Mapped,
+    /// A copy in huge pages, made at the start (about a second per GB)
+    Huge,
+    /// The file's, in long runs a copy in huge pages made meanwhile
+    Auto,
 }
 
 /// `--check`
@@ -228,7 +242,12 @@ impl Running {
         let number = |number: Option<NonZeroUsize>| number.map(NonZeroUsize::get);
         // Targets are written cpu:CLASS elsewhere; here the prefix says nothing.
         let class = self.cpu.as_ref().map(|class| class.strip_prefix("cpu:").unwrap_or(class).to_owned());
-        Execution { class, threads: number(self.threads), chunk: number(self.chunk), check }
+        let weights = match self.weights {
+            WeightPages::Mapped => Pages::Mapped,
+            WeightPages::Huge => Pages::Huge,
+            WeightPages::Auto => Pages::Auto,
+        };
+        Execution { class, threads: number(self.threads), weights, chunk: number(self.chunk), check }
     }
 }
 

@@ -20,7 +20,7 @@ use bloomery_artifact::Artifact;
 use bloomery_runtime::limits::{Gauge, Reading};
 use bloomery_runtime::profile::{Detail, Profile};
 use bloomery_runtime::sampling::greedy;
-use bloomery_runtime::{Chunk, RunError, SequenceId, Session, Want};
+use bloomery_runtime::{Chunk, RunError, SequenceId, Session, Want, Weights};
 use phase::{Phase, over};
 use serde_json::{Map, Value};
 
@@ -58,7 +58,7 @@ pub struct Benched {
     pub work: Vec<(&'static str, f64)>,
     /// Bytes of packed weights.
     pub weights_bytes: u64,
-    /// On which pages the weights were read: `mapped` from the file.
+    /// On which pages the weights were read at the end: `mapped` from the file, or `huge`.
     pub pages: &'static str,
     /// How many threads worked.
     pub threads: usize,
@@ -77,6 +77,7 @@ struct Once {
     threads: usize,
     class: String,
     artifact: Arc<Artifact>,
+    weights: Arc<Weights>,
     recorded: Profile,
 }
 
@@ -92,15 +93,15 @@ pub fn bench(options: &BenchOptions, progress: &mut dyn Progress) -> Result<Benc
     // From here on the gauge touches weights that a run may leave alone.
     let peak_rss = peak_rss_bytes() as f64;
     progress.begin("limits", 0);
-    let mut gauge = Gauge::new(&warm.artifact, &warm.class, warm.threads);
-    let mut before = gauge.read(&warm.artifact);
+    let mut gauge = Gauge::new(&warm.weights, &warm.class, warm.threads);
+    let mut before = gauge.read(&warm.weights);
     progress.end("read before each repeat and after the last");
 
     progress.begin("measure", 0);
     let mut figures: Vec<(&'static str, Vec<f64>)> = Vec::new();
     for _ in 0..options.repeats.max(1) {
         let once = once(options, Detail::Calls)?;
-        let after = gauge.read(&once.artifact);
+        let after = gauge.read(&once.weights);
         for (i, (name, value)) in once.figures(&mean(before, after), peak_rss).into_iter().enumerate() {
             match figures.get_mut(i) {
                 Some((_, values)) => values.push(value),
@@ -114,7 +115,7 @@ pub fn bench(options: &BenchOptions, progress: &mut dyn Progress) -> Result<Benc
         figures,
         work: warm.work(),
         weights_bytes: warm.artifact.weight_table().bytes,
-        pages: "mapped",
+        pages: warm.weights.pages(),
         threads: warm.threads,
         class: warm.class,
         profile: options.profile.then(|| profile(options, &mut gauge)).transpose()?,
@@ -124,7 +125,7 @@ pub fn bench(options: &BenchOptions, progress: &mut dyn Progress) -> Result<Benc
 /// One more repeat, with a look at every kernel.
 fn profile(options: &BenchOptions, gauge: &mut Gauge) -> Result<Profiled, Error> {
     let once = once(options, Detail::Kernels)?;
-    let limits = gauge.read(&once.artifact);
+    let limits = gauge.read(&once.weights);
     Ok(profiled(once.artifact.program(), &once.recorded, Some(&limits)))
 }
 
@@ -187,14 +188,15 @@ fn once(options: &BenchOptions, detail: Detail) -> Result<Once, Error> {
     let timed = timed(options, &mut session)?;
 
     let recorded = session.recorded().expect("it was begun above");
-    // Calls are in order: those of the prompts, those that fill the context, those of new tokens.
+    // Calls are in order: those of the prompts, twice, those that fill the context, those of new tokens.
     let calls = |calls: Range<usize>| &recorded.calls[calls];
     let phase = |calls, tokens: usize, seconds| Phase::new(artifact.program(), calls, options.batch * tokens, seconds);
-    let prefill = phase(calls(0..timed.prefill_calls), options.prompt_tokens, timed.first);
+    let prefill = phase(calls(timed.prefill_calls), options.prompt_tokens, timed.prefill);
     let decode_calls = timed.calls_before_decode..recorded.calls.len();
     let decode = phase(calls(decode_calls), options.new_tokens.saturating_sub(1), timed.decode);
     let (threads, class) = (session.executor().threads(), session.executor().class().to_owned());
-    Ok(Once { load, first: timed.first, prefill, decode, threads, class, artifact, recorded })
+    let weights = Arc::clone(session.executor().weights());
+    Ok(Once { load, first: timed.first, prefill, decode, threads, class, artifact, weights, recorded })
 }
 
 /// Tokens a sequence has when the new ones begin.
@@ -204,25 +206,35 @@ fn tokens_before(options: &BenchOptions) -> usize {
 
 /// How long the phases took, and where in the recording they begin and end.
 struct Timed {
-    /// Seconds from the prompts to the first new tokens.
+    /// Seconds from the prompts to the first new tokens, in a session that has done nothing yet.
     first: f64,
+    /// The same again: weights are checked and mapped by now.
+    prefill: f64,
     /// Seconds from there, or from a full context, to the last.
     decode: f64,
-    prefill_calls: usize,
+    prefill_calls: Range<usize>,
     calls_before_decode: usize,
 }
 
 fn timed(options: &BenchOptions, session: &mut Session) -> Result<Timed, Error> {
-    let sequences: Vec<SequenceId> = (0..options.batch).map(|_| session.start()).collect();
+    let start = |session: &mut Session| -> Vec<SequenceId> { (0..options.batch).map(|_| session.start()).collect() };
     let vocabulary = session.vocabulary();
     let ids = |range: Range<usize>| -> Vec<Vec<u32>> {
         let id = |sequence: usize, i: usize| ((sequence * 7919 + i * 104_729 + 5) % vocabulary) as u32;
         (0..options.batch).map(|sequence| range.clone().map(|i| id(sequence, i)).collect()).collect()
     };
+    let prompts = ids(0..options.prompt_tokens);
+    let sequences = start(session);
     let begin = Instant::now();
-    let mut newest = step(session, &sequences, &ids(0..options.prompt_tokens))?;
+    step(session, &sequences, &prompts)?;
     let first = begin.elapsed().as_secs_f64();
-    let prefill_calls = session.calls();
+    sequences.into_iter().for_each(|sequence| session.end(sequence));
+
+    let (sequences, calls_before) = (start(session), session.calls());
+    let begin = Instant::now();
+    let mut newest = step(session, &sequences, &prompts)?;
+    let prefill = begin.elapsed().as_secs_f64();
+    let prefill_calls = calls_before..session.calls();
     let before = tokens_before(options);
     if before > options.prompt_tokens {
         newest = step(session, &sequences, &ids(options.prompt_tokens..before))?;
@@ -232,7 +244,7 @@ fn timed(options: &BenchOptions, session: &mut Session) -> Result<Timed, Error> 
     for _ in 1..options.new_tokens {
         newest = step(session, &sequences, &newest)?;
     }
-    Ok(Timed { first, decode: begin.elapsed().as_secs_f64(), prefill_calls, calls_before_decode })
+    Ok(Timed { first, prefill, decode: begin.elapsed().as_secs_f64(), prefill_calls, calls_before_decode })
 }
 
 /// Runs some tokens of every sequence, and returns the likeliest next ones.

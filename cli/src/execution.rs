@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bloomery_artifact::{Artifact, Check};
 use bloomery_models::tokenizer::Tokenizer;
-use bloomery_runtime::{Session, SessionOptions, pages_needed};
+use bloomery_runtime::{Pages, Session, SessionOptions, pages_needed};
 
 use crate::Error;
 
@@ -16,6 +16,8 @@ pub struct Execution {
     pub class: Option<String>,
     /// How many threads; by default one per processor.
     pub threads: Option<usize>,
+    /// On which pages weights are read.
+    pub weights: Pages,
     /// Tokens at once; by default (and at most) what the artifact was compiled for.
     pub chunk: Option<usize>,
     /// When weights are compared with their hashes.
@@ -45,7 +47,13 @@ impl Execution {
                 "the batch needs {pages} pages of cache, the artifact takes at most {most}: run fewer or shorter sequences at once"
             )));
         }
-        let options = SessionOptions { class: self.class.clone(), threads: self.threads, chunk: self.chunk, pages };
+        let options = SessionOptions {
+            class: self.class.clone(),
+            threads: self.threads,
+            weights: self.weights,
+            chunk: self.chunk,
+            pages,
+        };
         Ok(Session::new(Arc::clone(artifact), &options)?)
     }
 }

@@ -178,14 +178,14 @@ impl Record {
     /// Writes the trace, and returns the profile if it is wanted.
     fn finish(&self, session: &Session, recorded: &Profile) -> Result<Option<Profiled>, Error> {
         let executor = session.executor();
-        let (artifact, program) = (executor.artifact(), executor.artifact().program());
+        let program = executor.artifact().program();
         if let Some(path) = &self.trace {
             write_text(path, &trace(program, recorded))?;
         }
         if !self.profile {
             return Ok(None);
         }
-        let read = || Gauge::new(artifact, executor.class(), executor.threads()).read(artifact);
+        let read = || Gauge::new(executor.weights(), executor.class(), executor.threads()).read(executor.weights());
         let limits = self.limits.then(read);
         Ok(Some(profiled(program, recorded, limits.as_ref())))
     }

@@ -5,6 +5,7 @@ use crate::launcher::best_class;
 use crate::memory::{Buffers, Interpreted};
 use crate::native::Native;
 use crate::profile::{Detail, Profile, Recorder, StageKind, check};
+use crate::weights::{Pages, Store, Weights};
 use bloomery_artifact::Artifact;
 use bloomery_ir::program::{Place, Step, View};
 use bloomery_ir::run_program::ProgramInterpreter;
@@ -23,6 +24,8 @@ pub struct ExecutorOptions {
     pub class: Option<String>,
     /// How many threads; by default one per processor.
     pub threads: Option<usize>,
+    /// On which pages weights are read. The interpreter reads the mapped file.
+    pub weights: Pages,
     /// Symbols that have one value in this run, such as the number of pages in the cache.
     pub fixed: Vec<(String, u64)>,
 }
@@ -30,6 +33,7 @@ pub struct ExecutorOptions {
 /// A program with its memory.
 pub struct Executor {
     artifact: Arc<Artifact>,
+    weights: Store,
     buffers: Buffers,
     /// The program's symbols, bounded as here.
     bounds: Vec<SymbolBound>,
@@ -66,7 +70,9 @@ impl Executor {
             Engine::Native(Native::new(&artifact, &class, threads, &buffers, &most)?)
         };
         let ready = vec![false; program.entries.len()];
-        Ok(Executor { artifact, buffers, bounds, engine, class, ready, recorder: None })
+        let pages = if class == INTERPRETER { Pages::Mapped } else { options.weights };
+        let weights = Store::new(&artifact, pages)?;
+        Ok(Executor { artifact, weights, buffers, bounds, engine, class, ready, recorder: None })
     }
 
     /// The artifact.
@@ -103,6 +109,11 @@ impl Executor {
         (held.stride, held.block.bytes_mut())
     }
 
+    /// The weights, on the pages they are read from now.
+    pub fn weights(&self) -> &Arc<Weights> {
+        self.weights.now()
+    }
+
     /// Bytes of arena, states, inputs and outputs.
     pub fn memory_bytes(&self) -> u64 {
         let held = self.buffers.states.iter().chain(&self.buffers.ios).map(|held| held.block.bytes().len());
@@ -127,7 +138,8 @@ impl Executor {
         match &mut self.engine {
             Engine::Native(native) => {
                 let log = self.recorder.as_ref().and_then(Recorder::log);
-                native.run(&artifact, entry, dims, bindings, &mut self.buffers, log);
+                self.weights.before_call();
+                native.run(self.weights.now().bytes(), entry, dims, bindings, &mut self.buffers, log);
             }
             Engine::Interpreter => {
                 let mut memory = Interpreted { artifact: &artifact, buffers: &mut self.buffers };

@@ -15,6 +15,7 @@ pub mod sampling;
 mod launcher;
 mod native;
 mod threads;
+mod weights;
 
 pub mod executor;
 pub mod session;
@@ -32,6 +33,7 @@ pub use launcher::best_class;
 pub use logits::{AllLogits, all_logits};
 pub use sampling::Sampling;
 pub use session::{Chunk, SequenceId, Session, SessionOptions, Want, pages_needed};
+pub use weights::{Pages, Weights};
 
 #[cfg(test)]
 mod fixture;

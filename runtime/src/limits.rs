@@ -13,8 +13,8 @@ mod fma;
 mod tiles;
 
 use crate::threads::{Team, Worker};
+use crate::weights::Weights;
 use bandwidth::{Memory, WAYS, Way};
-use bloomery_artifact::Artifact;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
@@ -215,15 +215,15 @@ const GLANCES: usize = 3;
 const READ_MOST: usize = 1 << 30;
 
 impl Gauge {
-    /// For an artifact's weights and a class of processors (any other name: the widest vectors there are). Tries which
-    /// way to read is the best.
-    pub fn new(artifact: &Arc<Artifact>, class: &str, threads: usize) -> Gauge {
+    /// For an executor's weights, class of processors (without one: the widest vectors there are) and threads. Tries
+    /// which way to read is the best.
+    pub fn new(weights: &Arc<Weights>, class: &str, threads: usize) -> Gauge {
         let mut team = Team::new(threads);
         let peak = fma::of_class(class).map(|load| {
             let rounds = calibrate(&mut team, &load, GLANCE);
             (load, rounds)
         });
-        let memory = weights(artifact);
+        let memory = Memory::weights(Arc::clone(weights), READ_MOST);
         // The first pass of all maps the pages.
         seconds(&mut team, &memory.load(WAYS[0], threads), 1);
         let mut rates = WAYS.map(|way| (way, 0.0));
@@ -237,9 +237,9 @@ impl Gauge {
         Gauge { team, peak, way, passes }
     }
 
-    /// Measures both. The artifact may have been opened anew; its pages should have been touched.
-    pub fn read(&mut self, artifact: &Arc<Artifact>) -> Reading {
-        let load = weights(artifact).load(self.way, self.team.threads());
+    /// Measures both. The weights may be those of another executor; their pages should have been touched.
+    pub fn read(&mut self, weights: &Arc<Weights>) -> Reading {
+        let load = Memory::weights(Arc::clone(weights), READ_MOST).load(self.way, self.team.threads());
         let mut reading = Reading { fma_gflops: 0.0, read_gb_per_s: 0.0 };
         for _ in 0..GLANCES {
             if let Some((peak, rounds)) = &self.peak {
@@ -251,13 +251,10 @@ impl Gauge {
     }
 }
 
-fn weights(artifact: &Arc<Artifact>) -> Memory {
-    Memory::weights(Arc::clone(artifact), READ_MOST)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::weights::{Pages, Store};
     use std::io::Write;
 
     /// Too short to say anything about the machine: that every loop ends, and what the table holds.
@@ -293,7 +290,8 @@ mod tests {
     #[test]
     fn a_gauge_reads_an_artifacts_weights() {
         let artifact = crate::fixture::artifact();
-        let reading = Gauge::new(&artifact, "interpreter", 2).read(&artifact);
+        let weights = Store::new(&artifact, Pages::Mapped).unwrap();
+        let reading = Gauge::new(weights.now(), "interpreter", 2).read(weights.now());
         assert!(reading.read_gb_per_s > 0.0 && reading.read_gb_per_s.is_finite(), "{reading:?}");
         assert_eq!(reading.fma_gflops > 0.0, !fma::loads().is_empty(), "{reading:?}");
     }

@@ -21,6 +21,15 @@ impl Block {
         Ok(Block { map, length })
     }
 
+    /// The same on huge pages, where the system has them.
+    pub(crate) fn huge(what: &'static str, bytes: u64) -> Result<Block, RunError> {
+        let block = Block::new(what, bytes)?;
+        // A kernel without huge pages refuses, and small ones do.
+        #[cfg(target_os = "linux")]
+        let _ = block.map.advise(memmap2::Advice::HugePage);
+        Ok(block)
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.map[..self.length]
     }

@@ -110,14 +110,14 @@ impl Native {
     /// Runs an entry. The caller has checked the sizes.
     pub(crate) fn run(
         &mut self,
-        artifact: &Artifact,
+        weights: &[u8],
         entry: usize,
         dims: &[u32],
         bindings: Bindings,
         buffers: &mut Buffers,
         log: Option<Arc<Log>>,
     ) {
-        let mut bases = vec![buffers.arena.address(), artifact.weights().as_ptr().expose_provenance()];
+        let mut bases = vec![buffers.arena.address(), weights.as_ptr().expose_provenance()];
         bases.extend(buffers.states.iter_mut().chain(&mut buffers.ios).map(|held| held.block.address()));
         let mut run = Run {
             plan: Arc::clone(&self.plan),
@@ -345,7 +345,7 @@ mod tests {
 
     fn run(artifact: &Arc<Artifact>, class: Option<&str>, threads: usize, chunk: usize) -> AllLogits {
         let (class, threads, chunk) = (class.map(str::to_owned), Some(threads), Some(chunk));
-        let options = SessionOptions { class, threads, chunk, pages: 16 };
+        let options = SessionOptions { class, threads, chunk, pages: 16, ..SessionOptions::default() };
         let mut session = Session::new(Arc::clone(artifact), &options).unwrap();
         let prompts: Vec<Vec<u32>> = vec![vec![1, 2, 3, 4, 5, 6, 7], vec![3], vec![9, 8, 9, 1, 0], vec![5, 5]];
         all_logits(&mut session, &prompts).unwrap()

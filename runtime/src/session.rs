@@ -8,6 +8,7 @@ use crate::error::RunError;
 use crate::executor::{Executor, ExecutorOptions};
 use crate::pages::PagePool;
 use crate::profile::{Detail, Profile, StageKind};
+use crate::weights::Pages;
 use bloomery_artifact::Artifact;
 use bloomery_ir::work::Span;
 use bloomery_ir::{DType, Program};
@@ -21,6 +22,8 @@ pub struct SessionOptions {
     pub class: Option<String>,
     /// How many threads; by default one per processor.
     pub threads: Option<usize>,
+    /// On which pages weights are read.
+    pub weights: Pages,
     /// Tokens at once; by default what the artifact was compiled for.
     pub chunk: Option<usize>,
     /// Pages of the cache, for all sequences together; see [`pages_needed`].
@@ -86,7 +89,8 @@ impl Session {
     pub fn new(artifact: Arc<Artifact>, options: &SessionOptions) -> Result<Session, RunError> {
         let names = Names::of(artifact.program())?;
         let fixed = vec![("C".to_owned(), options.pages.max(1) as u64)];
-        let executor = ExecutorOptions { class: options.class.clone(), threads: options.threads, fixed };
+        let executor =
+            ExecutorOptions { class: options.class.clone(), threads: options.threads, weights: options.weights, fixed };
         let chunk = options.chunk.unwrap_or(names.tokens_most).clamp(1, names.tokens_most);
         let context = context_of(&artifact, &names);
         let executor = Executor::new(artifact, &executor)?;

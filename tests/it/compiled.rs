@@ -69,6 +69,7 @@ impl Compiled {
             threads: Some(how.threads),
             chunk: Some(how.chunk),
             pages: pages_needed(&self.artifact, lengths).unwrap(),
+            ..SessionOptions::default()
         };
         Session::new(Arc::clone(&self.artifact), &options).unwrap()
     }

@@ -18,6 +18,7 @@ fn session(compiled: &Compiled, class: Option<&str>, threads: usize) -> Session 
         threads: Some(threads),
         chunk: Some(8),
         pages: pages_needed(&compiled.artifact, [16, 8]).unwrap(),
+        ..SessionOptions::default()
     };
     Session::new(Arc::clone(&compiled.artifact), &options).unwrap()
 }

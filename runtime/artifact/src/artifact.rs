@@ -242,6 +242,29 @@ impl Artifact {
         pieces.filter(|&piece| !self.checked[piece].load(Ordering::Relaxed))
     }
 
+    /// Compares a piece of the weights with its hash, if that was not done before and the check is not off.
+    ///
+    /// # Errors
+    /// When they differ.
+    pub fn check_piece_once(&self, piece: usize) -> Result<(), OpenError> {
+        if self.checked[piece].load(Ordering::Relaxed) { Ok(()) } else { self.check_piece(piece) }
+    }
+
+    /// This process will hardly read a range of the weights again: their pages need not count as its memory. They
+    /// come back from the file when they are read nevertheless.
+    #[allow(unsafe_code, reason = "gives pages of the map back")]
+    pub fn give_back(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        {
+            let offset = self.weights.start + range.start;
+            // SAFETY: the map is of a file and never written, so pages that are dropped read the same when they come
+            // back. A system that refuses keeps them.
+            let _ = unsafe { self.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, range.len()) };
+        }
+        #[cfg(not(unix))]
+        let _ = range;
+    }
+
     /// Compares a piece of the weights with its hash.
     ///
     /// # Errors

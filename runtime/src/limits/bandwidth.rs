@@ -4,7 +4,7 @@
 //! which of these is fastest differs from processor to processor and between kinds of pages, so all are tried.
 
 use super::Load;
-use bloomery_artifact::Artifact;
+use crate::weights::Weights;
 use memmap2::{Mmap, MmapMut, MmapOptions};
 use std::fs::File;
 use std::io;
@@ -38,11 +38,9 @@ pub(super) struct Memory {
     length: usize,
 }
 
-struct Weights(Arc<Artifact>);
-
 impl AsRef<[u8]> for Weights {
     fn as_ref(&self) -> &[u8] {
-        self.0.weights()
+        self.bytes()
     }
 }
 
@@ -65,10 +63,10 @@ impl Memory {
         Ok(Memory { length, bytes: Arc::new(map) })
     }
 
-    /// At most so much of an artifact's weights.
-    pub(super) fn weights(artifact: Arc<Artifact>, most: usize) -> Memory {
-        let length = artifact.weights().len().min(most);
-        Memory { bytes: Arc::new(Weights(artifact)), length }
+    /// At most so much of a session's weights.
+    pub(super) fn weights(weights: Arc<Weights>, most: usize) -> Memory {
+        let length = weights.bytes().len().min(most);
+        Memory { bytes: weights, length }
     }
 
     fn bytes(&self) -> &[u8] {
