@@ -68,7 +68,7 @@ fn many(name: &str, spec: &GemmSpec, max: usize) -> Kernel {
     let row_panels = even_share(max.div_ceil(panel_rows), ROW_PANELS_MAX);
     let fold = match pair {
         1 => "vf_load(sum)",
-        _ => "vf_add(vf_load(sum), vf_load(sum + ROW_PANELS * R * 16))",
+        _ => "vf_add(vf_load(sum), vf_load(sum + SUMS))",
     };
     let norm = match spec.norm {
         Some(_) => format!("            from[r] = {name}_norm(c, from[r], (f32 *)c->local + r * K);"),
@@ -90,6 +90,7 @@ fn many(name: &str, spec: &GemmSpec, max: usize) -> Kernel {
             ("row_panels", &row_panels),
             ("group", &group),
             ("type", &spec.w.element.c_name()),
+            ("b_panel", if pair == 1 { &"DEPTH * 16" } else { &"WIDE" }),
             ("fold", &fold),
             ("x", &spec.x.view),
             ("x_offset", &spec.x.offset),
@@ -100,7 +101,7 @@ fn many(name: &str, spec: &GemmSpec, max: usize) -> Kernel {
     );
     let rows = |rows, columns| Tiles::Rows { count: spec.count, rows, columns };
     let row_bytes = 4 * pair * steps.next_multiple_of(block);
-    let tile_bytes = 4 * (pair * block * 16 + group * pair * row_panels * panel_rows * 16);
+    let tile_bytes = 4 * (2 * pair * block * 16 + group * pair * row_panels * panel_rows * 16);
     let norm_bytes = if spec.norm.is_some() { 4 * panel_rows * spec.k } else { 0 };
     Kernel {
         text,

@@ -69,28 +69,90 @@ INLINE void outer_panel(u32 panel_rows, u32 rows, u32 depth, const f32 *a, const
     }
 }
 
-/* A piece of a panel as f32, chains apart: [chains][block][16], of which `depth` steps are filled. An f32 panel
- * has one chain and stays where it is. */
-INLINE const f32 *widened_piece_f32(const f32 *piece, u32 depth, u32 block, f32 *to, struct ask *ask)
+/* How many panels of rows, and how many of columns, are multiplied at once: as many as fit the registers. A class with
+ * 32 of them says 2 in its own file. */
+#ifndef PANELS_AT_ONCE
+#define PANELS_AT_ONCE 1
+#endif
+
+/* What a register tile reads and writes: panels of rows `a_panel` apart, pieces of column panels `b_panel` apart, and
+ * sums, of which the next rows' lie `rows_on`, the next columns' `columns_on` further. */
+struct tile { const f32 *a, *b; f32 *sums; u32 a_panel, b_panel, rows_on, columns_on, depth, add; };
+
+#if PANELS_AT_ONCE == 2
+#define EACH_OF_12(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
+
+/* Two panels of rows times two of columns, all rows there. */
+INLINE void outer_two_by_two(u32 panel_rows, struct tile t, struct ask *ask)
 {
-    (void)depth, (void)block, (void)to, (void)ask;
+#define A(r) (r / panel_rows * t.a_panel + r % panel_rows)
+#define SUM(r, p) (t.sums + r / panel_rows * t.rows_on + r % panel_rows * 16 + p * t.columns_on)
+#define START(r) \
+    vf left##r = 2 * panel_rows > r && t.add ? vf_load(SUM(r, 0)) : vf_zero(); \
+    vf right##r = 2 * panel_rows > r && t.add ? vf_load(SUM(r, 1)) : vf_zero();
+#define STEP(r) if (2 * panel_rows > r) { \
+        vf x = vf_all(a[A(r)]); \
+        left##r = vf_fma(x, b_left, left##r); \
+        right##r = vf_fma(x, b_right, right##r); \
+    }
+#define STORE(r) if (2 * panel_rows > r) vf_store(SUM(r, 0), left##r), vf_store(SUM(r, 1), right##r);
+    const f32 *a = t.a, *b = t.b;
+    EACH_OF_12(START)
+    for (u32 k = 0, pause; k < t.depth;) {
+        pause = min_u32(t.depth, k + 16);
+        ask_some(ask);
+        for (; k < pause; k++, a += panel_rows, b += 16) {
+            vf b_left = vf_load(b), b_right = vf_load(b + t.b_panel);
+            EACH_OF_12(STEP)
+        }
+    }
+    EACH_OF_12(STORE)
+#undef A
+#undef SUM
+#undef START
+#undef STEP
+#undef STORE
+}
+#endif
+
+/* `rows` rows, of panels of `panel_rows`, times `columns` column panels, up to PANELS_AT_ONCE of each. */
+INLINE void outer_tile(u32 panel_rows, u32 rows, u32 columns, struct tile t, struct ask *ask)
+{
+#if PANELS_AT_ONCE == 2
+    if (rows >= 2 * panel_rows && columns == 2) {
+        outer_two_by_two(panel_rows, t, ask);
+        return;
+    }
+#endif
+    for (u32 r = 0; r < PANELS_AT_ONCE && r * panel_rows < rows; r++) for (u32 p = 0; p < columns; p++) {
+        outer_panel(panel_rows, rows - r * panel_rows, t.depth, t.a + r * t.a_panel, t.b + p * t.b_panel,
+                    t.sums + r * t.rows_on + p * t.columns_on, t.add, ask);
+    }
+}
+
+/* Pieces of `columns` neighbouring panels, `panel` elements apart, as f32, chains apart: [columns][chains][block][16], of
+ * which `depth` steps are filled. f32 panels have one chain and stay where they are. */
+INLINE const f32 *widened_pieces_f32(const f32 *piece, u32 columns, u32 panel, u32 depth, u32 block, f32 *to, struct ask *ask)
+{
+    (void)columns, (void)panel, (void)depth, (void)block, (void)to, (void)ask;
     return piece;
 }
-#define WIDENED_PIECE(type) \
-INLINE const f32 *widened_piece_##type(const type *piece, u32 depth, u32 block, f32 *to, struct ask *ask) \
+#define WIDENED_PIECES(type) \
+INLINE const f32 *widened_pieces_##type(const type *piece, u32 columns, u32 panel, u32 depth, u32 block, f32 *to, struct ask *ask) \
 { \
-    for (u32 k = 0; k < depth; k++, piece += 32) { \
-        if (k % 16 == 0) ask_some(ask); \
+    for (u32 p = 0; p < columns; p++) for (u32 k = 0; k < depth; k++) { \
+        f32 *at = to + (p * 2 * block + k) * 16; \
         vf even, odd; \
-        w_widen_##type(piece, &even, &odd); \
-        vf_store(to + k * 16, even); \
-        vf_store(to + (block + k) * 16, odd); \
+        if (k % 16 == 0) ask_some(ask); \
+        w_widen_##type(piece + (u64)p * panel + k * 32, &even, &odd); \
+        vf_store(at, even); \
+        vf_store(at + block * 16, odd); \
     } \
     return to; \
 }
-WIDENED_PIECE(f16)
-WIDENED_PIECE(bf16)
-#undef WIDENED_PIECE
+WIDENED_PIECES(f16)
+WIDENED_PIECES(bf16)
+#undef WIDENED_PIECES
 
 /* What became of a piece's columns: in their order. The widening may leave them in another. */
 INLINE vf w_columns_f32(vf sum) { return sum; }
