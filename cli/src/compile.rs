@@ -7,6 +7,7 @@
 mod code;
 mod model;
 mod random;
+mod values;
 mod weights;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use bloomery_passes::pipeline::{self, Stage};
 use crate::targets::Target;
 use crate::{Error, Progress, output};
 use model::Loaded;
+use values::Values;
 
 /// What to compile, and how.
 #[derive(Clone, Debug)]
@@ -129,7 +131,7 @@ pub fn compile(options: &CompileOptions, output: &Path, progress: &mut dyn Progr
         // Hashing reads the inputs once more; beside the compiler's work it costs no time of its own.
         let hashes = scope.spawn(|| loaded.hashes());
         let description = describe(&loaded, options);
-        let program = lower(&description, options, progress)?;
+        let program = lower(&loaded, &description, options, progress)?;
         // The file comes before the code: where it cannot be written, nobody waits for the compiler.
         let mut writer = ArtifactWriter::create(output)?;
         let (compiler, images) = code::images(&program, &options.targets, progress)?;
@@ -165,9 +167,9 @@ pub fn emit(
     let description = describe(&loaded, options);
     match (what, stop_after) {
         (Emit::Ir, None) => Ok(bloomery_ir::print::print(&description.module)),
-        (Emit::Ir | Emit::Stage, last) => Ok(passes(&description, options, last, progress)?.print()),
-        (Emit::Program, None) => Ok(lower(&description, options, progress)?.print()),
-        (Emit::C, None) => code::source(&lower(&description, options, progress)?, &options.targets),
+        (Emit::Ir | Emit::Stage, last) => Ok(passes(&loaded, &description, options, last, progress)?.print()),
+        (Emit::Program, None) => Ok(lower(&loaded, &description, options, progress)?.print()),
+        (Emit::C, None) => code::source(&lower(&loaded, &description, options, progress)?, &options.targets),
         (Emit::Program | Emit::C, Some(pass)) => Err(Error::Refused(format!(
             "--stop-after {pass} stops before there is what --emit asks for: leave one of both out"
         ))),
@@ -238,8 +240,13 @@ fn kv_dtype(options: &CompileOptions) -> WeightType {
     options.kv_dtype.unwrap_or(follows)
 }
 
-fn lower(description: &Description, options: &CompileOptions, progress: &mut dyn Progress) -> Result<Program, Error> {
-    match passes(description, options, None, progress)? {
+fn lower(
+    loaded: &Loaded,
+    description: &Description,
+    options: &CompileOptions,
+    progress: &mut dyn Progress,
+) -> Result<Program, Error> {
+    match passes(loaded, description, options, None, progress)? {
         Stage::Program(program) => Ok(*program),
         _ => unreachable!("the last pass makes a program"),
     }
@@ -247,6 +254,7 @@ fn lower(description: &Description, options: &CompileOptions, progress: &mut dyn
 
 /// Runs the passes, and writes down what each makes if that is asked for.
 fn passes(
+    loaded: &Loaded,
     description: &Description,
     options: &CompileOptions,
     last: Option<&str>,
@@ -256,7 +264,8 @@ fn passes(
         std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
     }
     progress.begin("run the passes", 0);
-    let cx = Context { target: &Cpu, entries: &description.interfaces };
+    let values = Values::of(loaded);
+    let cx = Context { target: &Cpu, entries: &description.interfaces, inference: Some(&values) };
     let (mut names, mut failed) = (Vec::new(), None);
     let stage = pipeline::run(description.module.clone(), &cx, last, &mut |name, stage| {
         names.push(name.to_owned());
@@ -278,7 +287,7 @@ fn pack(
 ) -> Result<u64, Error> {
     let plan = plan_weights(program).map_err(|error| Error::Refused(error.to_string()))?;
     progress.begin("pack the weights", plan.bytes);
-    writer.weights(&plan, |sink| weights::write(sink, &plan, program, loaded, progress))?;
+    writer.weights(&plan, |sink| weights::write(sink, &plan, program, &Values::of(loaded), progress))?;
     progress.end(&format!("{} parameters, {} bytes", program.parameters.len(), plan.bytes));
     Ok(plan.bytes)
 }

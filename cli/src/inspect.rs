@@ -6,10 +6,11 @@ use std::io::Read;
 use std::path::Path;
 
 use bloomery_artifact::format::MAGIC;
-use bloomery_artifact::{Artifact, Check, Provenance, sizes};
+use bloomery_artifact::{Artifact, Check, Provenance, WeightTable, sizes};
 use bloomery_formats::safetensors::Checkpoint;
 use bloomery_ir::Bindings;
-use bloomery_ir::program::{Program, Step};
+use bloomery_ir::print::print_graph;
+use bloomery_ir::program::{Origin, Parameter, Program, Step};
 use bloomery_models::config::BloomConfig;
 use serde::Serialize;
 use serde_json::Value;
@@ -109,11 +110,27 @@ pub struct SectionView {
 #[derive(Clone, Debug, Serialize)]
 pub struct Plan {
     /// Weights and constants.
-    pub parameters: usize,
+    pub parameters: Vec<ParameterView>,
     /// Kernels by kind.
     pub kernels: BTreeMap<String, usize>,
     /// Entry points.
     pub entries: Vec<EntryView>,
+}
+
+/// A weight or constant.
+#[derive(Clone, Debug, Serialize)]
+pub struct ParameterView {
+    /// Its name.
+    pub name: String,
+    /// Its type, layers first if it has them.
+    #[serde(rename = "type")]
+    pub ty: String,
+    /// Bytes it takes, all layers.
+    pub bytes: u64,
+    /// The checkpoint's weights that it was computed from, if it is none of them itself.
+    pub computed_from: Vec<String>,
+    /// The graph that computed it, or one layer of it.
+    pub computed_by: Option<String>,
 }
 
 /// One entry point.
@@ -208,7 +225,7 @@ fn view(artifact: &Artifact) -> ArtifactView {
         eos: meta.eos.clone(),
         max_context: meta.max_context,
         classes: artifact.classes().into_iter().map(str::to_owned).collect(),
-        plan: plan(artifact.program()),
+        plan: plan(artifact.program(), artifact.weight_table()),
         memory: memory(artifact),
         options: meta.options.clone(),
         provenance: meta.provenance.clone(),
@@ -216,7 +233,7 @@ fn view(artifact: &Artifact) -> ArtifactView {
     }
 }
 
-fn plan(program: &Program) -> Plan {
+fn plan(program: &Program, table: &WeightTable) -> Plan {
     let mut kernels = BTreeMap::new();
     for kernel in &program.kernels {
         *kernels.entry(format!("{:?}", kernel.kind).to_lowercase()).or_insert(0) += 1;
@@ -229,7 +246,20 @@ fn plan(program: &Program) -> Plan {
         steps: count(&entry.steps),
         arena_bytes: entry.arena_bytes,
     });
-    Plan { parameters: program.parameters.len(), kernels, entries: entries.collect() }
+    let parameters = program.parameters.iter().zip(&table.placements);
+    let parameters = parameters.map(|(parameter, place)| parameter_view(parameter, place.bytes * place.layers));
+    Plan { parameters: parameters.collect(), kernels, entries: entries.collect() }
+}
+
+fn parameter_view(parameter: &Parameter, bytes: u64) -> ParameterView {
+    let graph = if let Origin::Computed(graph) = &parameter.origin { Some(graph) } else { None };
+    ParameterView {
+        name: parameter.name.clone(),
+        ty: parameter.ty.to_string(),
+        bytes,
+        computed_from: graph.map_or(vec![], |graph| graph.inputs.iter().map(|input| input.name.clone()).collect()),
+        computed_by: graph.map(|graph| print_graph(graph)),
+    }
 }
 
 fn count(steps: &[Step]) -> usize {

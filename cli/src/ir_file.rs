@@ -9,8 +9,8 @@ use bloomery_formats::safetensors::{self, Checkpoint};
 use bloomery_ir::interpret::shard;
 use bloomery_ir::tensor::read_element;
 use bloomery_ir::{DType, Graph, Interpreter, Module, Precision, Tensor};
-use bloomery_passes::Context;
 use bloomery_passes::pipeline::{self, Stage};
+use bloomery_passes::{Context, Unseen};
 
 use crate::Error;
 
@@ -58,7 +58,7 @@ fn make(options: &IrOptions) -> Result<String, Error> {
 
 fn run_passes(module: Module, names: &[String]) -> Result<Stage, Error> {
     let interfaces = pipeline::interfaces(&module);
-    let cx = Context { target: &Cpu, entries: &interfaces };
+    let cx = Context { target: &Cpu, entries: &interfaces, inference: Some(&Unseen) };
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     Ok(pipeline::run_named(module, &cx, &names, &mut |_, _| {})?)
 }

@@ -69,7 +69,7 @@ fn product(element: Element, m: usize, k: usize, n: usize) -> Case {
     if n == 4 * k {
         sum = store.gelu(sum);
     }
-    let norm = (n != 1024).then_some(Norm { gamma: stored(3), beta: stored(4), epsilon: 1e-5 });
+    let norm = (n != 1024).then_some(Norm { affine: Some((stored(3), stored(4))), epsilon: 1e-5 });
     let store = store.to(sum, Matrix::whole(5, n));
     let spec = GemmSpec { count: Count::of(0), rows, k, n, x: Matrix::whole(0, k), w: stored(1), norm, store };
     Case {

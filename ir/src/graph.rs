@@ -144,12 +144,20 @@ pub struct Module {
     pub mesh: Mesh,
     /// The graphs; callees may stand before or after their callers.
     pub graphs: Vec<Graph>,
+    /// Parameters of the graphs that are computed from those of a checkpoint before anything runs: a weight graph has
+    /// the parameter's name and makes it, or one layer of it, from parameters alone.
+    pub weights: Vec<Graph>,
 }
 
 impl Module {
     /// The graph of this name.
     pub fn graph(&self, name: &str) -> Option<&Graph> {
         self.graphs.iter().find(|graph| graph.name == name)
+    }
+
+    /// The graph that makes the parameter of this name, if it is not a checkpoint's own.
+    pub fn weight(&self, parameter: &str) -> Option<&Graph> {
+        self.weights.iter().find(|graph| graph.name == parameter)
     }
 }
 

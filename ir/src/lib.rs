@@ -20,6 +20,7 @@ pub mod parse;
 pub mod print;
 
 pub mod interpret;
+pub mod pieces;
 pub mod strided;
 pub mod tensor;
 

@@ -62,7 +62,13 @@ impl<'a> Parser<'a> {
             module.mesh = self.mesh()?;
         }
         while !self.at_end() {
-            module.graphs.push(self.graph()?);
+            let begin = self.at;
+            if self.word("weight") {
+                module.weights.push(self.graph(begin)?);
+            } else {
+                self.keyword("graph")?;
+                module.graphs.push(self.graph(begin)?);
+            }
         }
         if module.graphs.is_empty() {
             return Err(self.error("expected `graph`"));
@@ -84,10 +90,8 @@ impl<'a> Parser<'a> {
         Ok(Mesh { axes })
     }
 
-    fn graph(&mut self) -> Parsed<Graph> {
-        self.skip();
-        let begin = self.at;
-        self.keyword("graph")?;
+    /// A graph behind its keyword, which stands at `begin`.
+    fn graph(&mut self, begin: usize) -> Parsed<Graph> {
         self.expect("@")?;
         let name = self.path()?.to_owned();
         self.places.insert((name.clone(), None), begin);

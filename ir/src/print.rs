@@ -13,8 +13,9 @@ pub fn print(module: &Module) -> String {
     if !module.mesh.axes.is_empty() {
         let _ = writeln!(text, "mesh @m = [{}]\n", mesh(&module.mesh));
     }
-    let graphs: Vec<String> = module.graphs.iter().map(print_graph).collect();
-    text + &graphs.join("\n")
+    let graphs = module.graphs.iter().map(print_graph);
+    let weights = module.weights.iter().map(|graph| print_as("weight", graph));
+    text + &graphs.chain(weights).collect::<Vec<String>>().join("\n")
 }
 
 fn mesh(mesh: &Mesh) -> String {
@@ -24,7 +25,11 @@ fn mesh(mesh: &Mesh) -> String {
 
 /// One graph.
 pub fn print_graph(graph: &Graph) -> String {
-    let mut text = format!("graph @{}", graph.name);
+    print_as("graph", graph)
+}
+
+fn print_as(keyword: &str, graph: &Graph) -> String {
+    let mut text = format!("{keyword} @{}", graph.name);
     let symbols: Vec<String> = graph.symbols.iter().map(|s| format!("{}: {}..{}", s.name, s.least, s.most)).collect();
     if !symbols.is_empty() {
         let _ = write!(text, "<{}>", symbols.join(", "));

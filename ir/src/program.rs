@@ -43,8 +43,29 @@ pub struct Parameter {
     pub stacked: bool,
     /// The layout of the whole, or of each layer.
     pub layout: Layout,
+    /// Where its values come from.
+    pub origin: Origin,
+}
+
+/// Where a weight's values come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Origin {
+    /// The checkpoint, under the weight's own name.
+    Checkpoint,
+    /// They are known without one.
+    Literal(Vec<f64>),
+    /// This graph makes them (of each layer, when the weight is stacked) from weights of the checkpoint.
+    Computed(Box<Graph>),
+}
+
+impl Origin {
     /// The values, when they are known without a checkpoint.
-    pub literal: Option<Vec<f64>>,
+    pub fn literal(&self) -> Option<&[f64]> {
+        match self {
+            Origin::Literal(values) => Some(values),
+            _ => None,
+        }
+    }
 }
 
 /// A graph of a module that callers enter: what they call its rows and what it returns.
@@ -219,10 +240,10 @@ impl Program {
         }
         for parameter in &self.parameters {
             let stacked = if parameter.stacked { " stacked" } else { "" };
-            let literal = if parameter.literal.is_some() { " constant" } else { "" };
+            let origin = origin(&parameter.origin);
             let _ = writeln!(
                 text,
-                "param %{}: {} {}{stacked}{literal}",
+                "param %{}: {} {}{stacked}{origin}",
                 parameter.name,
                 parameter.ty,
                 layout(&parameter.layout)
@@ -281,6 +302,17 @@ impl Program {
             Place::Parameter(i) => format!("%{}{layer}", self.parameters[i].name),
             Place::State(i) => format!("%{}{layer}", self.states[i].name),
             Place::Io(i) => format!("%{}{layer}", self.ios[i].name),
+        }
+    }
+}
+
+fn origin(origin: &Origin) -> String {
+    match origin {
+        Origin::Checkpoint => String::new(),
+        Origin::Literal(_) => " constant".to_owned(),
+        Origin::Computed(graph) => {
+            let names: Vec<String> = graph.inputs.iter().map(|input| format!("%{}", input.name)).collect();
+            format!(" computed from {}", names.join(", "))
         }
     }
 }

@@ -1,9 +1,10 @@
 //! The verifier: what every graph must be, checked after parsing and between passes.
 //!
 //! Values are defined before use and numbered canonically, every node's types are what its operation infers, extents
-//! use declared names, values that a node replaced in memory are not read again, and calls do not recurse.
+//! use declared names, values that a node replaced in memory are not read again, calls do not recurse, and weight graphs
+//! read parameters alone.
 
-use crate::graph::{Graph, Module, Node, ValueId};
+use crate::graph::{Graph, Module, Node, Role, ValueId};
 use crate::op::{TypeContext, TypeError};
 use crate::ops::Op;
 use crate::types::TensorType;
@@ -50,13 +51,39 @@ impl VerifyError {
 /// The first thing that is wrong.
 pub fn verify(module: &Module) -> Result<(), VerifyError> {
     let mut names = BTreeSet::new();
-    for graph in &module.graphs {
+    for graph in module.graphs.iter().chain(&module.weights) {
         if !names.insert(&graph.name) {
             return Err(wrong(graph, "is defined twice".to_owned()));
         }
         check_calls(module, graph, &mut vec![&graph.name])?;
     }
-    module.graphs.iter().try_for_each(|graph| check_graph(module, graph))
+    module.graphs.iter().try_for_each(|graph| check_graph(module, graph))?;
+    module.weights.iter().try_for_each(|graph| check_weight(module, graph))
+}
+
+/// A weight graph makes one value of a checkpoint's parameters, alone and on every rank alike.
+fn check_weight(module: &Module, graph: &Graph) -> Result<(), VerifyError> {
+    check_graph(module, graph)?;
+    if let Some(input) = graph.inputs.iter().find(|input| input.role != Role::Parameter) {
+        return Err(wrong(graph, format!("is a weight, its input %{} is no parameter", input.name)));
+    }
+    if !graph.symbols.is_empty() || graph.outputs.len() != 1 {
+        let (names, values) = (graph.symbols.len(), graph.outputs.len());
+        return Err(wrong(graph, format!("is a weight, it has {names} names with bounds and returns {values} values")));
+    }
+    let free = |node: &Node| callee(&node.op).is_none() && node.op.def().collective().is_none();
+    if let Some(node) = graph.nodes.iter().find(|node| !free(node) || !consumed_by(node).is_empty()) {
+        return Err(wrong(graph, format!("is a weight, `{}` is not computed beforehand", node.op.name())));
+    }
+    let made = graph.ty(graph.outputs[0]).unnamed();
+    let inputs = module.graphs.iter().flat_map(|graph| &graph.inputs);
+    for input in inputs.filter(|input| input.role == Role::Parameter && input.name == graph.name) {
+        let whole = input.ty.unnamed();
+        if whole != made && (whole.dims.is_empty() || whole.inner() != made) {
+            return Err(wrong(graph, format!("makes {made}, the parameter of its name is {}", input.ty)));
+        }
+    }
+    Ok(())
 }
 
 fn wrong(graph: &Graph, message: String) -> VerifyError {

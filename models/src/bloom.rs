@@ -67,7 +67,8 @@ pub fn bloom(config: &BloomConfig, options: &BloomOptions<'_>) -> Model {
     let cx = Description { config, options, weights: &weights };
     let block = block(&cx);
     let body = body(&cx, &block);
-    let module = Module { mesh: ir::Mesh::default(), graphs: vec![body, block.into_graph(), head(&cx)] };
+    let module =
+        Module { mesh: ir::Mesh::default(), graphs: vec![body, block.into_graph(), head(&cx)], weights: vec![] };
     ir::verify(&module).expect("the description of BLOOM verifies");
     Model { module, interfaces: vec![interface("body", "N", &["hidden", "kv"]), interface("head", "R", &["logits"])] }
 }

@@ -25,8 +25,7 @@ pub fn read_parameter<'a>(
     let source = source(config, name, layer);
     let (bytes, dtype) = lookup(&resolved.stored_name(&source)).expect("`resolve` saw every tensor");
     let parameter = parameters(config).into_iter().find(|parameter| parameter.name == name);
-    let dims = parameter.expect("`source` knows the name").dims;
-    let shape = dims.iter().map(|dim| dim.0).collect();
+    let shape = parameter.expect("`source` knows the name").shape();
     Strided::new(bytes, dtype, shape, source.offset, source.strides)
 }
 

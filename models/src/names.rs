@@ -26,6 +26,13 @@ pub struct Parameter {
     pub per_layer: bool,
 }
 
+impl Parameter {
+    /// The extents, without the layers.
+    pub fn shape(&self) -> Vec<usize> {
+        self.dims.iter().map(|dim| dim.0).collect()
+    }
+}
+
 /// A parameter (of one layer, if it is per layer) as a strided view of a stored tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StridedSource {

@@ -19,7 +19,7 @@ pub(crate) const PASS: Pass = Pass { name: "clean", run: clean };
 fn clean(module: Module, cx: &Context<'_>) -> Result<Module, PassError> {
     let cleaned: Result<Vec<Graph>, PassError> =
         module.graphs.iter().map(|graph| clean_graph(&module, graph)).collect();
-    let mut module = Module { graphs: cleaned?, mesh: module.mesh };
+    let mut module = Module { graphs: cleaned?, ..module };
     let called = called_graphs(&module, cx);
     module.graphs.retain(|graph| called.contains(&graph.name));
     Ok(module)
@@ -28,7 +28,8 @@ fn clean(module: Module, cx: &Context<'_>) -> Result<Module, PassError> {
 /// What makes two nodes equal: name, attributes, operands.
 type Key = (&'static str, String, Vec<ValueId>);
 
-fn clean_graph(module: &Module, graph: &Graph) -> Result<Graph, PassError> {
+/// One graph of a module without what nobody reads and what is there twice.
+pub(crate) fn clean_graph(module: &Module, graph: &Graph) -> Result<Graph, PassError> {
     let (live, consumed) = (live_nodes(graph), consumed_values(graph));
     let mut seen: BTreeMap<Key, Vec<ValueId>> = BTreeMap::new();
     let mut rewrite = Rewrite::new(PASS.name, module, graph);
@@ -92,7 +93,7 @@ mod tests {
 
     fn cleaned(name: &str, entries: &[Interface]) -> String {
         let module = parse(&case("clean", name)).unwrap();
-        let cleaned = clean(module.clone(), &Context { target: &Plain, entries }).unwrap();
+        let cleaned = clean(module.clone(), &Context { target: &Plain, entries, inference: None }).unwrap();
         verify(&cleaned).unwrap();
         check_numbers(&module, &cleaned, &module.graphs[0].name);
         print(&cleaned)

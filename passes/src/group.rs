@@ -23,7 +23,7 @@ fn group(module: Module, cx: &Context<'_>) -> Result<Module, PassError> {
         graphs.push(rebuild(graph, &module, &groups, &mut kernels)?);
     }
     graphs.extend(kernels.graphs);
-    Ok(Module { mesh: module.mesh, graphs })
+    Ok(Module { graphs, ..module })
 }
 
 /// Whether a node is left as it is: it enters another graph, or is data rather than work.
@@ -147,14 +147,22 @@ impl Kernels {
         if let Some(known) = self.graphs.iter().find(same) {
             return known.name.clone();
         }
-        let ops: Vec<&str> = graph.nodes.iter().map(|node| node.op.name()).collect();
-        let base = ops.join("_");
+        let base = name_of(&graph);
         let numbered = (1..).map(|i| if i == 1 { base.clone() } else { format!("{base}_{i}") });
         let free = |name: &String| taken.graph(name).is_none() && self.graphs.iter().all(|known| known.name != *name);
         graph.name = numbered.into_iter().find(free).expect("numbers do not run out");
         self.graphs.push(graph.clone());
         graph.name
     }
+}
+
+/// What a kernel does, in order; how it finds its operands goes without saying, unless it does nothing else.
+fn name_of(graph: &Graph) -> String {
+    let moves = |op: &Op| matches!(op, Op::Slice(_) | Op::Reshape(_));
+    let all = || graph.nodes.iter().map(|node| &node.op);
+    let only_moves = all().all(moves);
+    let told: Vec<&str> = all().filter(|op| only_moves || !moves(op)).map(Op::name).collect();
+    told.join("_")
 }
 
 /// The graph with one call in place of each group, where its last node was.

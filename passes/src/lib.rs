@@ -20,6 +20,7 @@ macro_rules! graph_passes {
 // A new pass is a file and a line here.
 graph_passes! {
     clean,
+    fold_weights,
     simplify,
     group,
 }
@@ -32,4 +33,4 @@ mod schedule;
 
 mod rewrite;
 
-pub use pass::{Context, Pass, PassError};
+pub use pass::{Context, Pass, PassError, Unseen, Weights};

@@ -12,7 +12,7 @@ use bloomery_ir::graph::{Graph, Module, Node, Role, SymbolBound, ValueId};
 use bloomery_ir::layout::Layout;
 use bloomery_ir::ops::{Op, constant::Constant, repeat::Repeat};
 use bloomery_ir::program::{
-    Buffer, Entry, Interface, Kernel, KernelKind, Launch, Parameter, Place, Program, Step, View,
+    Buffer, Entry, Interface, Kernel, KernelKind, Launch, Origin, Parameter, Place, Program, Step, View,
 };
 use bloomery_ir::types::TensorType;
 use bloomery_ir::verify::consumed_by;
@@ -144,7 +144,9 @@ impl<'a> Lowering<'a> {
             Role::State => Place::State(position(&mut program.states, Buffer { stacked: true, ..buffer })),
             Role::Parameter => {
                 let (name, ty, stacked) = (buffer.name, buffer.ty, known.stacked);
-                let parameter = Parameter { name, ty, stacked, layout: layout.clone(), literal: None };
+                let made = self.module.weight(&name).cloned();
+                let origin = made.map_or(Origin::Checkpoint, |graph| Origin::Computed(Box::new(graph)));
+                let parameter = Parameter { name, ty, stacked, layout: layout.clone(), origin };
                 Place::Parameter(parameter_position(program, parameter))
             }
         };
@@ -226,11 +228,11 @@ impl<'a> Lowering<'a> {
     fn constant(&mut self, scope: &mut Scope<'_>, node: &Node, constant: &Constant) {
         let ty = scope.graph.ty(node.results[0]).clone();
         let program = &mut self.draft.program;
-        let literal = Some(constant.values.clone());
-        let known = program.parameters.iter().find(|parameter| parameter.literal == literal && parameter.ty == ty);
-        let count = program.parameters.iter().filter(|parameter| parameter.literal.is_some()).count();
+        let origin = Origin::Literal(constant.values.clone());
+        let known = program.parameters.iter().find(|parameter| parameter.origin == origin && parameter.ty == ty);
+        let count = program.parameters.iter().filter(|parameter| parameter.origin.literal().is_some()).count();
         let name = known.map_or_else(|| format!("constant.{count}"), |known| known.name.clone());
-        let parameter = Parameter { name, ty: ty.clone(), stacked: false, layout: Layout::RowMajor, literal };
+        let parameter = Parameter { name, ty: ty.clone(), stacked: false, layout: Layout::RowMajor, origin };
         let place = Place::Parameter(parameter_position(program, parameter));
         scope.views.insert(node.results[0], View { place, per_layer: false, ty, layout: Layout::RowMajor });
     }

@@ -1,7 +1,7 @@
 //! What a pass is, what it may look at, and how it fails.
 
 use bloomery_ir::program::Interface;
-use bloomery_ir::{Module, Target, TypeError, VerifyError};
+use bloomery_ir::{DType, Module, Target, TypeError, VerifyError};
 
 /// A named function from module to module.
 pub struct Pass {
@@ -17,6 +17,25 @@ pub struct Context<'a> {
     pub target: &'a dyn Target,
     /// The graphs that callers enter.
     pub entries: &'a [Interface],
+    /// When weights stay as they are, so that what is computed from them alone can be computed beforehand: what is known
+    /// of them. `None` when they are trained.
+    pub inference: Option<&'a dyn Weights>,
+}
+
+/// What passes may ask about the values of weights.
+pub trait Weights {
+    /// Whether every element of a weight, as `dtype`, stays exact when it is multiplied by this power of two.
+    fn scales_exactly(&self, weight: &str, dtype: DType, by: f64) -> bool;
+}
+
+/// Weights whose values nobody has looked at. The range of f32 and bf16 holds any weight and its multiples; an f16 below
+/// 2^-14 has fewer digits than others, so it may lose some.
+pub struct Unseen;
+
+impl Weights for Unseen {
+    fn scales_exactly(&self, _: &str, dtype: DType, _: f64) -> bool {
+        matches!(dtype, DType::F32 | DType::BF16)
+    }
 }
 
 /// Why a pass refuses a module.

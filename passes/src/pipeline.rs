@@ -2,9 +2,12 @@
 //!
 //! First what is simpler, then what is faster, then what is concrete:
 //! 1. `clean` drops what nobody reads, so that later passes see no dead uses;
-//! 2. `simplify` does algebra while operations are still single;
-//! 3. `group` joins operations into kernels, on the final algebra;
-//! 4. `lower`, `schedule`, `memory-plan` turn the grouped graphs into a program.
+//! 2. `fold-weights` computes beforehand what depends on weights alone, if they are not trained. It comes before ranks
+//!    share the work, or what it moves through a product would be a sum over ranks; and before `simplify`, which then
+//!    finds less to do;
+//! 3. `simplify` does algebra while operations are still single;
+//! 4. `group` joins operations into kernels, on the final algebra;
+//! 5. `lower`, `schedule`, `memory-plan` turn the grouped graphs into a program.
 
 use crate::lower::Draft;
 use crate::pass::{Context, Pass, PassError};

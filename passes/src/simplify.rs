@@ -55,7 +55,7 @@ const COST_LEAST_NS: f64 = 1e-3;
 fn simplify(module: Module, cx: &Context<'_>) -> Result<Module, PassError> {
     let graphs: Result<Vec<Graph>, PassError> =
         module.graphs.iter().map(|graph| simplify_graph(&module, graph, cx.target)).collect();
-    Ok(Module { graphs: graphs?, mesh: module.mesh })
+    Ok(Module { graphs: graphs?, ..module })
 }
 
 fn simplify_graph(module: &Module, graph: &Graph, target: &dyn Target) -> Result<Graph, PassError> {

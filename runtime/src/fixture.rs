@@ -7,7 +7,7 @@ use bloomery_artifact::{
 };
 use bloomery_ir::graph::SymbolBound;
 use bloomery_ir::parse::{parse, parse_type};
-use bloomery_ir::program::{Buffer, Entry, Kernel, KernelKind, Launch, Parameter, Place, Program, Step, View};
+use bloomery_ir::program::{Buffer, Entry, Kernel, KernelKind, Launch, Origin, Parameter, Place, Program, Step, View};
 use bloomery_ir::run_program::pack;
 use bloomery_ir::{Layout, Tensor};
 use std::path::Path;
@@ -134,7 +134,7 @@ fn program() -> Program {
         ty: parse_type(ty).unwrap(),
         stacked: ty.starts_with("f32[2,"),
         layout,
-        literal: None,
+        origin: Origin::Checkpoint,
     };
     let buffer = |name: &str, ty: &str, stacked, layout| Buffer {
         name: name.into(),

@@ -16,7 +16,7 @@ use bloomery_codegen::cpu::Cpu;
 use bloomery_ir::interpret::shard;
 use bloomery_ir::print::print;
 use bloomery_ir::{Bindings, Graph, Input, Interpreter, Module, Precision, Tensor, parse};
-use bloomery_passes::{Context, pipeline};
+use bloomery_passes::{Context, Unseen, pipeline};
 
 use crate::random::Random;
 
@@ -93,7 +93,7 @@ fn apply_pass(name: &str, module: &Module) -> Result<String, String> {
         place(name).unwrap_or_else(|| panic!("no pass is called `{name}`, which a folder of cases is named after"));
     let group = place("group").expect("there is a pass that makes kernels");
     let entries = if last > group { pipeline::interfaces(module) } else { vec![] };
-    let cx = Context { target: &Cpu, entries: &entries };
+    let cx = Context { target: &Cpu, entries: &entries, inference: Some(&Unseen) };
     let passes = if last > group { &names[group..=last] } else { &names[last..=last] };
     let stage = pipeline::run_named(module.clone(), &cx, passes, &mut |_, _| {});
     stage.map(|stage| stage.print()).map_err(|error| error.to_string())

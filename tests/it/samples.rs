@@ -20,7 +20,7 @@ fn module(sample: &Sample) -> Module {
     let inputs: Vec<_> =
         inputs.map(|(i, ty)| builder.input(&format!("x{i}"), Role::Plain, parse_type(ty).unwrap())).collect();
     let results = builder.node(sample.op.clone(), &inputs).unwrap_or_else(|error| panic!("{:?}: {error}", sample.op));
-    Module { graphs: vec![builder.finish(&results)], mesh: mesh.clone() }
+    Module { graphs: vec![builder.finish(&results)], mesh: mesh.clone(), weights: vec![] }
 }
 
 /// Operands of a sample: literal ones as given, others random.

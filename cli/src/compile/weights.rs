@@ -2,38 +2,40 @@
 //!
 //! Large parameters are cut along their outermost dimension that is not summed over, where the pieces of the packed
 //! form follow one another; what is in memory at once is one piece, and for random weights the values it is made from.
-
-use std::ops::Range;
+//! A parameter that a weight graph makes is cut in the same way: each piece is made of pieces of the checkpoint's
+//! weights, and what that graph only moves is packed from where it is stored.
 
 use bloomery_artifact::{Slot, WeightSink, WeightTable};
 use bloomery_codegen::pack::pack;
 use bloomery_ir::layout::PANEL;
-use bloomery_ir::program::{Parameter, Program};
-use bloomery_ir::{Bindings, DType, Layout, Strided, Tensor, run_program};
-use bloomery_models::load::read_parameter;
-use bloomery_models::names;
+use bloomery_ir::op::elements;
+use bloomery_ir::pieces::{self, Cut, Pieces};
+use bloomery_ir::program::{Origin, Parameter, Program};
+use bloomery_ir::{Bindings, DType, Graph, Layout, Tensor, run_program};
 
-use super::model::{Loaded, Weights};
-use super::random;
+use super::values::Values;
 use crate::{Error, Progress};
 
 /// Packed bytes of a piece, about.
 const PIECE: u64 = 16 << 20;
+/// Elements that a weight graph computes with at once, about: as f64 they fit the second cache.
+const COMPUTED: u64 = 1 << 17;
 
 /// Writes every parameter of the program.
 pub(super) fn write(
     sink: &mut WeightSink<'_>,
     plan: &WeightTable,
     program: &Program,
-    loaded: &Loaded,
+    values: &Values<'_>,
     progress: &mut dyn Progress,
 ) -> Result<(), Error> {
     for slot in plan.slots() {
         let parameter = &program.parameters[slot.parameter];
         sink.begin(slot.parameter, slot.layer)?;
-        match &parameter.literal {
-            Some(values) => sink.put(&literal(parameter, values))?,
-            None => one(sink, parameter, &slot, loaded, progress)?,
+        match &parameter.origin {
+            Origin::Literal(literals) => sink.put(&literal(parameter, literals))?,
+            Origin::Checkpoint => one(sink, parameter, &slot, None, values, progress)?,
+            Origin::Computed(graph) => one(sink, parameter, &slot, Some(graph), values, progress)?,
         }
     }
     Ok(())
@@ -54,33 +56,34 @@ fn shape(parameter: &Parameter) -> Vec<usize> {
     ty.shape(&Bindings::new()).expect("the plan knew its size")
 }
 
-/// One parameter, or one layer of it.
+/// One parameter, or one layer of it: the checkpoint's, or what a weight graph makes.
 fn one(
     sink: &mut WeightSink<'_>,
     parameter: &Parameter,
     slot: &Slot,
-    loaded: &Loaded,
+    made_by: Option<&Graph>,
+    values: &Values<'_>,
     progress: &mut dyn Progress,
 ) -> Result<(), Error> {
-    let shape = shape(parameter);
-    let cut = Cut::of(&parameter.layout, &shape, slot.bytes);
+    let (dtype, layer) = (parameter.ty.dtype, parameter.stacked.then_some(slot.layer));
+    let sources: Vec<&str> = match made_by {
+        Some(graph) => graph.inputs.iter().map(|input| &*input.name).collect(),
+        None => vec![&parameter.name],
+    };
+    let stored = sources.iter().map(|name| values.dtype(name)).find(|stored| *stored != dtype).unwrap_or(dtype);
+    let part = |i: usize, cut| values.part(sources[i], layer, cut);
+    let made = made_by.map(|graph| Pieces::new(graph, &part));
     let mut packed = Vec::new();
-    for range in cut.ranges() {
-        let mut stored = parameter.ty.dtype;
-        values(loaded, parameter, slot.layer, &shape, cut.dim, range, |source| {
-            stored = source.dtype();
-            packed.resize(parameter.layout.bytes(source.shape(), parameter.ty.dtype) as usize, 0);
-            pack(source, parameter.ty.dtype, &parameter.layout, &mut packed);
-        });
+    for cut in Steps::of(&parameter.layout, &shape(parameter), slot.bytes, made_by).cuts() {
+        let source = made.as_ref().map_or_else(|| part(0, Some(cut.clone())), |made| made.piece(Some(cut.clone())));
+        packed.resize(parameter.layout.bytes(source.shape(), dtype) as usize, 0);
+        pack(&source, dtype, &parameter.layout, &mut packed);
         check_range(parameter, slot.layer, stored, &packed)?;
         progress.go_on()?;
         sink.put(&packed)?;
         progress.advance(packed.len() as u64);
     }
-    if let Weights::Stored { checkpoint, resolved } = &loaded.weights {
-        let source = names::source(&loaded.config, &parameter.name, parameter.stacked.then_some(slot.layer as usize));
-        checkpoint.tensor(&resolved.stored_name(&source)).expect("`resolve` saw every tensor").done_with();
-    }
+    sources.iter().for_each(|name| values.done_with(name, layer));
     Ok(())
 }
 
@@ -98,93 +101,86 @@ fn check_range(parameter: &Parameter, layer: u64, stored: DType, packed: &[u8]) 
     )))
 }
 
-/// Hands over a view of a range of a parameter's dimension `dim`.
-fn values(
-    loaded: &Loaded,
-    parameter: &Parameter,
-    layer: u64,
-    shape: &[usize],
-    dim: usize,
-    range: Range<usize>,
-    take: impl FnOnce(&Strided<'_>),
-) {
-    match &loaded.weights {
-        Weights::Stored { checkpoint, resolved } => {
-            let layer = parameter.stacked.then_some(layer as usize);
-            let stored = |name: &str| {
-                let tensor = checkpoint.tensor(name)?;
-                Some((tensor.bytes, DType::by_name(tensor.dtype.name())?))
-            };
-            take(&read_parameter(&loaded.config, resolved, &parameter.name, layer, stored).range(dim, range));
-        }
-        Weights::Random(seed) => {
-            let strides: Vec<usize> = (1..=shape.len()).map(|dim| shape[dim..].iter().product()).collect();
-            // Pieces along the outermost dimension are made one by one, others from all values.
-            let made =
-                if dim == 0 { range.start * strides[0]..range.end * strides[0] } else { 0..shape.iter().product() };
-            let mut bytes = vec![0; 2 * made.len()];
-            random::fill(*seed, &parameter.name, layer, made.start as u64, &mut bytes);
-            let mut part = shape.to_vec();
-            part[dim] = range.len();
-            let offset = if dim == 0 { 0 } else { range.start * strides[dim] };
-            take(&Strided::new(&bytes, DType::F16, part, offset, strides));
-        }
-    }
-}
-
 /// How a parameter is cut: along which dimension, its extent, and the most of it in a piece.
 #[derive(Debug, PartialEq)]
-struct Cut {
+struct Steps {
     dim: usize,
     extent: usize,
     step: usize,
 }
 
-impl Cut {
+impl Steps {
     /// Pieces of the packed form follow one another when the outermost dimension of a row-major tensor is cut, or the
-    /// only one that is not summed over, at whole panels.
-    fn of(layout: &Layout, shape: &[usize], bytes: u64) -> Cut {
+    /// outermost that is not summed over, at whole panels. What a weight graph moves is cut as finely as that goes, so
+    /// that each piece comes from one place; what it computes, by what it has in hand at once.
+    fn of(layout: &Layout, shape: &[usize], bytes: u64, made_by: Option<&Graph>) -> Steps {
         let (dim, unit) = match layout {
             Layout::Panels { contracted } => {
                 let mut others = (0..shape.len()).filter(|dim| !contracted.contains(dim));
-                match (others.next(), others.next()) {
-                    (Some(dim), None) => (dim, PANEL),
-                    (first, _) => (first.unwrap_or(0), usize::MAX),
-                }
+                let dim = others.next().unwrap_or(0);
+                (dim, whole_panels(others.map(|dim| shape[dim]).product()))
             }
             _ => (0, 1),
         };
         let extent = shape[dim];
-        let pieces = bytes.div_ceil(PIECE).max(1) as usize;
-        let step = if unit == usize::MAX { extent } else { extent.div_ceil(pieces).next_multiple_of(unit) };
-        Cut { dim, extent, step: step.max(1) }
+        let count = match made_by {
+            None => bytes.div_ceil(PIECE),
+            Some(graph) if pieces::only_moves(graph) => extent as u64,
+            Some(graph) => graph.types.iter().filter_map(|ty| elements(ty).as_number()).max().unwrap_or(1) / COMPUTED,
+        };
+        let step = extent.div_ceil(count.max(1) as usize).next_multiple_of(unit);
+        Steps { dim, extent, step: step.max(1) }
     }
 
-    fn ranges(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        let (extent, step) = (self.extent, self.step);
-        (0..extent).step_by(step).map(move |start| start..(start + step).min(extent))
+    fn cuts(&self) -> impl Iterator<Item = Cut> + use<> {
+        let Steps { dim, extent, step } = *self;
+        (0..extent).step_by(step).map(move |start| Cut { dim, range: start..(start + step).min(extent) })
     }
+}
+
+/// The fewest indices of a dimension that are whole panels, each index being so many columns.
+fn whole_panels(columns: usize) -> usize {
+    (1..=PANEL).find(|count| count * columns % PANEL == 0).unwrap_or(PANEL)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bloomery_ir::Strided;
 
     #[test]
     fn large_parameters_are_cut_at_panels() {
         let head = Layout::Panels { contracted: vec![1] };
-        let cut = Cut::of(&head, &[1000, 64], 3 * PIECE);
-        assert_eq!(cut, Cut { dim: 0, extent: 1000, step: 336 });
-        assert_eq!(cut.ranges().collect::<Vec<_>>(), [0..336, 336..672, 672..1000]);
+        let steps = Steps::of(&head, &[1000, 64], 3 * PIECE, None);
+        assert_eq!(steps, Steps { dim: 0, extent: 1000, step: 336 });
+        let ranges: Vec<_> = steps.cuts().map(|cut| cut.range).collect();
+        assert_eq!(ranges, [0..336, 336..672, 672..1000]);
         let query = Layout::Panels { contracted: vec![0] };
-        assert_eq!(Cut::of(&query, &[64, 4, 16], 3 * PIECE), Cut { dim: 1, extent: 4, step: 4 });
-        assert_eq!(Cut::of(&Layout::RowMajor, &[10], 8), Cut { dim: 0, extent: 10, step: 10 });
+        assert_eq!(Steps::of(&query, &[64, 4, 16], 3 * PIECE, None), Steps { dim: 1, extent: 4, step: 2 });
+        assert_eq!(Steps::of(&query, &[64, 4, 24], 4 * PIECE, None), Steps { dim: 1, extent: 4, step: 2 });
+        assert_eq!(Steps::of(&Layout::RowMajor, &[10], 8, None), Steps { dim: 0, extent: 10, step: 10 });
+    }
+
+    #[test]
+    fn what_is_moved_is_cut_into_its_parts() {
+        let text = "graph @g(param %w: f32[1]) { return %w }
+            weight @both(param %a: f16[64, 4, 16], param %b: f16[64, 4, 16]) {
+              %0 = reshape %a {dims = [64, 1, 4, 16]} : f16[64, 1, 4, 16]
+              %1 = reshape %b {dims = [64, 1, 4, 16]} : f16[64, 1, 4, 16]
+              %2 = concat %0, %1 {dim = 1} : f16[64, 2, 4, 16]
+              return %2
+            }";
+        let module = bloomery_ir::parse(text).unwrap();
+        let layout = Layout::Panels { contracted: vec![0] };
+        let steps = Steps::of(&layout, &[64, 2, 4, 16], 1, Some(&module.weights[0]));
+        assert_eq!(steps, Steps { dim: 1, extent: 2, step: 1 });
     }
 
     #[test]
     fn what_f16_cannot_hold_is_refused() {
         let ty = bloomery_ir::TensorType::new(DType::F16, [2u64]);
-        let parameter = Parameter { name: "a".into(), ty, stacked: false, layout: Layout::RowMajor, literal: None };
+        let parameter =
+            Parameter { name: "a".into(), ty, stacked: false, layout: Layout::RowMajor, origin: Origin::Checkpoint };
         let check = |stored, value: f32| {
             let packed = [half::f16::from_f32(value), half::f16::ONE].map(half::f16::to_le_bytes).concat();
             check_range(&parameter, 0, stored, &packed)
@@ -199,16 +195,16 @@ mod tests {
         let (shape, strides) = ([100, 6], [6, 1]);
         let bytes: Vec<u8> = (0..1200).map(|i| (i * 7 % 256) as u8).collect();
         for layout in [Layout::RowMajor, Layout::Panels { contracted: vec![1] }] {
-            let packed = |range: Range<usize>| {
-                let part = [range.len(), shape[1]];
+            let packed = |cut: Cut| {
+                let part = [cut.range.len(), shape[1]];
                 let mut out = vec![0; layout.bytes(&part, DType::F16) as usize];
                 let whole = Strided::new(&bytes, DType::F16, shape.to_vec(), 0, strides.to_vec());
-                pack(&whole.range(0, range), DType::F16, &layout, &mut out);
+                pack(&whole.range(0, cut.range), DType::F16, &layout, &mut out);
                 out
             };
-            let cut = Cut::of(&layout, &shape, 3 * PIECE);
-            assert!(cut.ranges().count() > 1);
-            assert_eq!(cut.ranges().flat_map(packed).collect::<Vec<u8>>(), packed(0..100));
+            let steps = Steps::of(&layout, &shape, 3 * PIECE, None);
+            assert!(steps.cuts().count() > 1);
+            assert_eq!(steps.cuts().flat_map(packed).collect::<Vec<u8>>(), packed(Cut { dim: 0, range: 0..100 }));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use bloomery::inspect::{ArtifactView, Inspection, Tensors};
+use bloomery::inspect::{ArtifactView, Inspection, ParameterView, Tensors};
 use bloomery_models::config::BloomConfig;
 
 use super::size;
@@ -53,7 +53,7 @@ fn artifact(view: &ArtifactView) -> String {
     }
     let plan = &view.plan;
     let kernels: Vec<String> = plan.kernels.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-    let _ = writeln!(text, "\nplan: {} parameters; kernels: {}", plan.parameters, kernels.join(", "));
+    let _ = writeln!(text, "\nplan: {} parameters; kernels: {}", plan.parameters.len(), kernels.join(", "));
     for entry in &plan.entries {
         let rows = format!("{} {}..{}", entry.rows, entry.least, entry.most);
         let _ = writeln!(
@@ -63,6 +63,13 @@ fn artifact(view: &ArtifactView) -> String {
             entry.steps,
             size(entry.arena_bytes)
         );
+    }
+    let computed: Vec<&ParameterView> = plan.parameters.iter().filter(|p| !p.computed_from.is_empty()).collect();
+    if !computed.is_empty() {
+        text += "\nweights computed beforehand\n";
+    }
+    for ParameterView { name, ty, computed_from, .. } in computed {
+        let _ = writeln!(text, "  {name}: {ty} from {}", computed_from.join(", "));
     }
     let memory = &view.memory;
     let (page, tokens) = (size(memory.cache_page_bytes), memory.cache_page_tokens);

@@ -1,8 +1,9 @@
 //! From a kernel's graph to the specification that an emitter fills in.
 //!
 //! A kernel has at most one *anchor*, the operation that gives it its kind; a product may have a normalisation before
-//! it, and everything may have calculations place by place behind it. Reshapes change no byte and are looked through.
-//! A single operation that fits no emitter becomes plain loops. What is refused here, passes keep apart.
+//! it, and everything may have calculations place by place behind it. Reshapes change no byte and are looked through,
+//! and so are slices of columns before an anchor that reads activations: it reads them where they lie, from row to row of
+//! the whole. A single operation that fits no emitter becomes plain loops. What is refused here, passes keep apart.
 
 use super::layouts::contracted_of;
 use super::loops;
@@ -23,7 +24,11 @@ use bloomery_ir::{DType, Extent, Graph, Layout, Op, SymbolBound, TensorType, Val
 /// A graph that is not one kernel here.
 pub fn recognise(graph: &Graph, inputs: &[Layout], symbols: &[SymbolBound]) -> Result<Spec, Refusal> {
     let reading = Reading { graph, inputs, symbols, definitions: graph.definitions() };
-    let anchors: Vec<&Node> = graph.nodes.iter().filter(|node| is_anchor(node)).collect();
+    let mut anchors: Vec<&Node> = graph.nodes.iter().filter(|node| is_anchor(node)).collect();
+    // Slices of columns are how an anchor reads its rows; alone, moving them is the work.
+    if anchors.iter().any(|node| !matches!(node.op, Op::Slice(_))) {
+        anchors.retain(|node| !matches!(node.op, Op::Slice(_)));
+    }
     if let Some(product) = anchors.iter().find(|node| matches!(node.op, Op::MatMul(_))) {
         return reading.product(product, &anchors);
     }
@@ -51,6 +56,15 @@ fn is_anchor(node: &Node) -> bool {
 
 pub(crate) fn refuse<T>(why: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal(why.into()))
+}
+
+/// Some columns of every row of a value.
+struct Columns {
+    whole: ValueId,
+    /// The first of them.
+    offset: usize,
+    /// From row to row of the whole.
+    stride: usize,
 }
 
 /// A graph being read.
@@ -97,12 +111,46 @@ impl Reading<'_> {
         Ok(Stored { view: self.row_major(value)?, element: self.element(value)? })
     }
 
-    /// An input of f32 activations, `width` columns wide.
+    /// An input of f32 activations, `width` columns wide, or that many columns of one.
     fn activations(&self, value: ValueId, width: usize) -> Result<Matrix, Refusal> {
         if self.graph.ty(value).dtype != DType::F32 {
             return refuse(format!("activations are f32, found {}", self.graph.ty(value)));
         }
-        Ok(Matrix::whole(self.row_major(value)?, width))
+        if !self.is_slice(value) {
+            return Ok(Matrix::whole(self.row_major(value)?, width));
+        }
+        let ty = self.graph.ty(value);
+        if self.columns_of_row(ty)? != width {
+            return refuse(format!("rows of {width} columns from {ty}"));
+        }
+        let Columns { whole, offset, stride } = self.columns(value)?;
+        Ok(Matrix { stride, offset, ..Matrix::whole(self.row_major(whole)?, width) })
+    }
+
+    fn is_slice(&self, value: ValueId) -> bool {
+        self.definition(self.source(value)).is_some_and(|node| matches!(node.op, Op::Slice(_)))
+    }
+
+    /// Where these columns lie. Rows are the outermost dimension, which no slice or reshape on the way changes.
+    fn columns(&self, value: ValueId) -> Result<Columns, Refusal> {
+        let ty = self.graph.ty(value);
+        let Some(Node { op: Op::Slice(slice), operands, .. }) = self.definition(self.source(value)) else {
+            return Ok(Columns { whole: value, offset: 0, stride: self.columns_of_row(ty)? });
+        };
+        let from = self.graph.ty(operands[0]);
+        let lone = |dim: &bloomery_ir::Dim| dim.extent == Extent::number(1);
+        let side_by_side = slice.dim > 0 && from.dims[1..slice.dim].iter().all(lone);
+        if !side_by_side || ty.dims.first() != from.dims.first() {
+            return refuse(format!("rows of {ty} are no columns of {from}"));
+        }
+        let columns = self.columns(operands[0])?;
+        let step = self.matrix(from, from.rank() - slice.dim - 1)?.1;
+        Ok(Columns { offset: columns.offset + slice.from as usize * step, ..columns })
+    }
+
+    /// Elements of one index of the outermost dimension.
+    fn columns_of_row(&self, ty: &TensorType) -> Result<usize, Refusal> {
+        self.matrix(ty, ty.rank().saturating_sub(1)).map(|(_, width)| width)
     }
 
     /// The view of an output.
@@ -150,8 +198,11 @@ impl Reading<'_> {
     }
 
     fn norm(&self, node: &Node, op: &LayerNorm) -> Result<Norm, Refusal> {
-        let (gamma, beta) = (self.stored(node.operands[1])?, self.stored(node.operands[2])?);
-        Ok(Norm { gamma, beta, epsilon: op.epsilon as f32 })
+        let affine = match node.operands[..] {
+            [_, gamma, beta] => Some((self.stored(gamma)?, self.stored(beta)?)),
+            _ => None,
+        };
+        Ok(Norm { affine, epsilon: op.epsilon as f32 })
     }
 
     fn product(&self, node: &Node, anchors: &[&Node]) -> Result<Spec, Refusal> {
@@ -166,7 +217,7 @@ impl Reading<'_> {
         let n = self.matrix(self.graph.ty(right), self.graph.ty(right).rank())?.1 / k;
         let before = self.source(left);
         let norm = match (self.definition(before), anchors.len()) {
-            (None, 1) => None,
+            (None | Some(Node { op: Op::Slice(_), .. }), 1) => None,
             (Some(node), 2) => match &node.op {
                 Op::LayerNorm(op) => Some((node, self.norm(node, op)?)),
                 _ => return refuse("a product of something calculated"),

@@ -84,10 +84,8 @@ pub enum Rows {
 /// `layer_norm` applied to the rows of an input.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Norm {
-    /// The factor per column.
-    pub gamma: Stored,
-    /// The shift per column.
-    pub beta: Stored,
+    /// The factor and the shift per column, unless what follows has taken them in.
+    pub affine: Option<(Stored, Stored)>,
     /// Added to the variance.
     pub epsilon: f32,
 }

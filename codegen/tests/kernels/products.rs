@@ -32,7 +32,7 @@ impl Product {
             let residual = store.step(Step::Matrix(Matrix::whole(3, n)));
             sum = store.binary(Binary::Add, sum, residual);
         }
-        let norm = self.fused.then(|| Norm { gamma: stored(4), beta: stored(5), epsilon: 1e-5 });
+        let norm = self.fused.then(|| Norm { affine: Some((stored(4), stored(5))), epsilon: 1e-5 });
         let store = store.to(sum, Matrix::whole(6, n));
         Spec::Gemm(GemmSpec { count: Count::of(0), rows, k, n, x: Matrix::whole(0, k), w: stored(1), norm, store })
     }

@@ -37,7 +37,8 @@ fn rows_are_normalised() {
         for element in ELEMENTS {
             let (gamma, gamma_values) = stored(element, &random(8, width));
             let (beta, beta_values) = stored(element, &random(9, width));
-            let norm = Norm { gamma: Stored { view: 2, element }, beta: Stored { view: 3, element }, epsilon: 1e-5 };
+            let affine = Some((Stored { view: 2, element }, Stored { view: 3, element }));
+            let norm = Norm { affine, epsilon: 1e-5 };
             let function = RowFunction::LayerNorm(norm);
             let spec = RowSpec {
                 count: Count::of(0),
@@ -51,6 +52,11 @@ fn rows_are_normalised() {
             checks.push((launches, expected));
         }
         let (x_matrix, out) = (Matrix::whole(0, width), Matrix::whole(1, width));
+        let function = RowFunction::LayerNorm(Norm { affine: None, epsilon: 1e-5 });
+        let spec = RowSpec { count: Count::of(0), width, function, x: x_matrix, out };
+        let launches = together_and_alone(&mut cases, &Spec::Row(spec), &x, width, &[]);
+        let (ones, zeros) = (vec![1.0; width], vec![0.0; width]);
+        checks.push((launches, layer_norm(&x, width, &ones, &zeros, f64::from(1e-5f32))));
         let spec = RowSpec { count: Count::of(0), width, function: RowFunction::Softmax, x: x_matrix, out };
         let launches = together_and_alone(&mut cases, &Spec::Row(spec), &x, width, &[]);
         let softmax = |row: &[f32]| {
@@ -89,7 +95,8 @@ fn tables_are_read_by_rows_and_from_panels() {
                 norm: None,
                 out,
             };
-            let norm = Norm { gamma: Stored { view: 3, element }, beta: Stored { view: 4, element }, epsilon: 1e-5 };
+            let affine = Some((Stored { view: 3, element }, Stored { view: 4, element }));
+            let norm = Norm { affine, epsilon: 1e-5 };
             let (gamma, beta) = (stored(element, &random(8, width)), stored(element, &random(9, width)));
             let gathered: Vec<f32> = ids.iter().flat_map(|id| values[id * width..][..width].to_vec()).collect();
             for norm in [None, Some(norm)] {

@@ -51,7 +51,7 @@ pub(crate) fn check_numbers(before: &Module, after: &Module, graph: &str) {
 }
 
 /// Numbers in -2..2 for floats, 0..2 for integers; one sequence in the first page stands in every table of rows.
-fn random_inputs(module: &Module, graph: &Graph) -> Vec<Vec<Tensor>> {
+pub(crate) fn random_inputs(module: &Module, graph: &Graph) -> Vec<Vec<Tensor>> {
     let mut sizes: Bindings = module.mesh.axes.iter().cloned().collect();
     sizes.extend(graph.symbols.iter().map(|symbol| (symbol.name.clone(), symbol.least.max(symbol.most.min(2)))));
     sizes.extend(graph.symbols.iter().filter(|symbol| symbol.name == "S").map(|symbol| (symbol.name.clone(), 1)));
@@ -79,7 +79,7 @@ fn random_inputs(module: &Module, graph: &Graph) -> Vec<Vec<Tensor>> {
 
 fn simplified(name: &str) -> (Module, Module) {
     let module = parse(&case("simplify", name)).unwrap();
-    let after = simplify(module.clone(), &Context { target: &Plain, entries: &[] }).unwrap();
+    let after = simplify(module.clone(), &Context { target: &Plain, entries: &[], inference: None }).unwrap();
     verify(&after).unwrap();
     check_numbers(&module, &after, "main");
     (module, after)
@@ -118,7 +118,7 @@ fn force(module: &Module, rules: &'static [Rule]) -> Module {
     let choice = extract::extract(&body, &roots, &mut cost);
     let rewrite = Rewrite::new(PASS.name, module, graph);
     let forced = rebuild::rebuild(rewrite, graph, &body, &values, &choice).unwrap().unwrap();
-    Module { mesh: module.mesh.clone(), graphs: vec![forced] }
+    Module { mesh: module.mesh.clone(), graphs: vec![forced], weights: vec![] }
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn what_cannot_be_cheaper_stays_to_the_byte() {
 fn twice_is_once() {
     for rule in RULES {
         let (_, once) = simplified(rule.case);
-        let twice = simplify(once.clone(), &Context { target: &Plain, entries: &[] }).unwrap();
+        let twice = simplify(once.clone(), &Context { target: &Plain, entries: &[], inference: None }).unwrap();
         assert_eq!(print(&twice), print(&once), "{}", rule.case);
     }
 }
@@ -193,7 +193,7 @@ fn shared_values_count_once() {
     let text = "graph @main(%x: f32[4, 8], %y: f32[4, 8], %w: f32[8, 8]) {\n  %0 = matmul %x, %w : f32[4, 8]\n  \
                 %1 = matmul %y, %w : f32[4, 8]\n  %2 = add %0, %1 : f32[4, 8]\n  return %0, %1, %2\n}\n";
     let module = parse(text).unwrap();
-    let after = simplify(module, &Context { target: &Plain, entries: &[] }).unwrap();
+    let after = simplify(module, &Context { target: &Plain, entries: &[], inference: None }).unwrap();
     assert_eq!(print(&after), text);
     assert_eq!(after.graphs[0].outputs, [3, 4, 5].map(ValueId));
 }

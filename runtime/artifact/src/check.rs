@@ -7,7 +7,7 @@ use crate::code::{Count, KernelCode, Phase, Tiles};
 use crate::sizes::{bytes_of, largest, smallest};
 use crate::weights::{WeightTable, layers_of, size};
 use bloomery_ir::graph::{Graph, Module};
-use bloomery_ir::program::{ALIGNMENT, Buffer, Entry, Kernel, Launch, Place, Step, View};
+use bloomery_ir::program::{ALIGNMENT, Buffer, Entry, Kernel, Launch, Origin, Parameter, Place, Step, View};
 use bloomery_ir::{Bindings, DType, Extent, Layout, Program, SymbolBound, TensorType, verify};
 use std::collections::BTreeSet;
 
@@ -43,7 +43,7 @@ fn ensure(holds: bool, reason: impl FnOnce() -> String) -> Checked {
 pub fn check_program(program: &Program) -> Result<(), CheckError> {
     check_symbols(program).map_err(at(|| "symbols".into()))?;
     for parameter in &program.parameters {
-        size(parameter).map_err(|error| error.to_string()).map_err(at(|| format!("parameter %{}", parameter.name)))?;
+        check_parameter(parameter).map_err(at(|| format!("parameter %{}", parameter.name)))?;
     }
     for buffer in program.states.iter().chain(&program.ios) {
         check_buffer(program, buffer).map_err(at(|| format!("buffer %{}", buffer.name)))?;
@@ -155,6 +155,15 @@ fn check_symbols(program: &Program) -> Checked {
         ensure(names.insert(&symbol.name), || format!("{} is there twice", symbol.name))?;
     }
     Ok(())
+}
+
+/// It has a size; a graph that made it is one, since people are shown it.
+fn check_parameter(parameter: &Parameter) -> Checked {
+    size(parameter).map_err(|error| error.to_string())?;
+    let Origin::Computed(graph) = &parameter.origin else { return Ok(()) };
+    check_shape_of(graph)?;
+    let module = Module { weights: vec![(**graph).clone()], ..Module::default() };
+    verify(&module).map_err(|error| error.to_string())
 }
 
 fn check_buffer(program: &Program, buffer: &Buffer) -> Checked {
@@ -353,7 +362,7 @@ fn same<'a>(views: &[View], types: impl ExactSizeIterator<Item = &'a TensorType>
 pub(crate) mod tests {
     use super::*;
     use bloomery_ir::ops::add::Add;
-    use bloomery_ir::program::{KernelKind, Parameter};
+    use bloomery_ir::program::KernelKind;
     use bloomery_ir::{Builder, DType, Mesh, graph::Role};
 
     pub(crate) fn empty_program() -> Program {
@@ -414,7 +423,7 @@ pub(crate) mod tests {
                 ty: TensorType::new(DType::F32, [2u64, 4]),
                 stacked: true,
                 layout: Layout::RowMajor,
-                literal: None,
+                origin: Origin::Checkpoint,
             }],
             ios: vec![buffer("x"), buffer("y")],
             kernels: vec![kernel],

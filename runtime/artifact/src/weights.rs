@@ -210,10 +210,11 @@ impl PieceHasher {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bloomery_ir::program::Origin;
     use bloomery_ir::{DType, Layout};
 
     fn parameter(name: &str, ty: TensorType, stacked: bool) -> Parameter {
-        Parameter { name: name.into(), ty, stacked, layout: Layout::RowMajor, literal: None }
+        Parameter { name: name.into(), ty, stacked, layout: Layout::RowMajor, origin: Origin::Checkpoint }
     }
 
     #[test]

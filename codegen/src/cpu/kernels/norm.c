@@ -2,11 +2,9 @@
 INLINE const f32 *@name@_norm(const struct call *c, const f32 *x, f32 *to)
 {
     enum { WIDTH = @width@@whole@ };
-    const @gamma_type@ *gamma = c->views[@gamma@];
-    const @beta_type@ *beta = c->views[@beta@];
-    struct moments m = row_moments(x, WIDTH, @epsilon@);
+@vectors@    struct moments m = row_moments(x, WIDTH, @epsilon@);
     for (u32 i = 0; i + 16 <= WIDTH; i += 16) {
-        vf_store(to + i, normalised(vf_load(x + i), m, vf_load_@gamma_type@(gamma + i), vf_load_@beta_type@(beta + i)));
+        vf_store(to + i, normalised(vf_load(x + i), m, @gamma@, @beta@));
     }
 @tail@    return to;
 }

@@ -1,0 +1,135 @@
+//! The values of a model's weights, a part at a time: from its mapped checkpoint, or made of a seed.
+
+use std::cell::RefCell;
+
+use bloomery_ir::pieces::Cut;
+use bloomery_ir::{DType, Strided};
+use bloomery_models::load::read_parameter;
+use bloomery_models::names;
+
+use super::model::{Loaded, Weights};
+use super::random;
+
+/// Weights by the names that a model's description has for them.
+pub(super) struct Values<'a> {
+    loaded: &'a Loaded,
+    /// The random weight that was made last: its parts are often asked for one after another.
+    last: RefCell<Option<(String, Option<u64>, Strided<'static>)>>,
+}
+
+impl<'a> Values<'a> {
+    pub(super) fn of(loaded: &'a Loaded) -> Values<'a> {
+        Values { loaded, last: RefCell::new(None) }
+    }
+
+    /// The type that a weight is stored in.
+    pub(super) fn dtype(&self, name: &str) -> DType {
+        self.loaded.weights.dtype(name).into()
+    }
+
+    /// A weight, or one layer of it: all, or the part that `cut` names.
+    pub(super) fn part(&self, name: &str, layer: Option<u64>, cut: Option<Cut>) -> Strided<'a> {
+        let whole = match (&self.loaded.weights, &cut) {
+            (Weights::Stored { checkpoint, resolved }, _) => {
+                let stored = |name: &str| {
+                    let tensor = checkpoint.tensor(name)?;
+                    Some((tensor.bytes, DType::by_name(tensor.dtype.name())?))
+                };
+                read_parameter(&self.loaded.config, resolved, name, layer.map(|layer| layer as usize), stored)
+            }
+            // Pieces along the outermost dimension are made one by one, others from all values.
+            (Weights::Random(seed), Some(Cut { dim: 0, range })) => {
+                let mut shape = self.parameter(name).shape();
+                shape[0] = range.len();
+                let row: usize = shape[1..].iter().product();
+                return random_values(*seed, name, layer, range.start * row, shape);
+            }
+            (Weights::Random(seed), _) => self.random(*seed, name, layer),
+        };
+        match cut {
+            Some(cut) => whole.range(cut.dim, cut.range),
+            None => whole,
+        }
+    }
+
+    /// All of a random weight.
+    fn random(&self, seed: u64, name: &str, layer: Option<u64>) -> Strided<'static> {
+        let mut last = self.last.borrow_mut();
+        if let Some((known, of, values)) = &*last
+            && (known.as_str(), *of) == (name, layer)
+        {
+            return values.clone();
+        }
+        let values = random_values(seed, name, layer, 0, self.parameter(name).shape());
+        *last = Some((name.to_owned(), layer, values.clone()));
+        values
+    }
+
+    fn parameter(&self, name: &str) -> names::Parameter {
+        let parameters = names::parameters(&self.loaded.config);
+        parameters.into_iter().find(|parameter| parameter.name == name).expect("passes invent no weights")
+    }
+
+    /// Lets go of the pages of a stored weight.
+    pub(super) fn done_with(&self, name: &str, layer: Option<u64>) {
+        if let Weights::Stored { checkpoint, resolved } = &self.loaded.weights {
+            let source = names::source(&self.loaded.config, name, layer.map(|layer| layer as usize));
+            checkpoint.tensor(&resolved.stored_name(&source)).expect("`resolve` saw every tensor").done_with();
+        }
+    }
+}
+
+fn random_values(seed: u64, name: &str, layer: Option<u64>, first: usize, shape: Vec<usize>) -> Strided<'static> {
+    let mut bytes = vec![0; 2 * shape.iter().product::<usize>()];
+    random::fill(seed, name, layer.unwrap_or(0), first as u64, &mut bytes);
+    Strided::made(bytes, DType::F16, shape)
+}
+
+/// Elements looked at together.
+const LOOKED_AT: usize = 1 << 16;
+
+impl bloomery_passes::Weights for Values<'_> {
+    /// Looks at the values until one is found that a smaller exponent would leave fewer digits.
+    fn scales_exactly(&self, weight: &str, dtype: DType, by: f64) -> bool {
+        let least = smallest(dtype).normal / by;
+        if by > 1.0 {
+            return false;
+        }
+        if smallest(self.dtype(weight)).positive >= least {
+            return true;
+        }
+        let parameter = self.parameter(weight);
+        let layers = if parameter.per_layer { self.loaded.config.layers as u64 } else { 1 };
+        (0..layers).map(|layer| parameter.per_layer.then_some(layer)).all(|layer| {
+            let whole = |value: &f64| *value == 0.0 || value.abs() >= least;
+            let exact = parts(&parameter.shape())
+                .all(|cut| self.part(weight, layer, Some(cut)).tensor(dtype).data.iter().all(whole));
+            self.done_with(weight, layer);
+            exact
+        })
+    }
+}
+
+/// Parts of a weight along its outermost dimension.
+fn parts(shape: &[usize]) -> impl Iterator<Item = Cut> + use<> {
+    let (rows, row) = (shape[0], shape[1..].iter().product::<usize>());
+    let step = (LOOKED_AT / row).max(1);
+    (0..rows).step_by(step).map(move |start| Cut { dim: 0, range: start..(start + step).min(rows) })
+}
+
+/// The smallest numbers of a type.
+struct Smallest {
+    /// With all its digits.
+    normal: f64,
+    /// At all.
+    positive: f64,
+}
+
+fn smallest(dtype: DType) -> Smallest {
+    let (normal, positive) = match dtype {
+        DType::F16 => (-14, -24),
+        DType::BF16 => (-126, -133),
+        _ => (-126, -149),
+    };
+    Smallest { normal: 2f64.powi(normal), positive: 2f64.powi(positive) }
+}
