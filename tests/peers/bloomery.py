@@ -1,0 +1,37 @@
+"""bloomery itself, called as a user would call it."""
+
+import hashlib
+import subprocess
+from pathlib import Path
+
+from work import Work
+
+NAME = "bloomery"
+
+
+def version(binary: Path) -> str:
+    """With a few digits that tell builds apart, so that figures of another build are not taken for this one's."""
+    shown = subprocess.run([binary, "--version"], check=True, capture_output=True, text=True).stdout.strip()
+    return f"{shown} ({hashlib.sha256(binary.read_bytes()).hexdigest()[:10]})"
+
+
+def compile_command(binary: Path, weights: Path, target: Path, tokens_max: int) -> list:
+    return [binary, "compile", weights, "-o", target / "model.bloom", "--max-context", tokens_max]
+
+
+def command(binary: Path, target: Path, threads: int, work: Work) -> list:
+    artifact = target / "model.bloom"
+    if work.kind in ("check", "cold"):
+        ids = ",".join(map(str, work.prompts()[0]))
+        end = ("--max-new-tokens", work.new, "--eos-token-id", "none")
+        return [binary, "run", artifact, "--input-ids", ids, *end, "--threads", threads, "--json"]
+    lengths = ("--prompt-tokens", work.prompt, "--new-tokens", work.new, "--batch", work.batch)
+    return [binary, "bench", artifact, *lengths, "--repeats", work.repeats, "--threads", threads, "--json"]
+
+
+def figures(printed: dict, work: Work) -> dict:
+    """What its JSON says, in the words of `worker.py`."""
+    if work.kind in ("check", "cold"):
+        return {"ids": printed["sequences"][0]["ids"]}
+    rate = f"{work.kind}_tokens_per_s"
+    return {"tokens_per_s": printed[rate], "least": printed[f"{rate}_min"], "most": printed[f"{rate}_max"]}
