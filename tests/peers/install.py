@@ -27,7 +27,7 @@ def install(peer, adapter: str, layout: Layout) -> None:
     layout.root.mkdir(parents=True, exist_ok=True)
     pip = [layout.python(adapter), "-m", "pip"]
     with open(layout.log, "a") as log:
-        variables = getattr(peer, "BUILD_ENVIRONMENT", {}) | os.environ
+        variables = {**getattr(peer, "BUILD_ENVIRONMENT", {}), **os.environ}
         run = lambda *command: subprocess.run(command, check=True, stdout=log, stderr=log, env=variables)
         try:
             run(sys.executable, "-m", "venv", environment)
@@ -63,5 +63,5 @@ def edit(file: Path, after: str, old: str, new: str) -> None:
 
 def version(peer, packages: Path) -> str:
     """Of what is shown, e.g. `transformers 5.24.0, torch 2.15.0`."""
-    installed = {found.name: found.version for found in importlib.metadata.distributions(path=[str(packages)])}
-    return ", ".join(f"{name} {installed[name]}" for name in peer.SHOWN)
+    found = lambda name: next(importlib.metadata.Distribution.discover(name=name, path=[str(packages)]))
+    return ", ".join(f"{name} {found(name).version}" for name in peer.SHOWN)

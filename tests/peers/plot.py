@@ -1,7 +1,8 @@
 """The ratios as a picture: a panel for each type of weights, a row for each work, a mark for each peer.
 
-The axis is logarithmic, so that twice as fast and half as fast lie equally far from the line at 1. The picture brings its
-own background and follows the reader's light or dark scheme.
+The axis is logarithmic, so that twice as fast and half as fast lie equally far from the line at 1, and it ends at 16:
+what is slower still stands at its end. The picture brings its own background and follows the reader's light or dark
+scheme.
 """
 
 from html import escape
@@ -37,6 +38,9 @@ text { font: 12px system-ui, sans-serif; fill: #57606a }
 }
 """
 
+# The powers of two between which the axis may reach.
+LEAST, MOST = -2, 4
+
 LABELS, TOP, ROW, AXIS, BEST, GAP, PADDING = 118, 108, 40, 230, 46, 22, 20
 
 
@@ -45,11 +49,12 @@ def svg(result: Report, peers: list[str], caption: str) -> str:
     panels = [dtype for dtype in DTYPES if any(dtype == own for _, own in result.ratios)]
     metrics = [metric for metric in METRICS if any(metric in row for row in result.ratios.values())]
     values = [value for row in result.ratios.values() for value in row.values()]
-    low, high = min(-1, floor(log2(min(values)))), max(1, ceil(log2(max(values))))
+    low = max(LEAST, min(-1, floor(log2(min(values)))))
+    high = min(MOST, max(1, ceil(log2(max(values)))))
     width = PADDING * 2 + LABELS + len(panels) * (AXIS + BEST) + (len(panels) - 1) * GAP
     height = TOP + ROW * len(metrics) + 62
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" role="img">',
         f"<title>bloomery against other programs: {escape(caption)}</title>",
         f"<style>{STYLE}</style>",
         f'<rect class="card" x="0.5" y="0.5" width="{width - 1}" height="{height - 1}" rx="8"/>',
@@ -77,7 +82,7 @@ def legend(peers: list[str]) -> list[str]:
     parts, x = [], PADDING + 6
     for peer in peers:
         parts += [mark(peer, x, 54), text(x + 11, 58, peer)]
-        x += 34 + 7 * len(peer)
+        x += 42 + 7 * len(peer)
     return parts
 
 
@@ -96,14 +101,13 @@ def panel(
     result: Report, dtype: str, peers: list[str], metrics: list[str], left: float, low: int, high: int
 ) -> list[str]:
     """The axis of one type of weights, its marks, and in each row the ratio to the best peer."""
-    place = lambda value: left + (log2(value) - low) / (high - low) * AXIS
+    place = lambda value: left + (min(max(log2(value), low), high) - low) / (high - low) * AXIS
     bottom = TOP + ROW * len(metrics)
-    parts = [text(left, 84, f"{dtype} weights", "best"), text(left + AXIS + BEST, 84, "to the best", anchor="end")]
+    parts = [text(left, 84, f"{dtype} weights", "best"), text(left + AXIS + BEST, 84, "least", anchor="end")]
     for power in range(low, high + 1):
         x, kind = place(2.0**power), "even" if power == 0 else "grid"
         parts.append(f'<line class="{kind}" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP - 8}" y2="{bottom}"/>')
-        if (high - low) <= 6 or power % 2 == 0:
-            parts.append(text(x, bottom + 16, f"{2.0**power:g}x", anchor="middle"))
+        parts.append(text(x, bottom + 16, f"{2.0**power:g}x" + "+" * (power == MOST), anchor="middle"))
     for i, metric in enumerate(metrics):
         middle = TOP + (i + 0.5) * ROW
         shown = [(peer, result.ratios.get((peer, dtype), {}).get(metric)) for peer in peers]

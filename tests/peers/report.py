@@ -78,8 +78,8 @@ def section(result: Report, peers: list[str], caption: str, absent: dict[str, st
     """What the README shows: what this is, the table, and what is missing."""
     lines = [f"On {caption}", ""]
     lines += [
-        "A peer's cell says how many times better bloomery is, with the peer's own figure in brackets; bloomery's row has",
-        "figures alone: tokens per second, seconds from start to first token, gigabytes of peak resident memory.",
+        "A peer's cell says how many times better bloomery is, with the peer's own figure in brackets; bloomery's row",
+        "has figures alone: tokens per second, seconds from start to first token, gigabytes of peak resident memory.",
         "",
     ]
     notes = [f"- {line}" for line in missing(result, absent)]

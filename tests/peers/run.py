@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""bloomery against the programs that one would use instead: installs them, gives all the same weights, measures, reports.
+"""bloomery against what one would use instead: installs it, gives all programs the same weights, measures, reports.
 
 Everything happens in one folder and can be interrupted: what is there is not done again, so a second call with more
 `--rounds` adds to the first. Four stages:
@@ -57,9 +57,9 @@ def arguments() -> argparse.Namespace:
     add("--dtypes", type=some_of(weights.DTYPES), default=tuple(weights.DTYPES), metavar="A,B", help="of f32,f16,bf16")
     add("--works", type=some_of(works), metavar="A,B", help=f"of {','.join(works)}")
     add("--quick", action="store_true", help=f"one round of {','.join(QUICK)}")
-    add("--rounds", type=int, default=5, metavar="N", help="pairs of each kind, default: 5")
+    add("--rounds", type=int, default=3, metavar="N", help="pairs of each kind, default: 3")
     add("--threads", type=int, default=len(os.sched_getaffinity(0)), metavar="N", help="default: one per processor")
-    add("--seconds-max", type=float, default=900, metavar="S", help="a process that takes longer is ended, default: 900")
+    add("--seconds-max", type=float, default=900, metavar="S", help="a process may take so long, default: 900")
     add("--bloomery", type=Path, default=ROOT / "target/release/bloomery", metavar="PATH", help="the binary to measure")
     add("--prepare-only", action="store_true", help="measure nothing, report what was measured before")
     add("--write-readme", action="store_true", help="put the table into README.md and the plot beside this script")
@@ -100,12 +100,12 @@ def write_report(options: argparse.Namespace, series: measure.Series, layout: La
     result = report.report(pairs)
     if not result.ratios:
         return prepare.say("nothing is measured yet")
-    shown = list(dict.fromkeys(pair["peer"] for pair in pairs))
+    peers = list(dict.fromkeys(pair["peer"] for pair in pairs))
     versions = sorted({version for pair in pairs for version in pair["versions"]})
     caption = f"{max(pair['date'] for pair in pairs)[:10]}, {machine()}, {options.threads} threads"
     caption += f", medians of {result.rounds} pairs"
-    text = report.section(result, shown, f"{caption}; {', '.join(versions)}.", absent)
-    picture = plot.svg(result, shown, caption)
+    text = report.section(result, peers, f"{caption}; {', '.join(versions)}.", absent)
+    picture = plot.svg(result, peers, caption)
     layout.report.mkdir(exist_ok=True)
     (layout.report / "table.md").write_text(text)
     (layout.report / "peers.svg").write_text(picture)
@@ -114,7 +114,8 @@ def write_report(options: argparse.Namespace, series: measure.Series, layout: La
     if options.write_readme:
         (HERE / "peers.svg").write_text(picture)
         readme = ROOT / "README.md"
-        readme.write_text(report.replaced(readme.read_text(), text))
+        shown = f"![{caption}](tests/peers/peers.svg)\n\n{text}"
+        readme.write_text(report.replaced(readme.read_text(), shown))
 
 
 if __name__ == "__main__":

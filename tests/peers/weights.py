@@ -1,7 +1,7 @@
 """The model that everyone runs: BLOOM-560M's shape with random weights, as a Hugging Face folder.
 
 Every weight is one of 256 values, a multiple of 1/4096 with at most eight significant bits. So f32, f16 and bf16 hold
-the same numbers, no conversion rounds, and all programs must find the same tokens. And a byte of randomness is a weight:
+equal numbers, no conversion rounds, and all programs must find the same tokens. And a byte of randomness is a weight:
 `bytes.translate` writes half a billion of them in seconds, without any package.
 """
 

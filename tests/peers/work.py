@@ -15,8 +15,10 @@ class Work:
     prompt: int
     new: int = 1
     batch: int = 1
-    repeats: int = 3  # inside a process, whose median counts
-    rounds_max: int = 1000  # long ones are measured less often
+    # Inside a process, whose median counts, after one that does not; a single one has a prompt that warms enough.
+    repeats: int = 3
+    # What takes minutes is measured less often.
+    rounds_max: int = 1000
 
     @property
     def tokens_max(self) -> int:
@@ -37,7 +39,7 @@ TIMED = (
     Work("prefill 128", "prefill", prompt=128),
     Work("prefill 512", "prefill", prompt=512),
     Work("decode at 16", "decode", prompt=16, new=33),
-    Work("decode at 1024", "decode", prompt=1024, new=33),
+    Work("decode at 1024", "decode", prompt=1024, new=33, repeats=1),
     Work("decode at 8192", "decode", prompt=8192, new=17, repeats=1, rounds_max=2),
     Work("batch 8", "decode", prompt=16, new=33, batch=8),
 )

@@ -3,17 +3,17 @@
 What `run.py` reads, without any package installed:
 
 - `NAME`, and `DTYPES`, the types of weights to measure it with
-- `PACKAGES` to install, perhaps `BARE_PACKAGES` to install without what they ask for, and one `SOURCE_PACKAGE` to build
-  after `SOURCE_EDITS`, under `BUILD_ENVIRONMENT`; `SHOWN`, those whose versions are told
+- `PACKAGES` to install, perhaps `BARE_PACKAGES` to install without what they ask for, and one `SOURCE_PACKAGE` to
+  build after `SOURCE_EDITS`, under `BUILD_ENVIRONMENT`; `SHOWN`, those whose versions are told
 - `ENVIRONMENT` for the measured process, `{threads}` and `{processors}` filled in
 - `CONVERTS_IN`, where that is another peer's environment with this one's packages before its own
 
 What `worker.py` calls, in the peer's own environment (other packages are imported inside functions for that reason):
 
-- `convert(weights, target, dtype)` makes of a Hugging Face folder what the peer runs, or raises `Refused` where it has no
-  such arithmetic on this processor
-- `Model(target, dtype, threads, tokens_max, sequences)`, with `generate(prompts, new_tokens, tick) -> new ids`; `tick()`
-  is called whenever all sequences have a new token
+- `convert(weights, target, dtype)` makes of a Hugging Face folder what the peer runs, or raises `Refused` where it has
+  no such arithmetic on this processor
+- `Model(target, dtype, threads, tokens_max, sequences)`, with `generate(prompts, new_tokens, tick) -> new ids`;
+  `tick()` is called whenever all sequences have a new token
 """
 
 PEERS = ("llama_cpp", "openvino_cpu", "ctranslate2_cpu", "pytorch", "ik_llama_cpp")

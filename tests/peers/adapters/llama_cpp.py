@@ -13,7 +13,8 @@ NAME = "llama.cpp"
 DTYPES = ("f32", "f16", "bf16")
 PACKAGES = ("llama-cpp-python", "numpy", "gguf")
 SHOWN = ("llama-cpp-python",)
-BUILD_ENVIRONMENT = {"CMAKE_ARGS": "-DGGML_NATIVE=ON"}
+# For this processor, and without what looks at pictures.
+BUILD_ENVIRONMENT = {"CMAKE_ARGS": "-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF"}
 ENVIRONMENT = {"GOMP_CPU_AFFINITY": "{processors}"}
 
 # What GGUF calls the tensors of a layer.

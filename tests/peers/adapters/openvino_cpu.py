@@ -1,7 +1,7 @@
 """OpenVINO's CPU plugin on the stateful graph that optimum-intel exports, cut to the logits of the last token.
 
-f16 is what OpenVINO saves by default: weights in f16, arithmetic in f32 where the processor has no f16 products. bf16 is
-its own choice on processors with bf16 products, and refused here on others.
+f16 is what OpenVINO saves by default: weights in f16, arithmetic in f32 where the processor has no f16 products. bf16
+is its own choice on processors with bf16 products, and refused here on others.
 """
 
 from pathlib import Path

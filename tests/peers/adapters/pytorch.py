@@ -13,8 +13,8 @@ ENVIRONMENT = {"GOMP_CPU_AFFINITY": "{processors}", "HF_HUB_OFFLINE": "1"}
 
 def convert(folder: Path, target: Path, dtype: str) -> None:
     """It reads the folder as it is."""
-    for file in folder.iterdir():
-        (target / file.name).symlink_to(file.resolve())
+    for name in ("config.json", "model.safetensors"):
+        (target / name).symlink_to(folder.resolve() / name)
 
 
 class Model(Stepwise):
