@@ -11,7 +11,7 @@ import bloomery
 import weights
 from install import NotInstalled, install, version
 from layout import Layout, once
-from measure import Failed, Program
+from process import Failed, Program
 
 WORKER = Path(__file__).resolve().with_name("worker.py")
 

@@ -26,6 +26,7 @@ import report
 import self_test
 import weights
 from layout import Layout
+from process import Failed
 from work import QUICK, TIMED
 
 HERE = Path(__file__).resolve().parent
@@ -121,7 +122,7 @@ def write_report(options: argparse.Namespace, series: measure.Series, layout: La
 if __name__ == "__main__":
     try:
         main()
-    except measure.Failed as why:
+    except Failed as why:
         sys.exit(f"error: {why}")
     except KeyboardInterrupt:
         sys.exit("interrupted; call it again to go on")

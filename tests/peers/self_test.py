@@ -3,6 +3,7 @@
 import math
 import struct
 import tempfile
+import time
 import xml.etree.ElementTree
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import layout
 import plot
 import report
 import weights
+from process import Failed, Program, measured
 from work import CHECK, MEMORY_OF
 
 
@@ -91,6 +93,26 @@ def test_weights_are_the_same_in_every_type():
 
 def test_a_checkpoint_has_the_published_number_of_weights():
     assert sum(map(weights.elements, weights.names_and_shapes().values())) == 559_214_592
+
+
+def test_a_process_is_timed_until_its_answer_and_its_failure_explained():
+    def program(script: str) -> Program:
+        return Program("sh", "", lambda _: ["sh", "-c", script], lambda printed, _: printed, {}, Path("nowhere"))
+
+    begin = time.monotonic()
+    done = measured(program("echo noise; echo '@{\"ids\": [7]}'; sleep 0.3"), CHECK, 30)
+    assert done["ids"] == [7] and done["peak_rss_bytes"] > 100_000
+    assert 0 < done["seconds"] <= time.monotonic() - begin - 0.3
+    for script, why in (
+        ("echo no /some/where/file >&2; exit 3", "exit code 3: no file"),
+        ("sleep 9", "not done after 0 s"),
+        ("echo '@{\"refused\": \"no bf16\"}'", "no bf16"),
+    ):
+        try:
+            measured(program(script), CHECK, 0.4 if "sleep" in script else 30)
+            raise AssertionError(script)
+        except Failed as failure:
+            assert str(failure) == why, failure
 
 
 def test_what_is_made_is_made_once_and_only_whole():
