@@ -22,9 +22,8 @@ def compile_command(binary: Path, weights: Path, target: Path, tokens_max: int) 
 def command(binary: Path, target: Path, threads: int, work: Work) -> list:
     artifact = target / "model.bloom"
     if work.kind in ("check", "cold"):
-        ids = ",".join(map(str, work.prompts()[0]))
-        end = ("--max-new-tokens", work.new, "--eos-token-id", "none")
-        return [binary, "run", artifact, "--input-ids", ids, *end, "--threads", threads, "--json"]
+        prompts = [part for prompt in work.prompts() for part in ("--input-ids", ",".join(map(str, prompt)))]
+        return [binary, "run", artifact, *prompts, "--max-new-tokens", work.new, "--threads", threads, "--json"]
     lengths = ("--prompt-tokens", work.prompt, "--new-tokens", work.new, "--batch", work.batch)
     return [binary, "bench", artifact, *lengths, "--repeats", work.repeats, "--threads", threads, "--json"]
 
@@ -32,6 +31,6 @@ def command(binary: Path, target: Path, threads: int, work: Work) -> list:
 def figures(printed: dict, work: Work) -> dict:
     """What its JSON says, in the words of `worker.py`."""
     if work.kind in ("check", "cold"):
-        return {"ids": printed["sequences"][0]["ids"]}
+        return {"ids": [sequence["ids"][0] for sequence in printed["sequences"]]}
     rate = f"{work.kind}_tokens_per_s"
     return {"tokens_per_s": printed[rate], "least": printed[f"{rate}_min"], "most": printed[f"{rate}_max"]}

@@ -68,8 +68,7 @@ def told(line: dict, work: Work) -> str:
     if "failed" in line:
         return start + line["failed"]
     if work is CHECK:
-        same = report.common_prefix(line["ours"]["ids"], line["theirs"]["ids"])
-        return start + f"{same} of {work.new} tokens are ours"
+        return start + f"{report.same(line)} of {work.batch} tokens are ours"
     ours, theirs = (report.figure(line[side], work.name) for side in ("ours", "theirs"))
     ratio = report.number(report.ratio(ours, theirs, work.name))
     return start + f"{ratio}x, ours {report.number(ours)}, theirs {report.number(theirs)}"

@@ -58,7 +58,7 @@ def write_weights(dtype: str, layout: Layout) -> None:
         weights.write(partial, dtype)
         return {}
 
-    once(layout.weights(dtype), weights.config(dtype), make)
+    once(layout.weights(dtype), {"weights": weights.fingerprint(dtype)}, make)
 
 
 def ours(options, dtype: str, layout: Layout) -> Program:
@@ -70,7 +70,7 @@ def ours(options, dtype: str, layout: Layout) -> Program:
         command = bloomery.compile_command(binary, layout.weights(dtype), partial, weights.CONTEXT)
         return run_logged(command, {}, layout)
 
-    once(target, {"version": build}, make)
+    once(target, {"version": build, "weights": weights.fingerprint(dtype)}, make)
     call = lambda work: bloomery.command(binary, target, options.threads, work)
     return Program(bloomery.NAME, build, call, bloomery.figures, {}, target)
 
@@ -84,7 +84,7 @@ def theirs(options, name: str, peer, dtype: str, layout: Layout) -> Program:
         command = [converter, WORKER, "convert", name, layout.weights(dtype), partial, dtype]
         return run_logged(command, {"PYTHONPATH": str(layout.packages(name))}, layout)
 
-    said = once(target, {"version": build}, make)
+    said = once(target, {"version": build, "weights": weights.fingerprint(dtype)}, make)
     if "refused" in said:
         raise Failed(said["refused"])
     call = lambda work: [layout.python(name), WORKER, "measure", name, target, dtype, options.threads, work.name]

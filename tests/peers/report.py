@@ -37,7 +37,7 @@ def report(pairs: list[dict]) -> Report:
         if "failed" in pair:
             result.failures.setdefault(peer, {})[pair["work"]] = pair["failed"]
         elif pair["work"] == CHECK.name:
-            result.same_tokens[peer] = common_prefix(pair["ours"]["ids"], pair["theirs"]["ids"])
+            result.same_tokens[peer] = same(pair)
         else:
             result.rounds = max(result.rounds, pair["round"] + 1)
             for metric in metrics_of(pair["work"]):
@@ -66,9 +66,9 @@ def ratio(ours: float, theirs: float, metric: str) -> float:
     return theirs / ours if metric in LESS_IS_BETTER else ours / theirs
 
 
-def common_prefix(ours: list[int], theirs: list[int]) -> int:
-    same = [a == b for a, b in zip(ours, theirs)]
-    return same.index(False) if False in same else len(same)
+def same(check: dict) -> int:
+    """How many tokens of a check are the same."""
+    return sum(ours == theirs for ours, theirs in zip(check["ours"]["ids"], check["theirs"]["ids"], strict=True))
 
 
 BEGIN, END = "<!-- peers: written by tests/peers/run.py -->\n", "<!-- /peers -->\n"
@@ -114,9 +114,9 @@ def row(result: Report, program: tuple[str, str], metrics: list[str]) -> str:
     """One program with one type of weights."""
     ratios, figures = result.ratios.get(program, {}), result.figures[program]
     cells = [cell(ratios.get(metric), figures.get(metric)) for metric in metrics]
-    same = f"{result.same_tokens[program]} of {CHECK.new}" if program in result.same_tokens else ""
+    agreeing = f"{result.same_tokens[program]} of {CHECK.batch}" if program in result.same_tokens else ""
     title = " ".join(program) if ratios else f"**{' '.join(program)}**"
-    return "| " + " | ".join([title, *cells, same]) + " |"
+    return "| " + " | ".join([title, *cells, agreeing]) + " |"
 
 
 def cell(ratio_to_peer: float | None, value: float | None) -> str:

@@ -81,7 +81,7 @@ def test_the_plot_puts_twice_as_fast_on_its_grid_line():
 
 
 def test_weights_are_the_same_in_every_type():
-    for value in weights.MATRIX + weights.GAIN:
+    for value in weights.MATRIX + weights.BIAS + weights.GAIN + weights.FIRST_GAIN:
         f32, f16, bf16 = (weights.encode(value, dtype) for dtype in ("f32", "f16", "bf16"))
         assert struct.unpack("<f", f32)[0] == struct.unpack("<e", f16)[0] == value
         assert struct.unpack("<f", b"\0\0" + bf16)[0] == value

@@ -1,10 +1,11 @@
 """The model that everyone runs: BLOOM-560M's shape with random weights, as a Hugging Face folder.
 
-Every weight is one of 256 values, a multiple of 1/4096 with at most eight significant bits. So f32, f16 and bf16 hold
-equal numbers, no conversion rounds, and all programs must find the same tokens. And a byte of randomness is a weight:
-`bytes.translate` writes half a billion of them in seconds, without any package.
+Every weight is one of 256 values with at most eight significant bits. So f32, f16 and bf16 hold equal numbers, no
+conversion rounds, and all programs must find the same tokens. And a byte of randomness is a weight: `bytes.translate`
+writes half a billion of them in seconds, without any package.
 """
 
+import hashlib
 import json
 import mmap
 import random
@@ -28,6 +29,10 @@ def quantiles(deviation: float, grid: int) -> list[float]:
 
 MATRIX = quantiles(0.02, 4096)
 GAIN = [1 + x for x in quantiles(0.02, 128)]
+# With biases as large as weights, prompts would hardly matter; and as the head is the embedding, a stream that begins
+# with all of it would end in the last token again. Both so small, each prompt has an answer of its own.
+BIAS = [x / 4 for x in MATRIX]
+FIRST_GAIN = [x / 16 for x in GAIN]
 
 
 def names_and_shapes() -> dict[str, tuple[int, ...]]:
@@ -60,13 +65,26 @@ def encode(value: float, dtype: str) -> bytes:
 
 def random_tensor(name: str, shape: tuple[int, ...], dtype: str) -> bytearray:
     """The same weights for the same name, whatever the type."""
-    is_gain = "layernorm.weight" in name or name.endswith("ln_f.weight")
-    values = [encode(value, dtype) for value in (GAIN if is_gain else MATRIX)]
+    values = [encode(value, dtype) for value in values_of(name)]
     choices, width = random.Random(name).randbytes(elements(shape)), BYTES[dtype]
     data = bytearray(width * len(choices))
     for place in range(width):
         data[place::width] = choices.translate(bytes(value[place] for value in values))
     return data
+
+
+def values_of(name: str) -> list[float]:
+    if name.endswith(".bias"):
+        return BIAS
+    if name.endswith("word_embeddings_layernorm.weight"):
+        return FIRST_GAIN
+    return GAIN if name.endswith(("layernorm.weight", "ln_f.weight")) else MATRIX
+
+
+def fingerprint(dtype: str) -> str:
+    """Another one wherever the folder would be another."""
+    told = (MATRIX, BIAS, GAIN, FIRST_GAIN, config(dtype), names_and_shapes())
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 
 def write(folder: Path, dtype: str) -> None:

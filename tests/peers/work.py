@@ -30,8 +30,8 @@ class Work:
         return [[draw.randrange(10, weights.VOCABULARY) for _ in range(self.prompt)] for _ in range(self.batch)]
 
 
-# Not timed: the first greedy tokens, which must be everyone's.
-CHECK = Work("check", "check", prompt=16, new=8, rounds_max=1)
+# Not timed: the likeliest token after each of some prompts, which must be everyone's.
+CHECK = Work("check", "check", prompt=16, batch=8, rounds_max=1)
 
 TIMED = (
     Work("cold start", "cold", prompt=16),

@@ -40,7 +40,7 @@ def say(line: dict) -> None:
 def measure(peer, target: Path, dtype: str, threads: int, work: Work) -> None:
     model = peer.Model(target, dtype, threads, work.tokens_max, work.batch)
     if work.kind in ("check", "cold"):
-        say({"ids": model.generate(work.prompts(), work.new, tick=lambda: None)[0]})
+        say({"ids": [new[0] for new in model.generate(work.prompts(), work.new, tick=lambda: None)]})
         return
     if work.repeats > 1:
         timed(model, work)
