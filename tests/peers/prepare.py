@@ -104,6 +104,7 @@ def run_logged(command: list, variables: dict[str, str], layout: Layout) -> dict
         run = subprocess.run(parts, stdout=subprocess.PIPE, stderr=log, text=True, env=os.environ | variables)
         log.write(run.stdout)
     if run.returncode != 0:
-        raise Failed(f"{' '.join(map(str, parts[:4]))} ended with {run.returncode}, see {layout.log.name}")
+        name = " ".join(Path(part).name for part in parts[:4])
+        raise Failed(f"{name} ended with {run.returncode}, see {layout.log.name}")
     lines = [line for line in run.stdout.splitlines() if line.startswith("@{")]
     return json.loads(lines[-1][1:]) if lines else {}

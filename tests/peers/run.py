@@ -4,7 +4,7 @@
 Everything happens in one folder and can be interrupted: what is there is not done again, so a second call with more
 `--rounds` adds to the first. Four stages:
 
-    install   each peer in an environment of its own (needs pip and compilers of C and C++; 40 GB with all models)
+    install   each peer in an environment of its own (needs pip and compilers of C and C++; 30 GB with all models)
     weights   BLOOM-560M's shape with random weights, once in each type, and what each peer makes of them
     measure   bloomery and a peer in turn, each time a fresh process, and so through all peers, works and rounds
     report    DIR/report: table.md, peers.svg, peers.json; with --write-readme also the README's section
