@@ -44,7 +44,7 @@ pub struct KernelProfile {
     pub name: String,
     /// How often it was launched.
     pub calls: u64,
-    /// Wall time from barrier to barrier. Launches that run side by side share the time of their wave in the proportion
+    /// Wall time, until its last tile is done. Launches that run side by side share the time of their wave in the proportion
     /// in which they kept threads busy.
     pub ms: f64,
     /// Of the total, 0 to 1.

@@ -181,7 +181,7 @@ pub struct Launch {
     pub inputs: Vec<View>,
     /// Memory of the graph's outputs.
     pub outputs: Vec<View>,
-    /// Steps of one wave in a list are independent; a barrier stands between waves.
+    /// Steps of one wave in a list are independent; a wave begins when the one before is done.
     pub wave: u32,
 }
 

@@ -1,4 +1,4 @@
-//! Waves: launches that do not depend on each other run between the same two barriers.
+//! Waves: launches that do not depend on each other run side by side; the next wave begins when all are done.
 //!
 //! Steps keep their order. A launch joins the wave before it unless it touches memory that a launch of that wave
 //! writes, or writes memory that one touches. Loops and copies are waves of their own.

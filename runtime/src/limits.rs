@@ -2,7 +2,7 @@
 //!
 //! The loops are assembly, so that no compiler drops or changes what is measured: [`bandwidth`], [`fma`], [`dots`],
 //! [`tiles`]. An island of unsafe code: a [`Load`] is only made where the processor has its instructions. Threads are
-//! those of a [`Team`], placed by the system as a session's are; each starts its own clock behind a barrier, and a
+//! those of a [`Team`], placed by the system as a session's are; each starts its own clock when all are there, and a
 //! figure is the work of all over the longest span.
 //!
 //! [`measure`] gives the whole table; a [`Gauge`] takes the two limits of a session again and again, in little time.

@@ -79,7 +79,7 @@ pub enum StageKind {
 pub struct KernelTime {
     /// How often it was launched.
     pub launches: u64,
-    /// Wall time from barrier to barrier. Launches of one wave share its time as they kept workers busy.
+    /// Wall time of its phases, from the end of the one before to their own. Launches of one wave share its time as they kept workers busy.
     pub time: f64,
     /// Time workers spent in it, all together: at most `threads * time`; the rest is waiting.
     pub busy: f64,
@@ -199,7 +199,7 @@ pub(crate) struct Log {
     walks: Vec<Mutex<Vec<Phase>>>,
 }
 
-/// A phase of a wave, as one worker saw it: from the barrier before to the barrier after.
+/// A phase of a wave, as one worker saw it: from the end of the phase before to its own.
 struct Phase {
     prepare: bool,
     begin: u64,
@@ -266,7 +266,7 @@ impl Watch<'_> {
         part.tiles += tiles;
     }
 
-    /// After the barrier.
+    /// When the phase is over.
     pub(crate) fn end(mut self) {
         self.phase.end = self.log.now();
         self.log.walks[self.worker].lock().unwrap_or_else(PoisonError::into_inner).push(self.phase);

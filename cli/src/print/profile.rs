@@ -24,7 +24,7 @@ pub(crate) fn profile(profile: &Profiled) -> String {
     }
     let _ = writeln!(
         text,
-        "{} threads; ms from barrier to barrier, shared by busy time where kernels run side by side; waiting is part of it",
+        "{} threads; ms until the last tile is done, shared by busy time where kernels run side by side; waiting is part of it",
         profile.threads
     );
     if let Some(limits) = &profile.limits {

@@ -16,7 +16,7 @@ pub struct Phase {
 pub struct Kernel {
     /// Its C functions.
     pub text: String,
-    /// Runs first, with a barrier after it.
+    /// Runs first; the other phase begins when all its tiles are done.
     pub prepare: Option<Phase>,
     /// Does the work.
     pub main: Phase,

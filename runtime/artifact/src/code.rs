@@ -21,7 +21,7 @@ pub struct CodeImage {
 /// One kernel of an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelCode {
-    /// Runs first, with a barrier after it.
+    /// Runs first; the other phase begins when all its tiles are done.
     pub prepare: Option<Phase>,
     /// Does the work.
     pub main: Phase,
