@@ -24,7 +24,8 @@ pub struct Context<'a> {
 
 /// What passes may ask about the values of weights.
 pub trait Weights {
-    /// Whether every element of a weight, as `dtype`, stays exact when it is multiplied by this power of two.
+    /// Whether every element of a weight, as `dtype`, stays exact when it is multiplied by this power of two, which is
+    /// less than one.
     fn scales_exactly(&self, weight: &str, dtype: DType, by: f64) -> bool;
 }
 

@@ -92,9 +92,7 @@ impl bloomery_passes::Weights for Values<'_> {
     /// Looks at the values until one is found that a smaller exponent would leave fewer digits.
     fn scales_exactly(&self, weight: &str, dtype: DType, by: f64) -> bool {
         let least = smallest(dtype).normal / by;
-        if by > 1.0 {
-            return false;
-        }
+        // Nothing that small can be stored in a type of smaller range.
         if smallest(self.dtype(weight)).positive >= least {
             return true;
         }
@@ -132,4 +130,39 @@ fn smallest(dtype: DType) -> Smallest {
         _ => (-126, -149),
     };
     Smallest { normal: 2f64.powi(normal), positive: 2f64.powi(positive) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::ModelSource;
+    use bloomery_passes::Weights as _;
+
+    const QUERY: &str = "h.attention.query.weight";
+
+    fn random() -> Loaded {
+        Loaded::open(&ModelSource::Random { size: "560m".to_owned(), seed: 1 }).unwrap()
+    }
+
+    #[test]
+    fn a_part_is_a_part_of_the_whole() {
+        let loaded = random();
+        let values = Values::of(&loaded);
+        let whole = values.part(QUERY, Some(3), None).tensor(DType::F16);
+        for (dim, range) in [(0, 7..9), (1, 2..3), (2, 60..64)] {
+            let part = values.part(QUERY, Some(3), Some(Cut { dim, range: range.clone() }));
+            assert_eq!(part.tensor(DType::F16), whole.slice(dim, range), "dimension {dim}");
+        }
+    }
+
+    #[test]
+    fn small_halves_lose_digits_where_others_do_not() {
+        let loaded = random();
+        let values = Values::of(&loaded);
+        assert!(!values.scales_exactly(QUERY, DType::F16, 0.125));
+        assert!(values.scales_exactly(QUERY, DType::F32, 0.125) && values.scales_exactly(QUERY, DType::BF16, 0.125));
+        // A norm's factors are around one.
+        assert!(values.scales_exactly("h.input_layernorm.weight", DType::F16, 0.125));
+        assert!(!values.scales_exactly("ln_f.weight", DType::F16, 2f64.powi(-15)));
+    }
 }

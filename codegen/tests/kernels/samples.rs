@@ -82,6 +82,40 @@ const GROUPED: &[&str] = &[
       %4 = tanh %3 : f16[N, 2, 6]
       return %2, %4
     }",
+    // Without factor and shift, which the weight has taken in.
+    "graph @plain_norm<N: 9..64>(%x: f32[N, 24], param %w: f32[24, 40]) {
+      %0 = layer_norm %x {epsilon = 0.00001} : f32[N, 24]
+      %1 = matmul %0, %w : f32[N, 40]
+      return %1
+    }",
+    // Columns of a wider row, read where they lie.
+    "graph @append<N: 1..16>(state %kv: f16[2, 2, 3, 16, 4], %wide: f32[N, 3, 3, 4], %rows: i32[1, 3], %pages: i32[1, 2]) {
+      %0 = slice %wide {dim = 1, from = 1, to = 2} : f32[N, 1, 3, 4]
+      %1 = reshape %0 {dims = [\"N\", 3, 4]} : f32[N, 3, 4]
+      %2 = slice %wide {dim = 1, from = 2, to = 3} : f32[N, 1, 3, 4]
+      %3 = reshape %2 {dims = [\"N\", 3, 4]} : f32[N, 3, 4]
+      %4 = cache_append %kv, %1, %3, %rows, %pages : f16[2, 2, 3, 16, 4]
+      return %4
+    }",
+    "graph @attention<N: 1..16>(%wide: f32[N, 3, 3, 4], %kv: f16[2, 2, 3, 16, 4], %rows: i32[1, 3], %pages: i32[1, 2], %slopes: f32[3]) {
+      %0 = slice %wide {dim = 1, from = 1, to = 2} : f32[N, 1, 3, 4]
+      %1 = reshape %0 {dims = [\"N\", 3, 4]} : f32[N, 3, 4]
+      %2 = alibi_attention %1, %kv, %rows, %pages, %slopes {scale = 0.5} : f32[N, 3, 4]
+      return %2
+    }",
+    "graph @columns<N: 2..8>(%wide: f32[N, 40], param %w: f16[12, 20]) {
+      %0 = slice %wide {dim = 1, from = 20, to = 32} : f32[N, 12]
+      %1 = matmul %0, %w : f32[N, 20]
+      return %1
+    }",
+    "graph @twice<N: 1..64>(%wide: f32[N, 2, 24]) {
+      %0 = slice %wide {dim = 1, from = 1, to = 2} : f32[N, 1, 24]
+      %1 = reshape %0 {dims = [\"N\", 3, 8]} : f32[N, 3, 8]
+      %2 = slice %1 {dim = 1, from = 2, to = 3} : f32[N, 1, 8]
+      %3 = reshape %2 {dims = [\"N\", 8]} : f32[N, 8]
+      %4 = softmax %3 : f32[N, 8]
+      return %4
+    }",
 ];
 
 #[test]
@@ -98,7 +132,12 @@ fn grouped_kernels_are_computed() {
             let count = shape.iter().product();
             let value =
                 |v: f32| if input.ty.dtype == DType::I32 { f64::from((v.abs() * 5.0) as i32) } else { v.into() };
-            Tensor::new(input.ty.dtype, &shape, random(seed, count).into_iter().map(value))
+            // One sequence of all tokens, which lie in the second page first.
+            match &*input.name {
+                "rows" => Tensor::integers(&shape, [0, n as i64, 7]),
+                "pages" => Tensor::integers(&shape, [1, 0]),
+                _ => Tensor::new(input.ty.dtype, &shape, random(seed, count).into_iter().map(value)),
+            }
         };
         let inputs = seeds.zip(graph.inputs.iter().zip(shapes)).map(tensor).collect();
         add(&mut cases, &mut runs, graph, inputs, n as usize);
@@ -120,6 +159,23 @@ fn what_is_no_kernel_is_refused() {
         }",
     );
     assert_eq!(two, "no kernel: a product and operations that each want a kernel");
+    let across = refused(
+        "graph @across<N: 1..8>(%x: f32[N, 3, 8]) {
+          %0 = slice %x {dim = 2, from = 0, to = 4} : f32[N, 3, 4]
+          %1 = reshape %0 {dims = [\"N\", 12]} : f32[N, 12]
+          %2 = softmax %1 : f32[N, 12]
+          return %2
+        }",
+    );
+    assert_eq!(across, "no kernel: rows of f32[N, 12] are no columns of f32[N, 3, 8]");
+    let calculated = refused(
+        "graph @calculated<N: 1..8>(%x: f32[N, 8]) {
+          %0 = slice %x {dim = 1, from = 0, to = 4} : f32[N, 4]
+          %1 = gelu %0 : f32[N, 4]
+          return %1
+        }",
+    );
+    assert_eq!(calculated, "no kernel: `slice` stands alone");
 }
 
 fn graph_of(sample: &Sample, n: u64) -> Graph {

@@ -16,28 +16,32 @@ use bloomery_ir::{Graph, Module, Op, ValueId};
 pub(super) fn scale_into_query(site: &Site<'_>) -> Result<Option<Graph>, PassError> {
     for (attention, node) in site.graph.nodes.iter().enumerate() {
         let Op::AlibiAttention(AlibiAttention { scale }) = node.op else { continue };
-        if let Some(Projection { product, weight, bias }) = projection(site, node.operands[0], attention)
-            && is_power_of_two(scale)
-            && scale != 1.0
-            && [Some(weight), bias.as_ref().map(|b| b.bias)].into_iter().flatten().all(|w| scales_exactly(site, w, scale))
-        {
-            let changed = site.rebuilt(|rewrite, i, node| {
-                if i == attention {
-                    let operands = rewrite.values(&node.operands);
-                    return rewrite.node(AlibiAttention { scale: 1.0 }, &operands).map(Some);
-                }
-                let (x, by) = match &bias {
-                    _ if i == product => (node.operands[0], weight),
-                    Some(bias) if i == bias.node => (bias.x, bias.bias),
-                    _ => return Ok(None),
-                };
-                let by = rewrite.node(Scale { by: scale }, &[rewrite.value(by)])?[0];
-                rewrite.node(node.op.clone(), &[rewrite.value(x), by]).map(Some)
-            });
-            return changed.map(Some);
+        let Some(query) = projection(site, node.operands[0], attention).filter(|_| is_negative_power(scale)) else {
+            continue;
+        };
+        let mut weights = [query.weight].into_iter().chain(query.bias.as_ref().map(|bias| bias.bias));
+        if weights.all(|weight| scales_exactly(site, weight, scale)) {
+            return scaled(site, attention, &query, scale).map(Some);
         }
     }
     Ok(None)
+}
+
+/// The graph whose query has the scale of its attention.
+fn scaled(site: &Site<'_>, attention: usize, query: &Projection, scale: f64) -> Result<Graph, PassError> {
+    site.rebuilt(|rewrite, i, node| {
+        if i == attention {
+            let operands = rewrite.values(&node.operands);
+            return rewrite.node(AlibiAttention { scale: 1.0 }, &operands).map(Some);
+        }
+        let (x, weight) = match &query.bias {
+            _ if i == query.product => (node.operands[0], query.weight),
+            Some(bias) if i == bias.node => (bias.x, bias.bias),
+            _ => return Ok(None),
+        };
+        let weight = rewrite.node(Scale { by: scale }, &[rewrite.value(weight)])?[0];
+        rewrite.node(node.op.clone(), &[rewrite.value(x), weight]).map(Some)
+    })
 }
 
 /// `x @ w`, perhaps with a bias.
@@ -58,8 +62,9 @@ fn projection(site: &Site<'_>, value: ValueId, reader: usize) -> Option<Projecti
     fits.then_some(Projection { product: node, weight, bias })
 }
 
-fn is_power_of_two(by: f64) -> bool {
-    by > 0.0 && by.is_normal() && by.to_bits().trailing_zeros() >= f64::MANTISSA_DIGITS - 1
+/// Whether a number is a half, a quarter, an eighth..
+fn is_negative_power(by: f64) -> bool {
+    by < 1.0 && by.is_normal() && by.is_sign_positive() && by.to_bits().trailing_zeros() >= f64::MANTISSA_DIGITS - 1
 }
 
 /// Whether a weight is a checkpoint's own, none of whose elements loses digits.
@@ -141,7 +146,7 @@ fn closed_append(site: &Site<'_>) -> Option<Append> {
             && node.operands[1] == after
     };
     let returned = site.graph.outputs.iter().filter(|output| **output == after).count() == 1;
-    let closed = alone && is_state && site.is_read_by(before, append) && returned && readers.iter().all(reads);
+    let closed = alone && is_state && !readers.is_empty() && site.is_read_by(before, append) && returned && readers.iter().all(reads);
     (closed && enters_once(site.module, &site.graph.name)).then_some(Append { append, readers })
 }
 

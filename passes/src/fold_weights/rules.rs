@@ -35,6 +35,12 @@ pub(super) static RULES: &[Rule] = &[
         case: "norm",
     },
     Rule {
+        name: "sum-of-biases",
+        reason: "adds one bias instead of two",
+        apply: products::sum_of_biases,
+        case: "value-bias",
+    },
+    Rule {
         name: "key-bias",
         reason: "q.(k + b) is q.k + q.b, which is the same for all keys of a query, and softmax ignores that",
         apply: attention::key_bias,
@@ -50,12 +56,6 @@ pub(super) static RULES: &[Rule] = &[
         name: "bias-through-product",
         reason: "a bias before a product is another one behind it, known beforehand",
         apply: products::bias_through_product,
-        case: "value-bias",
-    },
-    Rule {
-        name: "sum-of-biases",
-        reason: "adds one bias instead of two",
-        apply: products::sum_of_biases,
         case: "value-bias",
     },
     Rule {
