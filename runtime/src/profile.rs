@@ -3,7 +3,7 @@
 //!
 //! Recording is off unless asked for, and costs a look at an option per phase then. Workers write into lists of their
 //! own, which are added up after each call, so that long runs keep totals; events are kept only under
-//! [`Detail::Events`]. What kernels compute and touch is not known here: `bloomery_ir::work` says it, from the calls.
+//! [`Detail::Events`]. What kernels compute and touch is not known here: the module `work` of `ir` says it, from the calls.
 
 use crate::error::RunError;
 use crate::launcher::PhaseName;
