@@ -74,18 +74,16 @@ fn artifact(view: &ArtifactView) -> String {
     for (name, value) in &view.options {
         let _ = writeln!(text, "  {name:<16}{value}");
     }
-    let _ = writeln!(text, "\nmade by bloomery {}, {}", view.provenance.version, compiler(view));
+    let _ = writeln!(text, "\nmade by bloomery {}", view.provenance.version);
+    for (class, maker) in &view.provenance.images {
+        let _ = writeln!(text, "  {class:<16}bloomery {}, {}", maker.version, maker.compiler);
+    }
     for source in &view.provenance.inputs {
         let (name, hash) = (&source.name, source.sha256.get(..16).unwrap_or(&source.sha256));
         let _ = writeln!(text, "  {name:<40}{:>14}  {hash}", size(source.bytes));
     }
     view.notes.iter().for_each(|note| text += &format!("note: {note}\n"));
     text
-}
-
-fn compiler(view: &ArtifactView) -> &str {
-    let compiler = view.provenance.compiler.as_str();
-    if compiler.is_empty() { "without a C compiler" } else { compiler }
 }
 
 fn settings(config: &BloomConfig) -> String {
