@@ -79,14 +79,14 @@ fn obstacle(class: &str) -> Option<String> {
 }
 
 /// Whether this processor runs code of a class.
-pub(crate) fn runs(class: &str) -> bool {
-    missing(class).is_empty()
+pub fn runs_here(class: &str) -> bool {
+    obstacle(class).is_none()
 }
 
 /// The best class of an artifact's code that this processor runs.
 pub fn best_class(artifact: &Artifact) -> Option<&'static str> {
     let there = artifact.classes();
-    CLASSES.into_iter().find(|class| there.contains(class) && obstacle(class).is_none())
+    CLASSES.into_iter().find(|class| there.contains(class) && runs_here(class))
 }
 
 /// The image of a class, if the artifact has it and this processor runs it.
@@ -100,7 +100,7 @@ pub(crate) fn usable_image<'a>(artifact: &'a Artifact, class: &str) -> Result<Im
         RunError::NoCode { class: class.to_owned(), there }
     })?;
     let Some(reason) = obstacle(class) else { return Ok(image) };
-    let mut works: Vec<&str> = classes.into_iter().filter(|class| obstacle(class).is_none()).collect();
+    let mut works: Vec<&str> = classes.into_iter().filter(|class| runs_here(class)).collect();
     works.push("interpreter");
     Err(RunError::Processor { class: class.to_owned(), reason, works: works.join(" or ") })
 }

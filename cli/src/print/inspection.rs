@@ -43,7 +43,11 @@ fn artifact(view: &ArtifactView) -> String {
     if let Ok(config) = serde_json::from_value(view.model.clone()) {
         text += &settings(&config);
     }
-    let classes = if view.classes.is_empty() { "none: the interpreter".to_owned() } else { view.classes.join(", ") };
+    let classes = match (&view.best_class, view.classes.is_empty()) {
+        (_, true) => "none: the interpreter".to_owned(),
+        (Some(best), false) => format!("{}; {best} runs here", view.classes.join(", ")),
+        (None, false) => format!("{}; none runs here", view.classes.join(", ")),
+    };
     let _ = writeln!(text, "context   {} tokens, ends at ids {:?}", view.max_context, view.eos);
     let _ = writeln!(text, "code for  {classes}");
     text += "\nsections\n";

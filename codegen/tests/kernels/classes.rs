@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use bloomery_codegen::cpu::cc::Compiler;
 use bloomery_codegen::cpu::hosted::Program;
-use bloomery_codegen::cpu::{Class, Kernel};
+use bloomery_codegen::cpu::{CLASSES, Class, Kernel};
 
 /// A way to compile and run a class.
 #[derive(Clone, Copy, Debug)]
@@ -88,32 +88,16 @@ impl Way {
     }
 }
 
-/// Whether this processor runs a class itself.
-fn runs_here(class: Class) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::is_x86_feature_detected as has;
-        let v3 = has!("avx2") && has!("fma") && has!("f16c");
-        let v4 = has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") && has!("avx512vnni");
-        match class {
-            Class::V3 => v3,
-            Class::V4 => v3 && v4,
-            _ => class.is_native(),
-        }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    class.is_native()
-}
-
 /// For each class, the first way that could work here.
 fn candidates() -> Vec<Way> {
-    let of = |class, native, other| if runs_here(class) { native } else { other };
+    let here = |class: Class| bloomery_runtime::runs_here(class.name());
+    let of = |class, native, other| if here(class) { native } else { other };
     let mut all = vec![
         of(Class::V3, V3, V3_EMULATED),
         of(Class::V4, V4, V4_PORTABLE),
         of(Class::Aarch64, AARCH64, AARCH64_EMULATED),
     ];
-    if runs_here(Class::V3) {
+    if here(Class::V3) {
         all.push(V3_CHECKED);
     }
     all
@@ -129,6 +113,18 @@ fn probed() -> &'static [(Way, bool)] {
     PROBED.get_or_init(|| candidates().into_iter().map(|way| (way, way.works())).collect())
 }
 
+/// Classes whose images a compiler on this machine can make, but nothing on it run.
+pub(crate) fn only_compiled() -> impl Iterator<Item = Class> {
+    let runs = |class: Class| ways().any(|way| way.class == class && way.own_code);
+    let compiles = |class: &Class| {
+        let options =
+            ["-c", "-o", "prelude.o", "prelude.c"].iter().chain(class.flags()).map(|option| option.to_string());
+        let options: Vec<String> = options.collect();
+        Compiler::for_class(*class).build(&[("prelude.c", &class.prelude())], &options, "prelude.o").is_ok()
+    };
+    CLASSES.iter().copied().filter(move |class| !runs(*class)).filter(compiles)
+}
+
 /// Told past the test's captured output: whoever reads the log must see what was not run.
 #[test]
 fn classes_that_do_not_run_here_are_told() {
@@ -141,6 +137,7 @@ fn classes_that_do_not_run_here_are_told() {
         };
         assert!(*works || way.wants.is_some(), "{}: the compiler refuses it, or it crashes", way.name);
     }
+    only_compiled().for_each(|class| text += &format!("kernels are only compiled: {}\n", class.name()));
     std::io::stderr().write_all(text.as_bytes()).expect("stderr is open");
     let own = probed().iter().filter(|(way, works)| *works && way.own_code);
     assert!(own.count() > 0 || !cfg!(any(target_arch = "x86_64", target_arch = "aarch64")), "{text}");
