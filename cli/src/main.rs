@@ -10,9 +10,7 @@ use std::fmt::Write;
 use std::process::ExitCode;
 
 use args::{Bench, Cli, Command, Compile, Inspect, Ir, Logits, Retarget, Run, Tokenize, Verify};
-use bloomery::{
-    Error, Quiet, bench, compile, demo, inspect, ir_file, limits, logits, retarget, run, tokenize, verify,
-};
+use bloomery::{Error, Quiet, bench, compile, demo, inspect, ir_file, limits, logits, retarget, run, tokenize, verify};
 use clap::Parser;
 use print::Shown;
 
