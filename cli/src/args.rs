@@ -35,6 +35,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Compile a model into one file
     Compile(Compile),
+    /// Add machine code for more classes of processors to an artifact
+    Retarget(Retarget),
     /// Generate text
     Run(Run),
     /// Write the logits of every token of some prompts
@@ -57,7 +59,7 @@ pub(crate) enum Command {
 /// `compile`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  bloomery compile MODEL_DIR -o model.bloom\n  bloomery compile --size 560m --random-weights 1 -o random.bloom"
+    after_help = "Examples:\n  bloomery compile MODEL_DIR -o model.bloom\n  bloomery compile MODEL_DIR -o model.bloom --target cpu:all-x86,cpu:aarch64\n  bloomery compile --size 560m --random-weights 1 -o random.bloom"
 )]
 pub(crate) struct Compile {
     /// A Hugging Face folder: config.json, safetensors, perhaps tokenizer.json
@@ -75,7 +77,8 @@ pub(crate) struct Compile {
     /// The type of weights
     #[arg(long, value_enum, default_value_t = Dtype::Keep)]
     dtype: Dtype,
-    /// What to make code for, comma-separated: cpu:all-x86, cpu:x86-64-v3, interpreter
+    /// What to make code for, comma-separated: cpu:all-x86 (v3 and v4), cpu:x86-64-v3, cpu:x86-64-v4, cpu:aarch64,
+    /// interpreter
     #[arg(long, value_name = "TARGET,..", value_delimiter = ',', default_values_t = [Target::default_here()])]
     target: Vec<Target>,
     /// The arithmetic of products
@@ -190,13 +193,42 @@ impl Compile {
     }
 }
 
+/// `retarget`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  bloomery retarget model.bloom --target cpu:aarch64\n  bloomery retarget model.bloom -o everywhere.bloom --target cpu:all-x86,cpu:aarch64"
+)]
+pub(crate) struct Retarget {
+    /// The artifact
+    #[arg(value_name = "FILE.bloom")]
+    artifact: PathBuf,
+    /// The new artifact [default: FILE.bloom, replaced when the new one is complete]
+    #[arg(short, long, value_name = "OUT.bloom")]
+    output: Option<PathBuf>,
+    /// What to make code for, comma-separated: cpu:all-x86 (v3 and v4), cpu:x86-64-v3, cpu:x86-64-v4, cpu:aarch64
+    #[arg(long, value_name = "TARGET,..", value_delimiter = ',', required = true)]
+    pub(crate) target: Vec<Target>,
+}
+
+impl Retarget {
+    /// What is read.
+    pub(crate) fn input(&self) -> &Path {
+        &self.artifact
+    }
+
+    /// Where the result goes.
+    pub(crate) fn output(&self) -> &Path {
+        self.output.as_ref().unwrap_or(&self.artifact)
+    }
+}
+
 /// What runs an artifact, and how.
 #[derive(Debug, Args)]
 struct Running {
     /// How many threads [default: one per processor]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
-    /// A class of processors, or interpreter [default: the best there is]
+    /// x86-64-v3, x86-64-v4, aarch64 or interpreter [default: the best that the artifact and this processor have]
     #[arg(long, value_name = "CLASS")]
     cpu: Option<String>,
     /// Tokens that run at once [default: what the artifact was compiled for]

@@ -1,10 +1,9 @@
 //! `compile`: a model's folder (or a published size with random weights) to one artifact.
 //!
-//! The way: settings and names of weights ([`model`]), graphs, passes, a program, code for each class ([`code`]), then
+//! The way: settings and names of weights ([`model`]), graphs, passes, a program, code for each class ([`crate::code`]), then
 //! weights packed one by one as they are written ([`weights`]). Nothing large is held: a tensor is mapped, packed in
 //! pieces, written, dropped. Equal inputs give equal bytes; the artifact knows hashes of what was read, no path, no time.
 
-mod code;
 mod model;
 mod random;
 mod values;
@@ -13,7 +12,7 @@ mod weights;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bloomery_artifact::{ArtifactWriter, CodeImage, Meta, Provenance, Source, plan_weights};
+use bloomery_artifact::{ArtifactWriter, Meta, Provenance, Source, plan_weights};
 use bloomery_codegen::cpu::Cpu;
 use bloomery_ir::{DType, Module, Program, Target as _};
 use bloomery_models::config::WeightType;
@@ -21,6 +20,7 @@ use bloomery_models::{BloomOptions, bloom};
 use bloomery_passes::Context;
 use bloomery_passes::pipeline::{self, Stage};
 
+use crate::code::{self, Made};
 use crate::targets::Target;
 use crate::{Error, Progress, output};
 use model::Loaded;
@@ -134,19 +134,19 @@ pub fn compile(options: &CompileOptions, output: &Path, progress: &mut dyn Progr
         let program = lower(&loaded, &description, options, progress)?;
         // The file comes before the code: where it cannot be written, nobody waits for the compiler.
         let mut writer = ArtifactWriter::create(output)?;
-        let (compiler, images) = code::images(&program, &options.targets, progress)?;
+        let images = code::images(&program, &options.targets, progress)?;
         writer.program(&program)?;
         writer.graph(&bloomery_ir::print::print(&description.module))?;
         if let Some(tokenizer) = &loaded.tokenizer {
             writer.tokenizer(tokenizer.bytes())?;
         }
-        images.iter().try_for_each(|image| writer.code(image))?;
+        images.iter().try_for_each(|made| writer.code(&made.image))?;
         let weights_bytes = pack(&mut writer, &program, &loaded, progress)?;
         let inputs = hashes.join().expect("hashing does not panic");
-        writer.meta(&meta(&loaded, options, inputs, compiler))?;
+        writer.meta(&meta(&loaded, options, inputs, &images))?;
         progress.go_on()?;
         let bytes = writer.finish()?;
-        let classes = images.into_iter().map(|image: CodeImage| image.class).collect();
+        let classes = images.into_iter().map(|made| made.image.class).collect();
         Ok(Compiled { bytes, weights_bytes, classes })
     })
 }
@@ -292,22 +292,22 @@ fn pack(
     Ok(plan.bytes)
 }
 
-fn meta(loaded: &Loaded, options: &CompileOptions, inputs: Vec<Source>, compiler: String) -> Meta {
+fn meta(loaded: &Loaded, options: &CompileOptions, inputs: Vec<Source>, images: &[Made]) -> Meta {
     let config = &loaded.config;
-    let targets: Vec<String> = options.targets.iter().map(Target::to_string).collect();
     let named = [
         ("dtype", options.dtype.map_or("keep", WeightType::name).to_owned()),
         ("compute", "f32".to_owned()),
         ("kv-dtype", kv_dtype(options).name().to_owned()),
         ("max-context", options.max_context.to_string()),
         ("chunk", options.chunk.to_string()),
-        ("target", targets.join(",")),
     ];
     let mut all: BTreeMap<String, String> = named.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     if let ModelSource::Random { size, seed } = &options.model {
         all.insert("size".to_owned(), size.clone());
         all.insert("random-weights".to_owned(), seed.to_string());
     }
+    let mut provenance = Provenance { inputs, version: env!("CARGO_PKG_VERSION").to_owned(), ..Provenance::default() };
+    code::describe(images, &mut all, &mut provenance);
     Meta {
         config: serde_json::to_string(config).expect("settings are plain data"),
         vocabulary: config.vocab as u32,
@@ -317,7 +317,7 @@ fn meta(loaded: &Loaded, options: &CompileOptions, inputs: Vec<Source>, compiler
         trained_length: Some(config.trained_length as u32),
         max_context: options.max_context as u32,
         options: all,
-        provenance: Provenance { inputs, compiler, version: env!("CARGO_PKG_VERSION").to_owned() },
+        provenance,
         notes: loaded.notes.clone(),
     }
 }

@@ -81,6 +81,8 @@ pub struct ArtifactView {
     pub max_context: u32,
     /// Classes of processors there is code for.
     pub classes: Vec<String>,
+    /// The one that this processor runs it by; none means the interpreter, or that nothing here runs it.
+    pub best_class: Option<String>,
     /// What runs.
     pub plan: Plan,
     /// What running takes.
@@ -225,6 +227,7 @@ fn view(artifact: &Artifact) -> ArtifactView {
         eos: meta.eos.clone(),
         max_context: meta.max_context,
         classes: artifact.classes().into_iter().map(str::to_owned).collect(),
+        best_class: bloomery_runtime::best_class(artifact).map(str::to_owned),
         plan: plan(artifact.program(), artifact.weight_table()),
         memory: memory(artifact),
         options: meta.options.clone(),

@@ -4,12 +4,14 @@
 //! here prints, exits, or knows how arguments are written: that is the binary's (`main.rs`, `args.rs`, `print.rs`).
 //! Formats' bytes, graphs' rules and kernels live in the other rooms; here they meet. Start at [`compile`].
 
+mod code;
 mod error;
 mod output;
 mod progress;
 pub mod targets;
 
 pub mod compile;
+pub mod retarget;
 
 mod execution;
 pub mod logits;

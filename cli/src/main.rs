@@ -9,8 +9,8 @@ mod print;
 use std::fmt::Write;
 use std::process::ExitCode;
 
-use args::{Bench, Cli, Command, Compile, Inspect, Ir, Logits, Run, Tokenize, Verify};
-use bloomery::{Error, Quiet, bench, compile, demo, inspect, ir_file, limits, logits, run, tokenize, verify};
+use args::{Bench, Cli, Command, Compile, Inspect, Ir, Logits, Retarget, Run, Tokenize, Verify};
+use bloomery::{Error, Quiet, bench, compile, demo, inspect, ir_file, limits, logits, retarget, run, tokenize, verify};
 use clap::Parser;
 use print::Shown;
 
@@ -37,6 +37,7 @@ enum Failure {
 fn execute(command: Command) -> Result<(), Failure> {
     match command {
         Command::Compile(args) => compile(&args),
+        Command::Retarget(args) => retarget(&args),
         Command::Tokenize(args) => tokenize(&args),
         Command::Ir(args) => ir(&args),
         Command::Run(args) => run(&args),
@@ -60,9 +61,13 @@ fn compile(args: &Compile) -> Result<(), Failure> {
     let output = args.output().expect("clap asks for it");
     interrupt::ask_first();
     let compiled = compile::compile(&options, output, &mut progress)?;
-    let classes = if compiled.classes.is_empty() { "the interpreter".to_owned() } else { compiled.classes.join(", ") };
-    let (path, size) = (output.display(), print::size(compiled.bytes));
-    Ok(print::out(&format!("{path}: {size}, runs on {classes}\n"))?)
+    Ok(print::out(&print::written(output, compiled.bytes, &compiled.classes))?)
+}
+
+fn retarget(args: &Retarget) -> Result<(), Failure> {
+    interrupt::ask_first();
+    let retargeted = retarget::retarget(args.input(), args.output(), &args.target, &mut Shown::new())?;
+    Ok(print::out(&print::written(args.output(), retargeted.bytes, &retargeted.classes))?)
 }
 
 fn tokenize(args: &Tokenize) -> Result<(), Failure> {

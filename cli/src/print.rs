@@ -5,6 +5,7 @@ mod profile;
 
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bloomery::Progress;
@@ -195,6 +196,12 @@ pub(crate) fn limits(limits: &MachineLimits) -> String {
 pub(crate) fn time(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     if seconds < 1.0 { format!("{:.1} ms", seconds * 1e3) } else { format!("{seconds:.2} s") }
+}
+
+/// An artifact that was written: where, how large, and what it runs on.
+pub(crate) fn written(path: &Path, bytes: u64, classes: &[String]) -> String {
+    let classes = if classes.is_empty() { "the interpreter".to_owned() } else { classes.join(", ") };
+    format!("{}: {}, runs on {classes}\n", path.display(), size(bytes))
 }
 
 /// A size for people: `512 B`, `1.1 GB`.

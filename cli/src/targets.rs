@@ -3,15 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use bloomery_codegen::cpu::Class;
-
-/// Every class there is code for, best last.
-const CLASSES: &[Class] = &[Class::V3];
+use bloomery_codegen::cpu::{CLASSES, Class};
 
 /// What a program is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// Every class of x86-64 processors that the compiler at hand can compile for.
+    /// Every class of x86-64 processors; what the compiler at hand does not know of them is left out.
     AllX86,
     /// One class.
     Cpu(Class),
@@ -31,16 +28,8 @@ impl FromStr for Target {
     type Err = UnknownTarget;
 
     fn from_str(name: &str) -> Result<Target, UnknownTarget> {
-        let class = |class: &&Class| name.strip_prefix("cpu:") == Some(class.name());
-        match name {
-            "cpu:all-x86" => Ok(Target::AllX86),
-            "interpreter" => Ok(Target::Interpreter),
-            _ => CLASSES
-                .iter()
-                .find(class)
-                .map(|class| Target::Cpu(*class))
-                .ok_or_else(|| UnknownTarget { name: name.to_owned() }),
-        }
+        let named = |target: &Target| target.name() == name;
+        all().find(named).ok_or_else(|| UnknownTarget { name: name.to_owned() })
     }
 }
 
@@ -53,7 +42,11 @@ impl fmt::Display for Target {
 impl Target {
     /// What is compiled for when nothing is said: every class of this family of processors.
     pub fn default_here() -> Target {
-        if cfg!(target_arch = "x86_64") { Target::AllX86 } else { Target::Interpreter }
+        match std::env::consts::ARCH {
+            "x86_64" => Target::AllX86,
+            "aarch64" => Target::Cpu(Class::Aarch64),
+            _ => Target::Interpreter,
+        }
     }
 
     /// Its name, as `--target` takes it.
@@ -66,19 +59,30 @@ impl Target {
     }
 
     /// The classes that an image is made for.
-    pub(crate) fn classes(self) -> &'static [Class] {
+    pub(crate) fn classes(self) -> Vec<Class> {
         match self {
-            Target::AllX86 => CLASSES,
-            Target::Cpu(class) => CLASSES.iter().position(|known| *known == class).map_or(&[], |i| &CLASSES[i..=i]),
-            Target::Interpreter => &[],
+            Target::AllX86 => vec![Class::V3, Class::V4],
+            Target::Cpu(class) => vec![class],
+            Target::Interpreter => vec![],
         }
     }
 }
 
+/// Classes as an artifact notes them: its targets.
+pub(crate) fn names<'a>(classes: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<String> = classes.map(|class| format!("cpu:{class}")).collect();
+    if names.is_empty() { Target::Interpreter.name() } else { names.join(",") }
+}
+
+/// All targets.
+fn all() -> impl Iterator<Item = Target> {
+    let classes = CLASSES.iter().map(|class| Target::Cpu(*class));
+    [Target::AllX86].into_iter().chain(classes).chain([Target::Interpreter])
+}
+
 /// Names of all targets.
 fn known() -> Vec<String> {
-    let classes = CLASSES.iter().map(|class| Target::Cpu(*class));
-    [Target::AllX86].into_iter().chain(classes).chain([Target::Interpreter]).map(Target::name).collect()
+    all().map(Target::name).collect()
 }
 
 #[cfg(test)]
@@ -95,6 +99,7 @@ mod tests {
     #[test]
     fn an_unknown_name_is_answered_with_the_known_ones() {
         let error = "cpu:x86-64-v9".parse::<Target>().unwrap_err().to_string();
-        assert_eq!(error, "there is no target `cpu:x86-64-v9`; there are cpu:all-x86, cpu:x86-64-v3, interpreter");
+        let known = "cpu:all-x86, cpu:x86-64-v3, cpu:x86-64-v4, cpu:aarch64, interpreter";
+        assert_eq!(error, format!("there is no target `cpu:x86-64-v9`; there are {known}"));
     }
 }

@@ -2,13 +2,15 @@
 //!
 //! The C is freestanding and written once, over a small prelude of 16-lane vectors (`prelude/`) that every class
 //! of processor defines for itself and plain C defines for all: results agree bit for bit. `kernels/` holds the
-//! templates, one file a kind; the emitters beside this file fill them. Start at `spec`, then `gemm`.
+//! templates, one file a kind; the emitters beside this file fill them. Start at `spec`, then `gemm`; `class` says which
+//! processors there is code for.
 //!
 //! Not here: which kernels a model needs (passes), how they are launched (runtime).
 
 mod append;
 mod attention;
 pub mod cc;
+mod class;
 mod elementwise;
 mod gather;
 mod gemm;
@@ -26,63 +28,13 @@ mod store;
 mod target;
 mod text;
 
+pub use class::{CLASSES, Class};
 pub use kernel::{Kernel, Phase, SharedScratch, Tiles};
 pub use target::Cpu;
 
 use bloomery_ir::Program;
 use bloomery_ir::target::Refusal;
 use spec::Spec;
-
-/// A class of processor, for which an image of code is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Class {
-    /// AVX2, FMA, F16C.
-    V3,
-    /// Plain C: any processor, slowly; what the others are tested against.
-    Plain,
-}
-
-impl Class {
-    /// Its name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Class::V3 => "x86-64-v3",
-            Class::Plain => "plain",
-        }
-    }
-
-    /// The compiler's options that choose it.
-    pub fn flags(self) -> &'static [&'static str] {
-        match self {
-            Class::V3 => &["-march=x86-64-v3"],
-            Class::Plain => &["-DSMALL"],
-        }
-    }
-
-    /// The prelude: everything generated code stands on.
-    pub fn prelude(self) -> String {
-        let vectors = match self {
-            Class::V3 => include_str!("cpu/prelude/v3.h"),
-            Class::Plain => include_str!("cpu/prelude/plain.h"),
-        };
-        let streams = |element: spec::Element| {
-            let (name, pair) = (element.c_name(), element.pair());
-            format!("#define TYPE {name}\n#define PAIR {pair}\n{}", include_str!("cpu/prelude/streams.h"))
-        };
-        [
-            include_str!("cpu/prelude/base.h"),
-            vectors,
-            include_str!("cpu/prelude/math.h"),
-            include_str!("cpu/prelude/rows.h"),
-            include_str!("cpu/prelude/weights.h"),
-            &streams(spec::Element::F32),
-            &streams(spec::Element::F16),
-            &streams(spec::Element::Bf16),
-            include_str!("cpu/prelude/attention.h"),
-        ]
-        .join("\n")
-    }
-}
 
 /// Writes all kernels of a program, in its order.
 ///

@@ -23,7 +23,7 @@ pub enum RunError {
     #[error("the artifact's program {0}; compile the model with this version of bloomery")]
     Program(String),
     /// The artifact has no code for a class.
-    #[error("the artifact has no code for {class}; it has {there}")]
+    #[error("the artifact has no code for {class}; it has {there}; `bloomery retarget` adds some")]
     NoCode {
         /// The class asked for.
         class: String,
@@ -31,14 +31,14 @@ pub enum RunError {
         there: String,
     },
     /// The processor cannot run a class.
-    #[error("this processor cannot run {class}: it has no {missing}; {there} would work")]
+    #[error("this processor cannot run {class}: {reason}; --cpu {works} would work, `bloomery retarget` adds code")]
     Processor {
         /// The class.
         class: String,
-        /// Features it lacks.
-        missing: String,
+        /// Why.
+        reason: String,
         /// What works here.
-        there: String,
+        works: String,
     },
     /// A size outside its bounds.
     #[error("{name} is {value}, the program takes {least} to {most}")]

@@ -25,7 +25,7 @@ pub(crate) struct Call {
 /// Features a class of processors has, and whether this one does.
 type Feature = (&'static str, bool);
 
-/// Classes this architecture may have code for, best first.
+/// Every class that artifacts may hold code for, best first.
 const CLASSES: [&str; 4] = ["x86-64-v4", "x86-64-v3", "aarch64", "plain"];
 
 #[cfg(target_arch = "x86_64")]
@@ -66,23 +66,27 @@ fn features(_: &str) -> Option<Vec<Feature>> {
     None
 }
 
-/// What this processor lacks for a class; empty when it runs it.
-fn missing(class: &str) -> Vec<&'static str> {
-    match features(class) {
-        Some(features) => features.into_iter().filter(|(_, there)| !there).map(|(name, _)| name).collect(),
-        None => vec!["such instructions (other architecture, or unknown class)"],
-    }
+/// Why this processor does not run a class; nothing when it does.
+fn obstacle(class: &str) -> Option<String> {
+    let Some(features) = features(class) else {
+        return Some(match CLASSES.contains(&class) {
+            true => format!("it is of another architecture ({})", std::env::consts::ARCH),
+            false => "this version of bloomery does not know such processors".to_owned(),
+        });
+    };
+    let missing: Vec<&str> = features.into_iter().filter(|(_, there)| !there).map(|(name, _)| name).collect();
+    (!missing.is_empty()).then(|| format!("it has no {}", missing.join(", ")))
 }
 
 /// Whether this processor runs code of a class.
-pub(crate) fn runs(class: &str) -> bool {
-    missing(class).is_empty()
+pub fn runs_here(class: &str) -> bool {
+    obstacle(class).is_none()
 }
 
 /// The best class of an artifact's code that this processor runs.
 pub fn best_class(artifact: &Artifact) -> Option<&'static str> {
     let there = artifact.classes();
-    CLASSES.into_iter().find(|class| there.contains(class) && missing(class).is_empty())
+    CLASSES.into_iter().find(|class| there.contains(class) && runs_here(class))
 }
 
 /// The image of a class, if the artifact has it and this processor runs it.
@@ -95,13 +99,10 @@ pub(crate) fn usable_image<'a>(artifact: &'a Artifact, class: &str) -> Result<Im
         let there = if classes.is_empty() { "none (the interpreter works)".to_owned() } else { classes.join(", ") };
         RunError::NoCode { class: class.to_owned(), there }
     })?;
-    let missing = missing(class);
-    if missing.is_empty() {
-        return Ok(image);
-    }
-    let mut works: Vec<&str> = classes.into_iter().filter(|class| self::missing(class).is_empty()).collect();
+    let Some(reason) = obstacle(class) else { return Ok(image) };
+    let mut works: Vec<&str> = classes.into_iter().filter(|class| runs_here(class)).collect();
     works.push("interpreter");
-    Err(RunError::Processor { class: class.to_owned(), missing: missing.join(", "), there: works.join(" or ") })
+    Err(RunError::Processor { class: class.to_owned(), reason, works: works.join(" or ") })
 }
 
 /// Code of one image, mapped.
@@ -226,4 +227,31 @@ pub(crate) unsafe fn copy(from: usize, to: usize, bytes: usize) {
     let (from, to) = (std::ptr::with_exposed_provenance::<u8>(from), std::ptr::with_exposed_provenance_mut::<u8>(to));
     // SAFETY: the caller vouches for both.
     unsafe { std::ptr::copy(from, to, bytes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_that_do_not_run_here_say_why() {
+        let foreign = if cfg!(target_arch = "x86_64") { "aarch64" } else { "x86-64-v4" };
+        let reason = obstacle(foreign).expect("it is of another architecture");
+        assert_eq!(reason, format!("it is of another architecture ({})", std::env::consts::ARCH));
+        assert!(obstacle("x86-64-v9").is_some_and(|reason| reason.contains("does not know")));
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn a_better_class_asks_for_more() {
+        let names = |class| features(class).expect("it is of x86-64").into_iter().map(|(name, _)| name);
+        let v4: Vec<&str> = names("x86-64-v4").collect();
+        assert!(names("x86-64-v3").all(|name| v4.contains(&name)));
+        for name in ["avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512vnni"] {
+            assert!(v4.contains(&name), "{name}");
+        }
+        if !is_x86_feature_detected!("avx512f") {
+            assert!(obstacle("x86-64-v4").is_some_and(|reason| reason.starts_with("it has no avx512f, avx512bw")));
+        }
+    }
 }

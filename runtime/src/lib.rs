@@ -29,7 +29,7 @@ pub mod profile;
 pub use error::RunError;
 pub use executor::{Executor, ExecutorOptions};
 pub use generate::{Finish, GenerateOptions, Generated, generate};
-pub use launcher::best_class;
+pub use launcher::{best_class, runs_here};
 pub use logits::{AllLogits, all_logits};
 pub use sampling::Sampling;
 pub use session::{Chunk, SequenceId, Session, SessionOptions, Want, pages_needed};

@@ -8,10 +8,13 @@ use bloomery::Quiet;
 use bloomery::compile::{CompileOptions, ModelSource, compile};
 use bloomery::targets::Target;
 use bloomery_artifact::{Artifact, Check};
+use bloomery_codegen::cpu::CLASSES;
 use bloomery_ir::{DType, Tensor};
 use bloomery_models::config::WeightType;
 use bloomery_runtime::sampling::log_probability;
-use bloomery_runtime::{Chunk, GenerateOptions, Session, SessionOptions, Want, all_logits, generate, pages_needed};
+use bloomery_runtime::{
+    Chunk, GenerateOptions, Session, SessionOptions, Want, all_logits, generate, pages_needed, runs_here,
+};
 
 use crate::fixture::{Fixture, assert_close, folder, ids, ids_of_all};
 
@@ -44,6 +47,7 @@ pub(crate) fn compiled(name: &str, change: impl Fn(&mut CompileOptions)) -> Comp
 fn write(name: &str, to: &tempfile::TempDir, change: impl Fn(&mut CompileOptions)) -> PathBuf {
     let mut options = CompileOptions::new(ModelSource::Folder(folder(name).join("model")));
     options.dtype = Some(WeightType::F32);
+    options.targets = targets_here();
     change(&mut options);
     let path = to.path().join("model.bloom");
     compile(&options, &path, &mut Quiet).unwrap();
@@ -104,24 +108,32 @@ fn check_logits(fixture: &Fixture, model: &Compiled, how: How) {
     }
 }
 
-/// Every class of processors the artifact has code for and this machine can run.
-fn classes(model: &Compiled) -> Vec<How> {
-    let runs = |class: &&str| {
-        let options = SessionOptions { class: Some((*class).to_owned()), pages: 1, ..SessionOptions::default() };
-        Session::new(Arc::clone(&model.artifact), &options).is_ok()
-    };
-    let names = ["x86-64-v3", "x86-64-v4", "x86-64-amx", "aarch64", "plain"].into_iter().filter(runs);
-    names.map(|class| How { class: Some(class), ..BEST }).collect()
+/// Every class of processors there is code for and this machine can run.
+fn classes_here() -> impl Iterator<Item = &'static str> {
+    CLASSES.iter().map(|class| class.name()).filter(|class| runs_here(class))
+}
+
+/// The targets that make all code this machine can run, and no other.
+fn targets_here() -> Vec<Target> {
+    classes_here().map(|class| format!("cpu:{class}").parse().unwrap()).chain([Target::Interpreter]).collect()
 }
 
 #[test]
 fn logits_are_hugging_faces_on_every_class() {
     for name in MODELS {
         let (fixture, model) = (Fixture::open(name), compiled(name, |_| {}));
-        let classes = classes(&model);
-        assert!(!classes.is_empty(), "{name}: no class of {:?} runs here", model.artifact.classes());
-        classes.iter().for_each(|how| check_logits(&fixture, &model, *how));
+        assert!(classes_here().count() > 0, "{name}: no class of {CLASSES:?} runs here");
+        classes_here().for_each(|class| check_logits(&fixture, &model, How { class: Some(class), ..BEST }));
     }
+}
+
+#[test]
+fn every_class_has_the_same_bits() {
+    let (fixture, model) = (Fixture::open("tiny-fp16"), compiled("tiny-fp16", |options| options.dtype = None));
+    let logits: Vec<_> = classes_here()
+        .map(|class| model.logits(How { class: Some(class), threads: 2, ..BEST }, &fixture.prompts()))
+        .collect();
+    assert!(logits.windows(2).all(|pair| pair[0] == pair[1]), "{CLASSES:?}");
 }
 
 #[test]

@@ -13,4 +13,5 @@ mod filetests;
 mod formatting;
 mod golden;
 mod profile;
+mod retargeted;
 mod samples;

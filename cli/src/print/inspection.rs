@@ -43,7 +43,11 @@ fn artifact(view: &ArtifactView) -> String {
     if let Ok(config) = serde_json::from_value(view.model.clone()) {
         text += &settings(&config);
     }
-    let classes = if view.classes.is_empty() { "none: the interpreter".to_owned() } else { view.classes.join(", ") };
+    let classes = match (&view.best_class, view.classes.is_empty()) {
+        (_, true) => "none: the interpreter".to_owned(),
+        (Some(best), false) => format!("{}; {best} runs here", view.classes.join(", ")),
+        (None, false) => format!("{}; none runs here", view.classes.join(", ")),
+    };
     let _ = writeln!(text, "context   {} tokens, ends at ids {:?}", view.max_context, view.eos);
     let _ = writeln!(text, "code for  {classes}");
     text += "\nsections\n";
@@ -81,18 +85,16 @@ fn artifact(view: &ArtifactView) -> String {
     for (name, value) in &view.options {
         let _ = writeln!(text, "  {name:<16}{value}");
     }
-    let _ = writeln!(text, "\nmade by bloomery {}, {}", view.provenance.version, compiler(view));
+    let _ = writeln!(text, "\nmade by bloomery {}", view.provenance.version);
+    for (class, maker) in &view.provenance.images {
+        let _ = writeln!(text, "  {class:<16}bloomery {}, {}", maker.version, maker.compiler);
+    }
     for source in &view.provenance.inputs {
         let (name, hash) = (&source.name, source.sha256.get(..16).unwrap_or(&source.sha256));
         let _ = writeln!(text, "  {name:<40}{:>14}  {hash}", size(source.bytes));
     }
     view.notes.iter().for_each(|note| text += &format!("note: {note}\n"));
     text
-}
-
-fn compiler(view: &ArtifactView) -> &str {
-    let compiler = view.provenance.compiler.as_str();
-    if compiler.is_empty() { "without a C compiler" } else { compiler }
 }
 
 fn settings(config: &BloomConfig) -> String {

@@ -93,6 +93,39 @@ fn no_compiler_says_what_to_install_and_what_works_without() {
 }
 
 #[test]
+fn no_compiler_for_another_machine_names_its_package() {
+    let (target, package) = match std::env::consts::ARCH {
+        "x86_64" => ("cpu:aarch64", "gcc-aarch64-linux-gnu"),
+        _ => ("cpu:x86-64-v3", "gcc-x86-64-linux-gnu"),
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("model.bloom");
+    let mut command = bloomery();
+    command.arg("compile").arg(model("tiny")).args(["--target", target, "-o"]).arg(&output).env("PATH", "");
+    let failed = command.env_remove("CC_AARCH64").env_remove("CC_X86_64").output().unwrap();
+    let message = stderr(&failed);
+    assert_eq!(failed.status.code(), Some(1), "{message}");
+    for part in ["no C compiler for ", &format!("apt install {package}"), "the variable CC_"] {
+        assert!(message.contains(part), "{message} lacks {part}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn classes_without_code() {
+    let run = args!["run", trained(), "--input-ids", "5", "--cpu", "x86-64-v4"];
+    refused(run, &["no code for x86-64-v4", "it has none", "`bloomery retarget` adds some"]);
+    let retarget = args!["retarget", trained(), "--target", "interpreter"];
+    refused(retarget, &["--target interpreter names none"]);
+    refused(args!["retarget", "no/such/file.bloom", "--target", "cpu:x86-64-v3"], &["no/such/file.bloom"]);
+    let config = model("tiny").join("config.json");
+    refused(args!["retarget", &config, "--target", "cpu:x86-64-v3"], &["is no bloomery artifact"]);
+    let unknown = call(args!["retarget", trained(), "--target", "cpu:x86-64-v9"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(stderr(&unknown).contains("cpu:x86-64-v4, cpu:aarch64"), "{}", stderr(&unknown));
+}
+
+#[test]
 fn models_that_are_none() {
     no_artifact(Path::new("no/such/folder"), &["cannot read no/such/folder/config.json"]);
     let folder = tempfile::tempdir().unwrap();

@@ -284,6 +284,26 @@ fn what_is_in_a_file() {
 }
 
 #[test]
+fn code_is_added_to_an_artifact() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.bloom");
+    compile(&model("tiny"), &path, &[]);
+    let target = bloomery::targets::Target::default_here();
+    let target = if target.name() == "cpu:all-x86" { "cpu:x86-64-v3".to_owned() } else { target.name() };
+    let class = target.strip_prefix("cpu:").expect("tests run where there is code");
+    let said = printed(args!["retarget", &path, "--target", &target]);
+    assert!(said.contains(&format!("runs on {class}")), "{said}");
+    let seen = json(args!["inspect", &path, "--json"]);
+    assert_eq!((&seen["classes"], &seen["best_class"]), (&serde_json::json!([class]), &serde_json::json!(class)));
+    assert_eq!(seen["options"]["target"], target);
+    assert!(!seen["provenance"]["images"][class]["compiler"].as_str().unwrap().is_empty(), "{seen}");
+    assert!(printed(args!["inspect", &path]).contains(&format!("code for  {class}; {class} runs here")));
+    let run =
+        |cpu: &str| json(args!["run", &path, "--input-ids", "5,6,7", "--cpu", cpu, "--json"])["sequences"].clone();
+    assert_eq!(run(&target), run("interpreter"));
+}
+
+#[test]
 fn ir_goes_through_passes_and_the_interpreter() {
     let folder = tempfile::tempdir().unwrap();
     let (path, snapshot) = (folder.path().join("a.bir"), folder.path().join("a.snap"));

@@ -2,6 +2,7 @@
 //!
 //! Nothing of the machine gets into the output: no path, no time, no build id. Names in the folder are fixed.
 
+use super::class::{Architecture, Class};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -14,6 +15,22 @@ pub enum CcError {
          `dnf install gcc`), name one in the variable CC, or use `--target interpreter`, which needs none"
     )]
     Missing(String),
+    /// There is none for the processors of another machine.
+    #[error(
+        "no C compiler for {architecture}: `{name}` is not to be found; install one (Debian, Ubuntu: `apt install \
+         {package}`; Fedora: `dnf install {package}`), name one in the variable {variable}, or name targets of this \
+         machine only"
+    )]
+    MissingCross {
+        /// The other machine's architecture.
+        architecture: &'static str,
+        /// What was looked for.
+        name: String,
+        /// The package that brings it.
+        package: &'static str,
+        /// The variable that names another.
+        variable: &'static str,
+    },
     /// It refused the generated code.
     #[error("`{compiler}` refused the generated code with {flags}:\n{message}")]
     Refused {
@@ -33,6 +50,8 @@ pub enum CcError {
 #[derive(Clone, Debug)]
 pub struct Compiler {
     name: String,
+    /// Set where it compiles for another architecture than this machine's.
+    cross: Option<&'static Architecture>,
 }
 
 /// The options of every image, besides `-march`: no library, no position, no contraction of a * b + c, no helper
@@ -60,12 +79,24 @@ pub const FLAGS: &[&str] = &[
 impl Compiler {
     /// The one named by the variable CC, else `cc`.
     pub fn find() -> Compiler {
-        Compiler { name: std::env::var("CC").ok().filter(|name| !name.is_empty()).unwrap_or("cc".into()) }
+        Compiler { name: from_variable("CC").unwrap_or("cc".into()), cross: None }
+    }
+
+    /// The one that compiles for a class: [`Compiler::find`]'s where the class is of this machine's architecture, else a
+    /// cross compiler, named by CC_AARCH64 or CC_X86_64 or by its usual name.
+    pub fn for_class(class: Class) -> Compiler {
+        match class.architecture().filter(|_| !class.is_native()) {
+            Some(cross) => {
+                let name = from_variable(cross.variable).unwrap_or(cross.compiler.into());
+                Compiler { name, cross: Some(cross) }
+            }
+            None => Compiler::find(),
+        }
     }
 
     /// A compiler by its name.
     pub fn named(name: &str) -> Compiler {
-        Compiler { name: name.into() }
+        Compiler { name: name.into(), cross: None }
     }
 
     /// The first line of `--version`.
@@ -101,8 +132,21 @@ impl Compiler {
         let program = words.next().unwrap_or("cc");
         let run = Command::new(program).args(words).args(options).current_dir(folder).env("LC_ALL", "C").output();
         run.map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => CcError::Missing(self.name.clone()),
+            std::io::ErrorKind::NotFound => self.missing(),
             _ => CcError::Folder(error),
         })
     }
+    fn missing(&self) -> CcError {
+        let name = self.name.clone();
+        match self.cross {
+            None => CcError::Missing(name),
+            Some(&Architecture { name: architecture, package, variable, .. }) => {
+                CcError::MissingCross { architecture, name, package, variable }
+            }
+        }
+    }
+}
+
+fn from_variable(variable: &str) -> Option<String> {
+    std::env::var(variable).ok().filter(|name| !name.is_empty())
 }

@@ -1,10 +1,11 @@
 //! Kernels as an ordinary program: a generated `main` that reads launches from its input and writes what became
-//! of their views. For tests, which so need neither mapped code nor `unsafe` and can run under the sanitizers.
+//! of their views. For tests, which so need neither mapped code nor `unsafe`, can run under the sanitizers, and under an
+//! emulator what another machine would run.
 
 use super::cc::{CcError, Compiler};
+use super::image::{ImageError, image};
 use super::{Class, Kernel, Tiles, source};
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// A compiled program and the folder it lives in.
@@ -12,6 +13,8 @@ use std::process::{Command, Stdio};
 pub struct Program {
     folder: tempfile::TempDir,
     kernels: Vec<Kernel>,
+    /// What runs it, if not the processor itself.
+    emulator: Option<String>,
 }
 
 /// One launch: kernel index, contents of its views, sizes.
@@ -30,25 +33,56 @@ pub struct Launch {
 impl Program {
     /// Compiles kernels of a class into a program, with extra options (`-fsanitize=..`).
     pub fn build(compiler: &Compiler, class: Class, kernels: &[Kernel], extra: &[&str]) -> Result<Program, CcError> {
+        let text = format!("{}\n{}", source(class, kernels), table(kernels, |symbol| symbol.to_owned()));
         let folder = tempfile::tempdir()?;
-        let table: String = kernels.iter().map(entry).collect();
-        let text = format!(
-            "{}\nconst struct entry entries[] = {{\n{table}}};\n",
-            source(class, kernels) + "\nstruct entry { void (*phase[2])(const struct call *, u32, u32); };\n"
-        );
+        Program::finish(folder, compiler, class, kernels, &text, extra)
+    }
+
+    /// The same with the code that an artifact would hold, at the start of some page of the program.
+    pub fn build_of_image(
+        compiler: &Compiler,
+        class: Class,
+        kernels: &[Kernel],
+        extra: &[&str],
+    ) -> Result<Program, ImageError> {
+        let image = image(compiler, class, kernels)?;
+        let folder = tempfile::tempdir().map_err(CcError::from)?;
+        std::fs::write(folder.path().join("image.bin"), &image.bytes).map_err(CcError::from)?;
+        let head = "typedef unsigned int u32;\nstruct call;\nextern const char image[];\n\
+                    __asm__(\".pushsection .text\\n.balign 4096\\nimage: .incbin \\\"image.bin\\\"\\n.popsection\");\n";
+        let place =
+            |symbol: &str| format!("(void (*)(const struct call *, u32, u32))(image + {})", image.symbols[symbol]);
+        let text = head.to_owned() + &table(kernels, place);
+        Ok(Program::finish(folder, compiler, class, kernels, &text, extra)?)
+    }
+
+    fn finish(
+        folder: tempfile::TempDir,
+        compiler: &Compiler,
+        class: Class,
+        kernels: &[Kernel],
+        text: &str,
+        extra: &[&str],
+    ) -> Result<Program, CcError> {
         let quiet = ["-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-Wall", "-Wextra", "-Werror"];
         let io = ["-o", "kernels", "kernels.c", "main.c"];
         let options: Vec<String> =
             quiet.iter().chain(class.flags()).chain(extra).chain(&io).map(|s| s.to_string()).collect();
         let main = include_str!("hosted/main.c");
-        compiler.build_in(folder.path(), &[("kernels.c", &text), ("main.c", main)], &options)?;
-        Ok(Program { folder, kernels: kernels.to_vec() })
+        compiler.build_in(folder.path(), &[("kernels.c", text), ("main.c", main)], &options)?;
+        Ok(Program { folder, kernels: kernels.to_vec(), emulator: None })
+    }
+
+    /// Runs it by an emulator of another processor, such as `qemu-aarch64`.
+    pub fn under(self, emulator: Option<&str>) -> Program {
+        Program { emulator: emulator.map(str::to_owned), ..self }
     }
 
     /// Runs launches one after another; returns their views afterwards.
     pub fn run(&self, launches: &[Launch]) -> Result<Vec<Vec<Vec<u8>>>, String> {
         let input: Vec<u8> = launches.iter().flat_map(|launch| self.encode(launch)).collect();
-        let mut child = Command::new(self.path())
+        let mut child = self
+            .command()
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -70,8 +104,12 @@ impl Program {
         Ok(launches.iter().map(|launch| launch.views.iter().map(|view| take(view.len())).collect()).collect())
     }
 
-    fn path(&self) -> PathBuf {
-        self.folder.path().join("kernels")
+    fn command(&self) -> Command {
+        let program = self.folder.path().join("kernels");
+        let Some(emulator) = &self.emulator else { return Command::new(program) };
+        let mut command = Command::new(emulator);
+        command.arg(program);
+        command
     }
 
     fn encode(&self, launch: &Launch) -> Vec<u8> {
@@ -103,7 +141,15 @@ impl Program {
     }
 }
 
-fn entry(kernel: &Kernel) -> String {
-    let prepare = kernel.prepare.as_ref().map_or("0", |phase| &phase.symbol);
-    format!("    {{{{{prepare}, {}}}}},\n", kernel.main.symbol)
+/// The table that `main.c` reads; `place` writes a function's address from its symbol.
+fn table(kernels: &[Kernel], place: impl Fn(&str) -> String) -> String {
+    let entry = |kernel: &Kernel| {
+        let prepare = kernel.prepare.as_ref().map_or("0".to_owned(), |phase| place(&phase.symbol));
+        format!("    {{{{{prepare}, {}}}}},\n", place(&kernel.main.symbol))
+    };
+    let entries: String = kernels.iter().map(entry).collect();
+    format!(
+        "struct entry {{ void (*phase[2])(const struct call *, u32, u32); }};\n\
+         const struct entry entries[] = {{\n{entries}}};\n"
+    )
 }

@@ -50,7 +50,7 @@ pub fn image(compiler: &Compiler, class: Class, kernels: &[Kernel]) -> Result<Im
         FLAGS.iter().chain(class.flags()).chain(&own).chain(&io).map(|flag| flag.to_string()).collect();
     let text = source(class, kernels);
     let elf = compiler.build(&[("kernels.c", &text), ("image.ld", SCRIPT)], &options, "image.elf")?;
-    let image = extract(&elf).map_err(ImageError::Unusable)?;
+    let image = extract(class, &elf).map_err(ImageError::Unusable)?;
     let wanted = kernels.iter().flat_map(|kernel| kernel.phases());
     let mut symbols = BTreeMap::new();
     for phase in wanted {
@@ -94,9 +94,18 @@ const NO_BITS: u32 = 8;
 const RELOCATIONS_IMPLICIT: u32 = 9;
 const ALLOCATED: u64 = 2;
 
-fn extract(elf: &[u8]) -> Result<Image, String> {
+fn extract(class: Class, elf: &[u8]) -> Result<Image, String> {
     let sections = sections(elf).ok_or("the ELF file is damaged")?;
     let machine = number(elf, 18, 2).ok_or("the ELF file is damaged")?;
+    match class.architecture() {
+        Some(wanted) if wanted.machine != machine => {
+            return Err(format!(
+                "the compiler made code for ELF machine {machine}, {} is {}",
+                wanted.name, wanted.machine
+            ));
+        }
+        _ => {}
+    }
     let loaded: Vec<&Section> = sections.iter().filter(|s| s.flags & ALLOCATED != 0 && !s.data.is_empty()).collect();
     let [code] = loaded[..] else { return Err(format!("{} loaded sections instead of 1", loaded.len())) };
     if code.address != 0 || code.kind == NO_BITS {

@@ -1,34 +1,69 @@
-//! The machine code image: mapped anywhere, importing nothing, the same bytes each time.
+//! The machine code image of every class: mapped anywhere, importing nothing, the same bytes each time, and run.
+use crate::classes::{PLAIN, ways};
+use crate::data::{bytes, panels, random};
 use bloomery_codegen::cpu::cc::Compiler;
-use bloomery_codegen::cpu::image::image;
-use bloomery_codegen::cpu::spec::{Binary, Count, Element, GemmSpec, Matrix, Rows, Spec, Step, Store, Stored};
-use bloomery_codegen::cpu::{Class, emit};
+use bloomery_codegen::cpu::hosted::Launch;
+use bloomery_codegen::cpu::image::{ImageError, image};
+use bloomery_codegen::cpu::spec::{
+    Binary, Count, Element, GemmSpec, Matrix, RowFunction, RowSpec, Rows, Spec, Step, Store, Stored,
+};
+use bloomery_codegen::cpu::{CLASSES, Class, Kernel, emit};
 
-#[test]
-fn an_image_is_reproducible_and_without_relocations() {
+const SIZE: usize = 64;
+
+/// A product with an end of its own and a softmax: constants, tables and calls between functions are in both.
+fn kernels() -> [Kernel; 2] {
     let mut store = Store::new();
     let value = store.step(Step::Value);
     let gate = store.gelu(value);
     let twice = store.binary(Binary::Add, gate, value);
-    let spec = GemmSpec {
+    let product = GemmSpec {
         count: Count::of(0),
         rows: Rows::Many { max: 8 },
-        k: 64,
-        n: 64,
-        x: Matrix::whole(0, 64),
-        w: Stored { view: 1, element: Element::Bf16 },
+        k: SIZE,
+        n: SIZE,
+        x: Matrix::whole(0, SIZE),
+        w: Stored { view: 1, element: Element::F16 },
         norm: None,
-        store: store.to(twice, Matrix::whole(2, 64)),
+        store: store.to(twice, Matrix::whole(2, SIZE)),
     };
-    let kernels = [emit("up", &Spec::Gemm(spec))];
-    for class in [Class::V3, Class::Plain] {
-        if class == Class::V3 && !cfg!(target_arch = "x86_64") {
-            continue;
-        }
-        let first = image(&Compiler::find(), class, &kernels).expect("it compiles");
-        assert_eq!(first, image(&Compiler::find(), class, &kernels).expect("it compiles again"));
-        assert_eq!(first.symbols.keys().collect::<Vec<_>>(), ["up", "up_prepare"]);
+    let (x, out) = (Matrix::whole(0, SIZE), Matrix::whole(1, SIZE));
+    let softmax = RowSpec { count: Count::of(0), width: SIZE, function: RowFunction::Softmax, x, out };
+    [emit("up", &Spec::Gemm(product)), emit("softmax", &Spec::Row(softmax))]
+}
+
+fn launches() -> [Launch; 2] {
+    let (x, w, out) = (random(1, 5 * SIZE), random(2, SIZE * SIZE), vec![0; 5 * SIZE * 4]);
+    let views = vec![bytes(&x), panels(Element::F16, &w, SIZE, SIZE), out.clone()];
+    let launch = |kernel, views| Launch { kernel, views, dims: vec![5], tiles_at_once: 1 };
+    [launch(0, views), launch(1, vec![bytes(&x), out])]
+}
+
+#[test]
+fn images_are_reproducible_and_without_relocations() {
+    for class in CLASSES.iter().chain([&Class::Plain]) {
+        let make = || image(&Compiler::for_class(*class), *class, &kernels());
+        let first = match make() {
+            Err(ImageError::Compiler(error)) if *class != Class::Plain => {
+                // What runs here must compile here; another machine's compiler may be missing.
+                assert!(!ways().any(|way| way.class == *class && way.own_code), "{error}");
+                continue;
+            }
+            first => first.expect("it compiles"),
+        };
+        assert_eq!(first, make().expect("it compiles again"));
+        assert_eq!(first.symbols.keys().collect::<Vec<_>>(), ["softmax", "up", "up_prepare"]);
         assert!(first.symbols.values().all(|offset| (*offset as usize) < first.bytes.len()));
+    }
+}
+
+#[test]
+fn images_run_at_the_start_of_any_page() {
+    let (kernels, launches) = (kernels(), launches());
+    let expected = PLAIN.build(&kernels).run(&launches).expect("plain C runs");
+    for way in ways().filter(|way| way.own_code) {
+        let found = way.build_of_image(&kernels).run(&launches).unwrap_or_else(|error| panic!("{}: {error}", way.name));
+        assert!(found == expected, "{}: the image and plain C differ", way.name);
     }
 }
 

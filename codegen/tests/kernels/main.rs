@@ -1,18 +1,20 @@
-//! Every kind of kernel, run natively, by the plain definitions, and under the sanitizers: the same bits, close to
-//! a reference in f64, whatever the rows, the tiles and the neighbours.
+//! Every kind of kernel, by the plain definitions, by every class this machine has a way to run (see [`classes`]), and
+//! under the sanitizers: the same bits, close to a reference in f64, whatever the rows, the tiles and the neighbours.
 
 mod attention;
+mod classes;
 mod data;
 mod image;
 mod math;
+mod primitives;
 mod products;
 mod rows;
 mod samples;
 
-use bloomery_codegen::cpu::cc::Compiler;
 use bloomery_codegen::cpu::hosted::{Launch, Program};
 use bloomery_codegen::cpu::spec::Spec;
-use bloomery_codegen::cpu::{Class, Kernel, emit};
+use bloomery_codegen::cpu::{Kernel, emit};
+use classes::{PLAIN, ways};
 
 /// Kernels by index, and what is to be launched.
 #[derive(Default)]
@@ -38,29 +40,25 @@ impl Cases {
     }
 }
 
-/// The same kernels by the plain definitions and, where this machine can, natively and under the sanitizers.
+/// The same kernels by the plain definitions and in every other way.
 pub(crate) struct Builds {
     plain: Program,
-    native: Vec<Program>,
+    others: Vec<(&'static str, Program)>,
 }
 
 impl Builds {
     fn of(kernels: &[Kernel]) -> Builds {
-        let cc = Compiler::find();
-        let build = |class, extra: &[&str]| Program::build(&cc, class, kernels, extra).expect("the kernels compile");
-        let sanitizers = ["-O1", "-DSMALL", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
-        let native: &[&[&str]] = if cfg!(target_arch = "x86_64") { &[&["-O2"], &sanitizers] } else { &[] };
-        let native = native.iter().map(|extra| build(Class::V3, extra)).collect();
-        Builds { plain: build(Class::Plain, &["-O1"]), native }
+        let others = ways().map(|way| (way.name, way.build(kernels))).collect();
+        Builds { plain: PLAIN.build(kernels), others }
     }
 
     /// The views of every launch afterwards; all builds must agree in every bit.
     fn run(&self, launches: &[Launch]) -> Vec<Vec<Vec<u8>>> {
         let plain = self.plain.run(launches).expect("the kernels run");
-        for native in &self.native {
-            let native = native.run(launches).expect("the kernels run");
-            for (i, (native, plain)) in native.iter().zip(&plain).enumerate() {
-                assert!(native == plain, "launch {i} of kernel {}: v3 and plain C differ", launches[i].kernel);
+        for (name, other) in &self.others {
+            let found = other.run(launches).unwrap_or_else(|error| panic!("{name}: {error}"));
+            for (i, (found, plain)) in found.iter().zip(&plain).enumerate() {
+                assert!(found == plain, "launch {i} of kernel {}: {name} and plain C differ", launches[i].kernel);
             }
         }
         plain

@@ -2,7 +2,10 @@
 //! the interpreter computes.
 
 use crate::Cases;
+use crate::classes::only_compiled;
 use crate::data::random;
+use bloomery_codegen::cpu::cc::Compiler;
+use bloomery_codegen::cpu::image::image;
 use bloomery_codegen::cpu::recognise::recognise;
 use bloomery_codegen::cpu::spec::Spec;
 use bloomery_codegen::cpu::{Cpu, layouts};
@@ -45,6 +48,10 @@ fn every_sample_of_every_operation_is_computed() {
         }
     }
     check(&cases, &runs);
+    for class in only_compiled() {
+        let image = image(&Compiler::for_class(class), class, &cases.kernels);
+        assert!(image.is_ok(), "{}: {}", class.name(), image.unwrap_err());
+    }
 }
 
 /// Kernels as passes make them: a norm before a product, calculations behind it.

@@ -521,7 +521,7 @@ mod tests {
         assert!(error(&whole[..whole.len() - 1]).contains(&format!("{} bytes expected", whole.len())));
         let mut other = whole.clone();
         other[8] = 9;
-        assert!(error(&other).contains("format version 9, this bloomery reads version 1"));
+        assert!(error(&other).contains(&format!("format version 9, this bloomery reads version {VERSION}")));
         let mut hurt = whole.clone();
         hurt[4096] ^= 1;
         assert!(error(&hurt).contains("damaged: program at byte 4096"));

@@ -33,7 +33,16 @@ pub struct Meta {
 pub struct Provenance {
     /// Files read.
     pub inputs: Vec<Source>,
-    /// The C compiler's own words, if there was one.
+    /// Bloomery's version that made the program and packed the weights.
+    pub version: String,
+    /// What made each image of code, by its class.
+    pub images: BTreeMap<String, Maker>,
+}
+
+/// What made an image of code.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Maker {
+    /// The C compiler's own words.
     pub compiler: String,
     /// Bloomery's version.
     pub version: String,

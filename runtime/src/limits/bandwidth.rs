@@ -137,7 +137,7 @@ fn read(part: &[u8], way: Way) {
 fn streams<const S: usize>(part: &[u8], ahead: usize) {
     let each = part.len() / S;
     assert!(each * S == part.len() && each % TURN == 0, "parts are cut to whole turns");
-    let wide = crate::launcher::runs("x86-64-v3");
+    let wide = crate::launcher::runs_here("x86-64-v3");
     let mut at = 0;
     while at < each {
         for stream in 0..S {

@@ -8,11 +8,11 @@ use super::Load;
 #[allow(unsafe_code, reason = "each loop after its class")]
 pub(super) fn loads() -> Vec<Load> {
     let mut loads = Vec::new();
-    if crate::launcher::runs("x86-64-v3") {
+    if crate::launcher::runs_here("x86-64-v3") {
         // SAFETY: the class has AVX2.
         loads.push(unsafe { Load::instructions("dot_int8_x86-64-v3", "GOP/s", 12 * 32 * 2, x86::three_steps) });
     }
-    if crate::launcher::runs("x86-64-v4") {
+    if crate::launcher::runs_here("x86-64-v4") {
         // SAFETY: the class has AVX-512 with VNNI.
         loads.push(unsafe { Load::instructions("dot_int8_x86-64-v4", "GOP/s", 16 * 64 * 2, x86::one_step) });
     }

@@ -15,12 +15,12 @@ pub(super) fn of_class(class: &str) -> Option<Load> {
 #[allow(unsafe_code, reason = "each loop after its class")]
 pub(super) fn loads() -> Vec<(&'static str, Load)> {
     let mut loads = Vec::new();
-    if crate::launcher::runs("x86-64-v3") {
+    if crate::launcher::runs_here("x86-64-v3") {
         // SAFETY: the class has AVX2 and FMA.
         let load = unsafe { Load::instructions("fma_f32_x86-64-v3", "GFLOP/s", 12 * 8 * 2, x86::chains_256) };
         loads.push(("x86-64-v3", load));
     }
-    if crate::launcher::runs("x86-64-v4") {
+    if crate::launcher::runs_here("x86-64-v4") {
         // SAFETY: the class has AVX-512.
         let load = unsafe { Load::instructions("fma_f32_x86-64-v4", "GFLOP/s", 16 * 16 * 2, x86::chains_512) };
         loads.push(("x86-64-v4", load));

@@ -33,3 +33,10 @@ INLINE u32 blocks_of(u32 count, u32 size) { return (count + size - 1) / size; }
 INLINE float float_of_bits(u32 bits) { union { u32 u; float f; } v = {bits}; return v.f; }
 INLINE u32 bits_of_float(float x) { union { float f; u32 u; } v = {x}; return v.u; }
 INLINE float f32_of_f32(float x) { return x; }
+INLINE float f32_of_bf16(bf16 h) { return float_of_bits((u32)h << 16); }
+INLINE bf16 bf16_of_f32(float x) /* to the nearest, ties to even; a NaN stays one */
+{
+    u32 bits = bits_of_float(x);
+    if ((bits & 0x7fffffff) > 0x7f800000) return (bf16)(bits >> 16 | 0x40);
+    return (bf16)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}

@@ -3,8 +3,6 @@ typedef struct { float at[16]; } vf;
 
 #define LANES(expression) ({ vf r_; for (u32 i = 0; i < 16; i++) r_.at[i] = (expression); r_; })
 
-INLINE float f32_of_bf16(bf16 h) { return float_of_bits((u32)h << 16); }
-
 INLINE float f32_of_f16(f16 h)
 {
     u32 sign = (u32)(h & 0x8000) << 16, rest = h & 0x7fff;
@@ -25,13 +23,6 @@ INLINE f16 f16_of_f32(float x)
         return (f16)(sign | (bits_of_float(float_of_bits(rest) + 0.5f) - 0x3f000000));
     }
     return (f16)(sign | (rest - 0x38000000 + 0xfff + (rest >> 13 & 1)) >> 13);
-}
-
-INLINE bf16 bf16_of_f32(float x)
-{
-    u32 bits = bits_of_float(x);
-    if ((bits & 0x7fffffff) > 0x7f800000) return (bf16)(bits >> 16 | 0x40);
-    return (bf16)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
 /* a * b + c rounded once, without a fused instruction. The product is exact in f64; the sum is rounded to odd

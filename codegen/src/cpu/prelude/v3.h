@@ -1,22 +1,7 @@
 /* The vector primitives on x86-64-v3: AVX2, FMA, F16C. A `vf` is two registers. */
-#define _MM_MALLOC_H_INCLUDED /* the intrinsics' header would pull in the C library's */
-#define __MM_MALLOC_H
-#include <immintrin.h>
-
 typedef struct { __m256 lo, hi; } vf;
 
 #define BOTH(expression_lo, expression_hi) ((vf){(expression_lo), (expression_hi)})
-
-INLINE float f32_of_bf16(bf16 h) { return float_of_bits((u32)h << 16); }
-INLINE bf16 bf16_of_f32(float x)
-{
-    u32 bits = bits_of_float(x);
-    if ((bits & 0x7fffffff) > 0x7f800000) return (bf16)(bits >> 16 | 0x40);
-    return (bf16)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-INLINE float f32_of_f16(f16 h) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h))); }
-INLINE f16 f16_of_f32(float x) { return (f16)_mm_cvtsi128_si32(_mm_cvtps_ph(_mm_set_ss(x), _MM_FROUND_TO_NEAREST_INT)); }
-INLINE float fma_f32(float a, float b, float c) { return _mm_cvtss_f32(_mm_fmadd_ss(_mm_set_ss(a), _mm_set_ss(b), _mm_set_ss(c))); }
 
 INLINE vf vf_all(float x) { __m256 all = _mm256_set1_ps(x); return BOTH(all, all); }
 INLINE vf vf_zero(void) { return BOTH(_mm256_setzero_ps(), _mm256_setzero_ps()); }
@@ -150,7 +135,7 @@ INLINE vf w_x_f16(const f16 *w) { return BOTH(widen_f16(w), widen_f16(w + 8)); }
 INLINE vf w_y_f16(const f16 *w) { return BOTH(widen_f16(w + 16), widen_f16(w + 24)); }
 INLINE vf a_x_f16(const f32 *a)
 {
-    __m256 pair = _mm256_castpd_ps(_mm256_castsi256_pd(_mm256_set1_epi64x(*(const __attribute__((may_alias, aligned(4))) long long *)a)));
+    __m256 pair = _mm256_castpd_ps(_mm256_castsi256_pd(_mm256_set1_epi64x(pair_at(a))));
     return BOTH(pair, pair);
 }
 INLINE vf a_y_f16(const f32 *a) { return a_x_f16(a); }
@@ -190,6 +175,3 @@ INLINE void w_widen_f16(const f16 *w, vf *even, vf *odd)
     part_pairs(w + 16, &even->hi, &odd->hi);
 }
 INLINE vf w_columns_f16(vf sum) { return BOTH(pairs_in_order(sum.lo), pairs_in_order(sum.hi)); }
-
-INLINE void prefetch(const void *p) { _mm_prefetch((const char *)p, _MM_HINT_T0); }
-INLINE void prefetch_far(const void *p) { _mm_prefetch((const char *)p, _MM_HINT_T1); } /* into the second cache */
