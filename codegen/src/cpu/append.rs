@@ -5,16 +5,12 @@ use super::spec::{CacheAppendSpec, Element};
 use super::text::fill;
 
 /// Rows of a tile.
-const ROWS: usize = 8;
+const ROWS: usize = 16;
 
 /// Writes the kernel.
 pub(crate) fn emit(name: &str, spec: &CacheAppendSpec) -> Kernel {
     let (d, dp) = (spec.d, spec.d.next_multiple_of(16));
-    let narrow = match spec.kv.element {
-        Element::F32 => "f32_of_f32",
-        Element::F16 => "f16_of_f32",
-        Element::Bf16 => panic!("caches are f32 or f16"),
-    };
+    assert!(spec.kv.element != Element::Bf16, "caches are f32 or f16");
     let text = fill(
         include_str!("kernels/append.c"),
         &[
@@ -25,7 +21,6 @@ pub(crate) fn emit(name: &str, spec: &CacheAppendSpec) -> Kernel {
             ("size_elements", &(4 / spec.kv.element.bytes())),
             ("tile", &ROWS),
             ("type", &spec.kv.element.c_name()),
-            ("narrow", &narrow),
             ("kv", &spec.kv.view),
             ("k", &spec.k.view),
             ("k_offset", &spec.k.offset),

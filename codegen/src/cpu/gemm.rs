@@ -125,9 +125,9 @@ fn even_share(total: usize, most: usize) -> usize {
     total.div_ceil(total.div_ceil(most))
 }
 
-/// Panels of a tile that streams: about 256 KiB, long enough to be worth claiming, short enough to share out.
+/// Panels of a tile that streams: about 128 KiB, long enough to be worth claiming, short enough to share out.
 fn panels_of_tile(steps: usize) -> usize {
-    (4096 / steps.max(1)).clamp(1, 64).next_multiple_of(4)
+    (2048 / steps.max(1)).clamp(1, 64).next_multiple_of(4)
 }
 
 fn one(name: &str, spec: &GemmSpec) -> Kernel {
