@@ -5,6 +5,7 @@
 //! Formats' bytes, graphs' rules and kernels live in the other rooms; here they meet. Start at [`compile`].
 
 mod error;
+mod input;
 mod output;
 mod progress;
 pub mod targets;

@@ -9,7 +9,7 @@ pub enum FormatError {
     /// The system refused an operation.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried: "open", "map", "write".
+        /// What was tried: "read", "map", "write".
         action: &'static str,
         /// On which file.
         path: PathBuf,

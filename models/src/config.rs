@@ -126,7 +126,7 @@ impl BloomConfig {
     /// The file is missing, no JSON, of another model family, lacks a size, or holds values that no BLOOM can have.
     pub fn from_folder(folder: &Path) -> Result<BloomConfig, ConfigError> {
         let path = folder.join("config.json");
-        let bytes = std::fs::read(&path).map_err(|source| ConfigError::Io { path: path.clone(), source })?;
+        let bytes = crate::files::read(&path).map_err(|source| ConfigError::Io { path: path.clone(), source })?;
         BloomConfig::from_json(&bytes, &path)
     }
 

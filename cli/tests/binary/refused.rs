@@ -235,8 +235,8 @@ fn texts_without_a_tokenizer() {
     let path = folder.path().join("tiny.bloom");
     crate::compile(&model("tiny"), &path, &[]);
     refused(args!["run", &path, "--prompt", "a"], &["holds no tokenizer", "--input-ids"]);
-    refused(args!["tokenize", &path, "--text", "a"], &["holds no tokenizer.json"]);
-    refused(args!["tokenize", &model("tiny"), "--text", "a"], &["holds no tokenizer.json"]);
+    refused(args!["tokenize", &path, "--text", "a"], &["holds no tokenizer.json: compile it again"]);
+    refused(args!["tokenize", &model("tiny"), "--text", "a"], &["holds no tokenizer.json: put the one"]);
     let bytes = folder.path().join("bytes");
     std::fs::write(&bytes, b"ab\xffc").unwrap();
     refused(args!["tokenize", trained(), "--file", &bytes], &["0xff at offset 2"]);
