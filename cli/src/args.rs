@@ -342,7 +342,7 @@ pub(crate) struct Logits {
     input_ids: Vec<Ids>,
     /// The file: tensor `logits`, f32 [batch, sequence, vocab], zeros past a prompt's end
     #[arg(short, long, value_name = "OUT.safetensors")]
-    pub(crate) output: PathBuf,
+    output: PathBuf,
     #[command(flatten)]
     running: Running,
 }

@@ -90,6 +90,12 @@ pub enum FormatError {
         /// Where it is instead, or empty.
         found: String,
     },
+    /// Whoever wanted a file written wants it no more.
+    #[error("{} was not written: it was given up", path.display())]
+    Stopped {
+        /// The file that there is not.
+        path: PathBuf,
+    },
     /// A tensor to be written whose bytes are not its shape's.
     #[error("tensor {tensor} of type {dtype} and shape {shape:?} was given {bytes} bytes")]
     BytesForShape {

@@ -1,8 +1,9 @@
 //! Bad input: one clear error, exit code 1 (2 for a wrong command line), nothing half-written.
 
 use std::ffi::OsStr;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use bloomery_formats::Dtype;
 use bloomery_formats::safetensors::{Checkpoint, NewTensor, write};
@@ -292,24 +293,92 @@ fn wrong_command_lines_are_usage() {
     assert!(printed(args!["--help"]).contains("bloomery demo"));
 }
 
-/// The signal comes once the file is begun, some seconds before it would be complete.
+/// The signal comes once a file is begun, well before it would be complete; `code` is the exit code.
+fn interrupted(mut command: Command, signal: &str, code: i32) {
+    let folder = tempfile::tempdir().unwrap();
+    let entries = || std::fs::read_dir(folder.path()).unwrap().count();
+    let mut child = command.arg("-o").arg(folder.path().join("x")).stderr(Stdio::piped()).spawn().unwrap();
+    while entries() == 0 {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it wrote");
+        std::thread::yield_now();
+    }
+    send(signal, &child);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
+    assert_eq!(stderr(&output).matches("error: interrupted; no unfinished file is left\n").count(), 1);
+    assert_eq!(entries(), 0);
+}
+
+fn send(signal: &str, child: &Child) {
+    let kill = Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+}
+
 #[test]
 fn an_interrupted_compile_leaves_nothing_behind() {
-    for signal in ["INT", "TERM"] {
-        let folder = tempfile::tempdir().unwrap();
-        let entries = || std::fs::read_dir(folder.path()).unwrap().count();
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
         let mut command = bloomery();
-        command.args(["compile", "--size", "560m", "--random-weights", "1", "--target", "interpreter", "-o"]);
-        let mut child = command.arg(folder.path().join("x.bloom")).stderr(Stdio::piped()).spawn().unwrap();
-        while entries() == 0 {
-            assert!(child.try_wait().unwrap().is_none(), "it ended before it wrote");
-            std::thread::yield_now();
-        }
-        let kill = Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status().unwrap();
-        assert!(kill.success());
-        let output = child.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
-        assert!(stderr(&output).contains("interrupted; nothing was written"), "{}", stderr(&output));
-        assert_eq!(entries(), 0);
+        command.args(["compile", "--size", "560m", "--random-weights", "1", "--target", "interpreter"]);
+        interrupted(command, signal, code);
     }
+}
+
+/// One long prompt and many of one token make much to write and little to compute.
+#[test]
+fn interrupted_logits_leave_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let artifact = wide(folder.path());
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let mut command = bloomery();
+        command.arg("logits").arg(&artifact).args(["--input-ids", &["5"; 16].join(",")]);
+        command.args(["--input-ids", "5"].repeat(15));
+        interrupted(command, signal, code);
+    }
+}
+
+/// An artifact of a model that is nothing but a vocabulary of 2^18.
+fn wide(folder: &Path) -> PathBuf {
+    let config = r#"{"model_type": "bloom", "hidden_size": 4, "n_layer": 1, "n_head": 1, "vocab_size": 262144}"#;
+    std::fs::write(folder.join("config.json"), config).unwrap();
+    let norms = ["word_embeddings_layernorm", "ln_f", "h.0.input_layernorm", "h.0.post_attention_layernorm"];
+    let mut shapes = vec![("word_embeddings.weight".to_owned(), vec![1 << 18, 4])];
+    shapes.extend(norms.iter().flat_map(|name| ["weight", "bias"].map(|part| (format!("{name}.{part}"), vec![4]))));
+    let products = [
+        ("self_attention.query_key_value", 12, 4),
+        ("self_attention.dense", 4, 4),
+        ("mlp.dense_h_to_4h", 16, 4),
+        ("mlp.dense_4h_to_h", 4, 16),
+    ];
+    for (name, to, from) in products {
+        shapes.push((format!("h.0.{name}.weight"), vec![to, from]));
+        shapes.push((format!("h.0.{name}.bias"), vec![to]));
+    }
+    let zeros = vec![0; 4 << 20];
+    let tensors = shapes.iter().map(|(name, shape)| {
+        let bytes = &zeros[..4 * shape.iter().product::<usize>()];
+        NewTensor { name, dtype: Dtype::F32, shape, bytes }
+    });
+    write(&folder.join("model.safetensors"), &tensors.collect::<Vec<_>>()).unwrap();
+    let artifact = folder.join("wide.bloom");
+    crate::compile(folder, &artifact, &[]);
+    artifact
+}
+
+/// Nothing is written but the answer, so a signal ends the program as it ends any, after whole tokens.
+#[test]
+#[cfg(unix)]
+fn an_interrupted_run_keeps_what_it_said() {
+    use std::os::unix::process::ExitStatusExt;
+    let whole = printed(args!["run", trained(), "--prompt", "<s>In the", "--max-new-tokens", "9", "--stream"]);
+    let mut command = bloomery();
+    command.arg("run").arg(trained()).args(["--prompt", "<s>In the", "--max-new-tokens", "9", "--stream"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = vec![0; 3];
+    child.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
+    send("INT", &child);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.signal(), stderr(&output).as_str()), (Some(2), ""));
+    said.extend(output.stdout);
+    let said = String::from_utf8(said).unwrap();
+    assert!(said.len() < whole.len() && whole.starts_with(&said), "{said:?} begins {whole:?}");
 }
