@@ -80,7 +80,7 @@ fn tokenize(args: &Tokenize) -> Result<(), Failure> {
 
 fn ir(args: &Ir) -> Result<(), Failure> {
     let options = args.options();
-    let text = ir_file::ir(&options)?;
+    let text = ir_file::ir(&options, &mut Shown::new())?;
     let shown = if options.check.is_some() { "as expected\n" } else { &text };
     Ok(print::out(shown)?)
 }
