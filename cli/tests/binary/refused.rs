@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use bloomery_formats::Dtype;
 use bloomery_formats::safetensors::{Checkpoint, NewTensor, write};
 
-use crate::{args, bloomery, call, model, printed, stderr, trained};
+use crate::{args, bloomery, call, fixture, model, printed, stderr, trained};
 
 /// The call must fail with one line that holds all the parts.
 fn refused(arguments: &[&OsStr], parts: &[&str]) {
@@ -185,6 +185,51 @@ fn outputs_that_would_replace_something_else() {
     assert!(Checkpoint::open(copied.path()).is_ok());
 }
 
+/// Reading a pipe would wait for whoever writes into it.
+#[test]
+#[cfg(unix)]
+fn pipes_where_files_belong() {
+    let copied = Copied::new();
+    let file = |name: &str| copied.path().join(name);
+    let pipe = |name: &str| {
+        let _ = std::fs::remove_file(file(name));
+        assert!(Command::new("mkfifo").arg(file(name)).status().unwrap().success());
+    };
+    let ir = file("a.bir");
+    std::fs::write(&ir, "graph @a(%x: f32[2]) { return %x }").unwrap();
+    for name in ["pipe.bir", "pipe.json", "pipe.safetensors"] {
+        pipe(name);
+    }
+    let [text, json, tensors] = ["pipe.bir", "pipe.json", "pipe.safetensors"].map(file);
+    refused(args!["ir", &text], &["pipe.bir is not a regular file"]);
+    refused(args!["ir", &ir, "--check", &text], &["pipe.bir is not a regular file"]);
+    refused(args!["ir", &ir, "--run", &tensors], &["pipe.safetensors is not a regular file"]);
+    refused(args!["tokenize", trained(), "--file", &text], &["pipe.bir is not a regular file"]);
+    refused(args!["tokenize", &json, "--text", "a"], &["pipe.json", "no regular file"]);
+    for path in [&text, &json, &tensors] {
+        refused(args!["inspect", path], &["pipe", "is not a regular file"]);
+    }
+    for command in ["run", "logits", "bench", "verify"] {
+        let more = match command {
+            "run" => args!["--input-ids", "1"],
+            "logits" => args!["--input-ids", "1", "-o", "x"],
+            _ => args![],
+        };
+        refused(&[args![command, &text], more].concat(), &["pipe.bir", "no regular file"]);
+    }
+    // Each file of the folder in turn, the one that is read last first.
+    for name in
+        ["model.safetensors", "model.safetensors.index.json", "tokenizer.json", "generation_config.json", "config.json"]
+    {
+        if name == "model.safetensors.index.json" {
+            std::fs::remove_file(file("model.safetensors")).unwrap();
+        }
+        pipe(name);
+        no_artifact(copied.path(), &[name, "regular file"]);
+    }
+    refused(args!["inspect", copied.path()], &["config.json", "no regular file"]);
+}
+
 #[test]
 fn prompts_that_do_not_fit() {
     let long = vec!["5"; 65].join(",");
@@ -268,6 +313,54 @@ fn texts_that_are_no_ir() {
     let snapshot = folder.path().join("a.snap");
     std::fs::write(&snapshot, "graph @b(%x: f32[2]) {\n").unwrap();
     refused(args!["ir", &path, "--check", &snapshot], &["a.snap:1: expected `graph @b", "found `graph @a"]);
+}
+
+/// Inputs for `graph @a<N: 1..8>(%ids: i32[N], %x: f32[N, 2])`, each changed in one way.
+#[test]
+fn inputs_that_the_graph_does_not_take() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, inputs) = (folder.path().join("a.bir"), folder.path().join("a.safetensors"));
+    let graph = "graph @a<N: 1..8>(%ids: i32[N], %x: f32[8, 2]) { %0 = gather %x, %ids : f32[N, 2] return %0 }";
+    std::fs::write(&path, graph).unwrap();
+    let table = NewTensor { name: "x", dtype: Dtype::F32, shape: &[8, 2], bytes: &[0; 64] };
+    let given = |ids: &[i64], dtype: Dtype| {
+        let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()[..dtype.bits() / 8].to_vec()).collect();
+        let spare = NewTensor { name: "spare", ..table };
+        write(&inputs, &[NewTensor { name: "ids", dtype, shape: &[ids.len()], bytes: &bytes }, table, spare]).unwrap();
+        args!["ir", &path, "--run", &inputs].iter().map(|argument| (*argument).to_owned()).collect::<Vec<_>>()
+    };
+    let wrong = |ids: &[i64], dtype: Dtype, part: &str| {
+        let arguments = given(ids, dtype);
+        refused(
+            &arguments.iter().map(AsRef::as_ref).collect::<Vec<_>>(),
+            &["a.safetensors: input %ids", part],
+        );
+    };
+    wrong(&[0, 0], Dtype::F32, "is i32[N], a tensor f32[2] is given");
+    wrong(&[0; 9], Dtype::I32, "of shape [9] makes N 9, which must be 1 to 8");
+    wrong(&[], Dtype::I64, "of shape [0] makes N 0, which must be 1 to 8");
+    wrong(&[1, (1 << 40) + 1], Dtype::I64, "1099511627777 is given");
+    for dtype in [Dtype::I32, Dtype::I64] {
+        let output = bloomery().args(given(&[7; 8], dtype)).output().unwrap();
+        let noted = format!("note: {}: @a has no input spare\n", inputs.display());
+        assert_eq!((output.status.code(), stderr(&output)), (Some(0), noted));
+    }
+}
+
+#[test]
+fn files_that_inspect_knows_by_name_only() {
+    let folder = fixture("tiny-safetensors-sharded").join("model");
+    refused(
+        args!["inspect", &folder.join("model.safetensors.index.json")],
+        &["index of a checkpoint", "give its folder"],
+    );
+    refused(args!["inspect", &fixture("tokenizer").join("tokenizer.json")], &["is a tokenizer", "bloomery tokenize"]);
+    let other = tempfile::tempdir().unwrap();
+    for (name, text, part) in [("a.json", "{}", "no config.json"), ("a.txt", "a", "is nothing known")] {
+        std::fs::write(other.path().join(name), text).unwrap();
+        refused(args!["inspect", &other.path().join(name)], &[part, "give an artifact, a safetensors file"]);
+    }
+    refused(args!["inspect", "no/such/file"], &["cannot read no/such/file"]);
 }
 
 #[test]

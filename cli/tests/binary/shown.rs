@@ -280,6 +280,9 @@ fn what_is_in_a_file() {
         let wide: Vec<&str> = table.lines().filter(|line| line.chars().count() > 80).collect();
         assert!(wide.is_empty(), "{wide:#?}");
     }
+    let memory = &artifact["memory"];
+    let ios: Vec<u64> = memory["ios"].as_array().unwrap().iter().map(|io| io["bytes"].as_u64().unwrap()).collect();
+    assert_eq!((ios.len(), memory["ios_bytes"].as_u64()), (6, Some(ios.iter().sum())));
     assert!(printed(args!["verify", trained()]).contains("sound"));
 }
 
