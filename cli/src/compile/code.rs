@@ -46,7 +46,9 @@ pub(super) fn images(
     }
     if images.is_empty() {
         return Err(Error::Refused(format!(
-            "`{version}` compiles for none of the targets: install a newer gcc or clang, or use --target interpreter"
+            "the C compiler `{}` ({version}) compiles for none of the targets, as noted above: install a newer gcc or \
+             clang, or use --target interpreter",
+            compiler.name()
         )));
     }
     Ok((version, images))

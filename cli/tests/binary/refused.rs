@@ -93,6 +93,39 @@ fn no_compiler_says_what_to_install_and_what_works_without() {
     assert!(works.status.success() && output.exists(), "{}", stderr(&works));
 }
 
+/// Programs called `cc` that are no working compilers, by what they do.
+#[test]
+#[cfg(unix)]
+fn broken_compilers_are_named_with_what_they_said() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let (cc, output) = (folder.path().join("broken"), folder.path().join("model.bloom"));
+    let named = format!("C compiler `{}`", cc.display());
+    let broken = |does: &str, target: &str, parts: &[&str]| {
+        std::fs::write(&cc, format!("#!/bin/sh\n{does}\n")).unwrap();
+        std::fs::set_permissions(&cc, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = bloomery();
+        command.arg("compile").arg(model("tiny")).arg("-o").arg(&output).args(["--target", target]).env("CC", &cc);
+        let failed = command.output().unwrap();
+        let message = stderr(&failed);
+        assert_eq!((failed.status.code(), output.exists()), (Some(1), false), "{message}");
+        [named.as_str()].iter().chain(parts).for_each(|part| assert!(message.contains(part), "{message} lacks {part}"));
+    };
+    let version = r#"[ "$1" = --version ] && echo cc 1.0 && exit;"#;
+    for target in ["cpu:all-x86", "cpu:x86-64-v3"] {
+        broken("exit 1", target, &["exit status: 1", "called with --version, and said nothing"]);
+        broken("echo no licence; exit 7", target, &["exit status: 7", "no licence"]);
+        broken("exit 0", target, &["did not write image.elf", "said nothing", "CC", "--target interpreter"]);
+        broken(&format!("{version} echo too old >&2; exit 1"), target, &["-O3", "kernels.c", "too old"]);
+    }
+    broken(&format!("{version} exit 1"), "cpu:all-x86", &["(cc 1.0) compiles for none of the targets"]);
+    std::fs::set_permissions(&cc, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let mut command = bloomery();
+    command.arg("compile").arg(model("tiny")).arg("-o").arg(&output).env("CC", &cc);
+    let message = stderr(&command.output().unwrap());
+    assert!(message.contains("cannot start the C compiler") && message.contains("--target interpreter"), "{message}");
+}
+
 #[test]
 fn models_that_are_none() {
     no_artifact(Path::new("no/such/folder"), &["cannot read no/such/folder/config.json"]);
