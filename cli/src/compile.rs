@@ -111,10 +111,10 @@ pub struct Compiled {
     pub classes: Vec<String>,
 }
 
-/// Bounds of `--max-context`, in tokens.
-const CONTEXT_MAX: u64 = 1 << 20;
-/// Bounds of `--chunk`, in tokens.
-const CHUNK_MAX: u64 = 1 << 14;
+/// The longest context, in tokens.
+pub const CONTEXT_MAX: u64 = 1 << 20;
+/// The most tokens that run at once.
+pub const CHUNK_MAX: u64 = 1 << 14;
 /// Pages of all sequences of a session, at most.
 const POOL: u64 = 65_536;
 

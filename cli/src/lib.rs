@@ -12,7 +12,7 @@ pub mod targets;
 
 pub mod compile;
 
-mod execution;
+pub mod execution;
 pub mod logits;
 pub mod run;
 
