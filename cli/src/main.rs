@@ -96,6 +96,7 @@ fn run(args: &Run) -> Result<(), Failure> {
             print::token(&token, batch, args.json);
         }
     })?;
+    completed.notes.iter().for_each(|note| print::note(note));
     match (args.json, args.stream) {
         (true, _) => print::json(&completed)?,
         (false, true) => print::out(if batch == 1 { "\n" } else { "" })?,

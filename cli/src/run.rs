@@ -66,6 +66,9 @@ pub struct Completed {
     /// Where the time went, if asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<Profiled>,
+    /// Sentences for a person.
+    #[serde(skip)]
+    pub notes: Vec<String>,
 }
 
 /// What came of one prompt.
@@ -132,6 +135,7 @@ pub fn run(options: &RunOptions, hear: &mut dyn FnMut(NewToken<'_>)) -> Result<C
     let mut session = options.execution.session(&artifact, lengths)?;
     options.record.detail().map_or(Ok(()), |detail| session.record(detail))?;
     let load = begin.elapsed();
+    let notes = full(&prompts, session.context());
     let generate_options = GenerateOptions {
         max_new_tokens: options.max_new_tokens,
         eos: options.eos.clone().unwrap_or_else(|| artifact.meta().eos.clone()),
@@ -163,7 +167,7 @@ pub fn run(options: &RunOptions, hear: &mut dyn FnMut(NewToken<'_>)) -> Result<C
         ..timing(&sequences, load, first.unwrap_or(total), total)
     };
     let profile = recorded.map_or(Ok(None), |recorded| options.record.finish(&session, &recorded))?;
-    Ok(Completed { sequences, timing, profile })
+    Ok(Completed { sequences, timing, profile, notes })
 }
 
 impl Record {
@@ -201,6 +205,20 @@ fn ids(options: &RunOptions, tokenizer: Option<&Tokenizer>) -> Result<Vec<Vec<u3
             options.artifact.display()
         ))),
     }
+}
+
+/// Which prompts leave no room for an answer.
+fn full(prompts: &[Vec<u32>], context: usize) -> Vec<String> {
+    let full = prompts.iter().enumerate().filter(|(_, prompt)| prompt.len() == context);
+    let note = |(i, prompt): (usize, &Vec<u32>)| {
+        format!(
+            "prompt {i} (counted from 0) has {} tokens and fills the context of {context}, so nothing can follow: shorten \
+             it, or compile with --max-context {} or more",
+            prompt.len(),
+            context + 1
+        )
+    };
+    full.map(note).collect()
 }
 
 fn timing(sequences: &[Sequence], load: Duration, first: Duration, total: Duration) -> Timing {

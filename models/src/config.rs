@@ -178,6 +178,12 @@ impl BloomConfig {
         if let Some(tp) = json.whole("pretraining_tp")?.filter(|&tp| tp > 1) {
             self.notes.push(format!("pretraining_tp = {tp} is ignored: it only matters together with slow_but_exact"));
         }
+        if json.has("quantization_config") {
+            self.notes.push(
+                "quantization_config is ignored: the weights' own types count, which must be f32, f16 or bf16"
+                    .to_owned(),
+            );
+        }
         let SpecialIds { bos, eos, pad, unk } = &self.special;
         let ids = [("bos", bos), ("pad", pad), ("unk", unk)].into_iter().chain(eos.iter().map(|id| ("eos", id)));
         for (name, id) in ids.filter(|&(_, &id)| id as usize >= self.vocab) {
