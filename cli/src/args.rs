@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use bloomery::Execution;
 use bloomery::bench::BenchOptions;
-use bloomery::compile::{CompileOptions, Compute, Emit, ModelSource};
+use bloomery::compile::{CHUNK_MAX, CONTEXT_MAX, CompileOptions, Compute, Emit, ModelSource};
+use bloomery::execution::THREADS_MAX;
 use bloomery::ir_file::IrOptions;
 use bloomery::limits::LimitsOptions;
 use bloomery::logits::LogitsOptions;
@@ -15,8 +16,11 @@ use bloomery::targets::Target;
 use bloomery::tokenize::{Text, TokenizeOptions};
 use bloomery_artifact::Check;
 use bloomery_models::config::WeightType;
+use bloomery_models::sizes::{self, UnknownSize};
+use bloomery_passes::pipeline;
 use bloomery_runtime::{Pages, Sampling};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::PossibleValuesParser;
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, value_parser};
 
 /// Compiles BLOOM models into one file, and runs them.
 #[derive(Debug, Parser)]
@@ -59,14 +63,15 @@ pub(crate) enum Command {
 /// `compile`
 #[derive(Debug, Args)]
 #[command(
+    group = one_of("what"),
     after_help = "Examples:\n  bloomery compile MODEL_DIR -o model.bloom\n  bloomery compile MODEL_DIR -o model.bloom --target cpu:all-x86,cpu:aarch64\n  bloomery compile --size 560m --random-weights 1 -o random.bloom"
 )]
 pub(crate) struct Compile {
     /// A Hugging Face folder: config.json, safetensors, perhaps tokenizer.json
-    #[arg(value_name = "MODEL_DIR", required_unless_present = "size", conflicts_with = "size")]
+    #[arg(value_name = "MODEL_DIR", group = "what")]
     model: Option<PathBuf>,
     /// A published size instead of a folder, e.g. 560m
-    #[arg(long, value_name = "NAME", requires = "random_weights")]
+    #[arg(long, value_name = "NAME", group = "what", requires = "random_weights", value_parser = published)]
     size: Option<String>,
     /// Random weights from this seed, for benchmarks
     #[arg(long, value_name = "SEED", requires = "size", conflicts_with = "model")]
@@ -88,10 +93,10 @@ pub(crate) struct Compile {
     #[arg(long, value_enum)]
     kv_dtype: Option<KvDtype>,
     /// Tokens a sequence may have, prompt and answer together
-    #[arg(long, value_name = "N", default_value_t = 2048)]
+    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = value_parser!(u64).range(1..=CONTEXT_MAX))]
     max_context: u64,
     /// Tokens that run at once, at most
-    #[arg(long, value_name = "N", default_value_t = 512)]
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = value_parser!(u64).range(1..=CHUNK_MAX))]
     chunk: u64,
     /// Print this instead, and stop there
     #[arg(long, value_enum)]
@@ -100,7 +105,7 @@ pub(crate) struct Compile {
     #[arg(long, value_name = "DIR")]
     dump_ir: Option<PathBuf>,
     /// Print what this pass makes, and stop there
-    #[arg(long, value_name = "PASS")]
+    #[arg(long, value_name = "PASS", value_parser = PossibleValuesParser::new(pipeline::names()))]
     stop_after: Option<String>,
 }
 
@@ -226,10 +231,10 @@ impl Retarget {
 #[derive(Debug, Args)]
 struct Running {
     /// How many threads [default: one per processor]
-    #[arg(long, value_name = "N")]
-    threads: Option<NonZeroUsize>,
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..=THREADS_MAX as u64))]
+    threads: Option<u64>,
     /// x86-64-v3, x86-64-v4, aarch64 or interpreter [default: the best that the artifact and this processor have]
-    #[arg(long, value_name = "CLASS")]
+    #[arg(long, value_name = "CLASS", value_parser = class)]
     cpu: Option<String>,
     /// Tokens that run at once [default: what the artifact was compiled for]
     #[arg(long, value_name = "N")]
@@ -271,21 +276,24 @@ impl Running {
             When::Full => Check::Full,
             When::None => Check::None,
         };
-        let number = |number: Option<NonZeroUsize>| number.map(NonZeroUsize::get);
-        // Targets are written cpu:CLASS elsewhere; here the prefix says nothing.
-        let class = self.cpu.as_ref().map(|class| class.strip_prefix("cpu:").unwrap_or(class).to_owned());
         let weights = match self.weights {
             WeightPages::Mapped => Pages::Mapped,
             WeightPages::Huge => Pages::Huge,
             WeightPages::Auto => Pages::Auto,
         };
-        Execution { class, threads: number(self.threads), weights, chunk: number(self.chunk), check }
+        let (threads, chunk) = (self.threads(), self.chunk.map(NonZeroUsize::get));
+        Execution { class: self.cpu.clone(), threads, weights, chunk, check }
+    }
+
+    fn threads(&self) -> Option<usize> {
+        self.threads.map(|threads| threads as usize)
     }
 }
 
 /// `run`
 #[derive(Debug, Args)]
 #[command(
+    group = one_of("given"),
     after_help = "Examples:\n  bloomery run model.bloom --prompt \"Once upon a time\" --max-new-tokens 100 --stream\n  bloomery run model.bloom --input-ids 5,6,7 --input-ids 8,9 --json\n  bloomery run model.bloom --prompt \"Once upon a time\" --profile --limits --trace trace.json"
 )]
 pub(crate) struct Run {
@@ -293,11 +301,10 @@ pub(crate) struct Run {
     #[arg(value_name = "FILE.bloom")]
     artifact: PathBuf,
     /// A text to continue; several are run together
-    #[arg(long = "prompt", value_name = "TEXT", required_unless_present = "input_ids", conflicts_with = "input_ids")]
-    #[arg(allow_hyphen_values = true)]
+    #[arg(long = "prompt", value_name = "TEXT", group = "given", allow_hyphen_values = true)]
     prompts: Vec<String>,
     /// Token ids to continue, e.g. 5,6,7; several lists are run together
-    #[arg(long, value_name = "IDS")]
+    #[arg(long, value_name = "IDS", group = "given")]
     input_ids: Vec<Ids>,
     /// New tokens, at most
     #[arg(long, value_name = "N", default_value_t = 64)]
@@ -306,13 +313,13 @@ pub(crate) struct Run {
     #[arg(long)]
     do_sample: bool,
     /// Divides the logits before drawing
-    #[arg(long, value_name = "X", default_value_t = 1.0, requires = "do_sample")]
+    #[arg(long, value_name = "X", default_value_t = 1.0, requires = "do_sample", value_parser = temperature)]
     temperature: f32,
     /// Draw from the likeliest K; 0 means from all
     #[arg(long, value_name = "K", default_value_t = 0, requires = "do_sample")]
     top_k: usize,
     /// Draw from the likeliest tokens that together reach this probability
-    #[arg(long, value_name = "P", default_value_t = 1.0, requires = "do_sample")]
+    #[arg(long, value_name = "P", default_value_t = 1.0, requires = "do_sample", value_parser = top_p)]
     top_p: f32,
     /// Equal seeds draw equal tokens
     #[arg(long, value_name = "SEED", default_value_t = 0, requires = "do_sample")]
@@ -374,7 +381,7 @@ pub(crate) struct Logits {
     input_ids: Vec<Ids>,
     /// The file: tensor `logits`, f32 [batch, sequence, vocab], zeros past a prompt's end
     #[arg(short, long, value_name = "OUT.safetensors")]
-    pub(crate) output: PathBuf,
+    output: PathBuf,
     #[command(flatten)]
     running: Running,
 }
@@ -393,22 +400,16 @@ impl Logits {
 
 /// `tokenize`
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  bloomery tokenize MODEL_DIR --text \"Hello, world\" --json")]
+#[command(group = one_of("given"), after_help = "Example:\n  bloomery tokenize MODEL_DIR --text \"Hello, world\" --json")]
 pub(crate) struct Tokenize {
     /// A model's folder (tokenizer.json alone will do) or an artifact
     #[arg(value_name = "MODEL_DIR|FILE.bloom")]
     tokenizer: PathBuf,
     /// The text
-    #[arg(
-        long,
-        value_name = "TEXT",
-        required_unless_present = "file",
-        conflicts_with = "file",
-        allow_hyphen_values = true
-    )]
+    #[arg(long, value_name = "TEXT", group = "given", allow_hyphen_values = true)]
     text: Option<String>,
     /// A file whose every byte is the text
-    #[arg(long, value_name = "F")]
+    #[arg(long, value_name = "F", group = "given")]
     file: Option<PathBuf>,
     /// Print {"ids":[..],"pieces":[..]}
     #[arg(long)]
@@ -437,7 +438,7 @@ pub(crate) struct Ir {
     #[arg(value_name = "FILE.bir")]
     file: PathBuf,
     /// Passes to run, in the order given
-    #[arg(long = "pass", value_name = "NAME")]
+    #[arg(long = "pass", value_name = "NAME", value_parser = PossibleValuesParser::new(pipeline::names()))]
     passes: Vec<String>,
     /// Interpret the first graph on inputs of these names
     #[arg(long, value_name = "INPUTS.safetensors")]
@@ -516,7 +517,7 @@ pub(crate) struct Bench {
 impl Bench {
     /// The library's options, when the machine alone is measured.
     pub(crate) fn limits(&self) -> Option<LimitsOptions> {
-        let (threads, repeats) = (self.running.threads.map(NonZeroUsize::get), self.repeats.get());
+        let (threads, repeats) = (self.running.threads(), self.repeats.get());
         self.limits.then(|| LimitsOptions { threads, file: self.artifact.clone(), repeats })
     }
 
@@ -533,6 +534,41 @@ impl Bench {
             execution: self.running.options(),
         }
     }
+}
+
+/// A group of arguments of which exactly one is given: its usage names them all.
+fn one_of(name: &'static str) -> ArgGroup {
+    ArgGroup::new(name).required(true)
+}
+
+/// The name of a published size, as it was written.
+fn published(name: &str) -> Result<String, UnknownSize> {
+    sizes::by_name(name).map(|_| name.to_owned())
+}
+
+/// `x86-64-v3` or `interpreter`. Targets are written cpu:CLASS elsewhere; here the prefix says nothing.
+fn class(text: &str) -> Result<String, String> {
+    let name = text.strip_prefix("cpu:").unwrap_or(text);
+    match format!("cpu:{name}").parse::<Target>() {
+        Ok(Target::Cpu(_)) => Ok(name.to_owned()),
+        _ if name == Target::Interpreter.name() => Ok(name.to_owned()),
+        Ok(_) => Err(format!("`{name}` is several classes, name one")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn temperature(text: &str) -> Result<f32, String> {
+    number(text, |temperature| Sampling { temperature, ..Sampling::default() })
+}
+
+fn top_p(text: &str) -> Result<f32, String> {
+    number(text, |top_p| Sampling { top_p, ..Sampling::default() })
+}
+
+/// A number that sampling takes.
+fn number(text: &str, setting: fn(f32) -> Sampling) -> Result<f32, String> {
+    let number = text.parse().map_err(|error| format!("{error}"))?;
+    setting(number).check().map_err(|error| error.to_string()).map(|()| number)
 }
 
 /// `5,6,7`

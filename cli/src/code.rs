@@ -48,7 +48,8 @@ pub(crate) fn images(program: &Program, targets: &[Target], progress: &mut dyn P
     left_out.iter().for_each(|note| progress.note(note));
     if images.is_empty() {
         return Err(Error::Refused(
-            "the C compiler makes code for none of the targets: install a newer gcc or clang, or use --target interpreter"
+            "the C compiler makes code for none of the targets, as noted above: install a newer gcc or clang, or use \
+             --target interpreter"
                 .to_owned(),
         ));
     }

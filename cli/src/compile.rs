@@ -11,6 +11,7 @@ mod weights;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bloomery_artifact::{ArtifactWriter, Meta, Provenance, Source, plan_weights};
 use bloomery_codegen::cpu::Cpu;
@@ -110,10 +111,10 @@ pub struct Compiled {
     pub classes: Vec<String>,
 }
 
-/// Bounds of `--max-context`, in tokens.
-const CONTEXT_MAX: u64 = 1 << 20;
-/// Bounds of `--chunk`, in tokens.
-const CHUNK_MAX: u64 = 1 << 14;
+/// The longest context, in tokens.
+pub const CONTEXT_MAX: u64 = 1 << 20;
+/// The most tokens that run at once.
+pub const CHUNK_MAX: u64 = 1 << 14;
 /// Pages of all sequences of a session, at most.
 const POOL: u64 = 65_536;
 
@@ -127,28 +128,42 @@ pub fn compile(options: &CompileOptions, output: &Path, progress: &mut dyn Progr
     output::check(output)?;
     let loaded = load(options, progress)?;
     loaded.check_apart(output)?;
+    let wanted = AtomicBool::new(true);
     std::thread::scope(|scope| {
         // Hashing reads the inputs once more; beside the compiler's work it costs no time of its own.
-        let hashes = scope.spawn(|| loaded.hashes());
-        let description = describe(&loaded, options);
-        let program = lower(&loaded, &description, options, progress)?;
-        // The file comes before the code: where it cannot be written, nobody waits for the compiler.
-        let mut writer = ArtifactWriter::create(output)?;
-        let images = code::images(&program, &options.targets, progress)?;
-        writer.program(&program)?;
-        writer.graph(&bloomery_ir::print::print(&description.module))?;
-        if let Some(tokenizer) = &loaded.tokenizer {
-            writer.tokenizer(tokenizer.bytes())?;
-        }
-        images.iter().try_for_each(|made| writer.code(&made.image))?;
-        let weights_bytes = pack(&mut writer, &program, &loaded, progress)?;
-        let inputs = hashes.join().expect("hashing does not panic");
-        writer.meta(&meta(&loaded, options, inputs, &images))?;
-        progress.go_on()?;
-        let bytes = writer.finish()?;
-        let classes = images.into_iter().map(|made| made.image.class).collect();
-        Ok(Compiled { bytes, weights_bytes, classes })
+        let hashes = scope.spawn(|| loaded.hashes(&wanted));
+        let compiled = write(options, output, &loaded, || hashes.join().expect("hashing does not panic"), progress);
+        // The scope waits for hashes that nobody wants any more.
+        wanted.store(false, Ordering::Relaxed);
+        compiled
     })
+}
+
+fn write(
+    options: &CompileOptions,
+    output: &Path,
+    loaded: &Loaded,
+    hashes: impl FnOnce() -> Vec<Source>,
+    progress: &mut dyn Progress,
+) -> Result<Compiled, Error> {
+    let description = describe(loaded, options);
+    let program = lower(loaded, &description, options, progress)?;
+    // The file comes before the code: where it cannot be written, nobody waits for the compiler.
+    let mut writer = ArtifactWriter::create(output)?;
+    let images = code::images(&program, &options.targets, progress)?;
+    writer.program(&program)?;
+    writer.graph(&bloomery_ir::print::print(&description.module))?;
+    if let Some(tokenizer) = &loaded.tokenizer {
+        writer.tokenizer(tokenizer.bytes())?;
+    }
+    images.iter().try_for_each(|made| writer.code(&made.image))?;
+    let weights_bytes = pack(&mut writer, &program, loaded, progress)?;
+    progress.go_on()?;
+    writer.meta(&meta(loaded, options, hashes(), &images))?;
+    progress.go_on()?;
+    let bytes = writer.finish()?;
+    let classes = images.into_iter().map(|made| made.image.class).collect();
+    Ok(Compiled { bytes, weights_bytes, classes })
 }
 
 /// Returns what was asked for as text, and makes no artifact. `stop_after` names the last pass to run: it decides what
@@ -272,11 +287,13 @@ fn passes(
         if let Some(folder) = &options.dump_ir {
             let kind = if matches!(stage, Stage::Module(_)) { "bir" } else { "program" };
             let path = folder.join(format!("{:02}-{name}.{kind}", names.len()));
-            failed = failed.take().or(std::fs::write(&path, stage.print()).map_err(Error::io("write", &path)).err());
+            failed = failed.take().or(output::write_text(&path, &stage.print(), &*progress).err());
         }
     })?;
+    failed.map_or(Ok(()), Err)?;
+    progress.go_on()?;
     progress.end(&names.join(", "));
-    failed.map_or(Ok(stage), Err)
+    Ok(stage)
 }
 
 fn pack(

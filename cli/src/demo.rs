@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use bloomery_codegen::cpu::cc::CcError;
 use bloomery_codegen::cpu::image::ImageError;
 
 use crate::compile::{CompileOptions, ModelSource, compile};
@@ -53,11 +52,11 @@ fn model() -> Result<PathBuf, Error> {
     folder.canonicalize().map_err(|_| missing())
 }
 
-/// With code, or without when there is no C compiler.
+/// With code, or without when there is no C compiler that works.
 fn compile_anyhow(folder: &Path, artifact: &Path, progress: &mut dyn Progress) -> Result<(), Error> {
     let mut options = CompileOptions::new(ModelSource::Folder(folder.to_path_buf()));
     let compiled = match compile(&options, artifact, progress) {
-        Err(Error::Code(ImageError::Compiler(error @ CcError::Missing(_)))) => {
+        Err(Error::Code(ImageError::Compiler(error))) => {
             progress.end("not possible");
             progress.note(&format!("{error}; the interpreter runs the model now"));
             options.targets = vec![Target::Interpreter];

@@ -81,8 +81,8 @@ pub enum Error {
         /// What was made.
         found: String,
     },
-    /// A signal ended it; nothing was left behind.
-    #[error("interrupted; nothing was written")]
+    /// A signal ended it; what it had begun is gone.
+    #[error("interrupted; no unfinished file is left")]
     Interrupted,
     /// Something asked for that cannot be done; the message says all.
     #[error("{0}")]

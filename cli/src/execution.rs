@@ -24,8 +24,8 @@ pub struct Execution {
     pub check: Check,
 }
 
-/// More threads than any machine gives to one process.
-const THREADS_MAX: usize = 1024;
+/// The most threads: more than any machine gives to one process.
+pub const THREADS_MAX: usize = 1024;
 
 impl Execution {
     /// Opens an artifact.
@@ -40,13 +40,18 @@ impl Execution {
         artifact: &Arc<Artifact>,
         lengths: impl IntoIterator<Item = usize>,
     ) -> Result<Session, Error> {
-        let pages = pages_needed(artifact, lengths)?;
+        let lengths = lengths.into_iter();
         let most = artifact.program().symbols.iter().find(|symbol| symbol.name == "C").map(|symbol| symbol.most);
-        if let Some(most) = most.filter(|most| pages as u64 > *most) {
-            return Err(Error::Refused(format!(
-                "the batch needs {pages} pages of cache, the artifact takes at most {most}: run fewer or shorter sequences at once"
-            )));
-        }
+        let check = |pages: usize| match most {
+            Some(most) if pages as u64 > most => Err(Error::Refused(format!(
+                "the batch needs at least {pages} pages of cache, the artifact takes at most {most}: run fewer or shorter \
+                 sequences at once"
+            ))),
+            _ => Ok(pages),
+        };
+        // Every sequence takes a page, so a batch that is too large for that is refused before its lengths are added up.
+        check(lengths.size_hint().0)?;
+        let pages = check(pages_needed(artifact, lengths)?)?;
         let options = SessionOptions {
             class: self.class.clone(),
             threads: self.threads,

@@ -10,7 +10,7 @@ use bloomery_artifact::{Artifact, Check, Provenance, WeightTable, sizes};
 use bloomery_formats::safetensors::Checkpoint;
 use bloomery_ir::Bindings;
 use bloomery_ir::print::print_graph;
-use bloomery_ir::program::{Origin, Parameter, Program, Step};
+use bloomery_ir::program::{Buffer, Origin, Parameter, Program, Step};
 use bloomery_models::config::BloomConfig;
 use serde::Serialize;
 use serde_json::Value;
@@ -159,10 +159,23 @@ pub struct Memory {
     pub weights_bytes: u64,
     /// The arena: the most any entry point needs.
     pub arena_bytes: u64,
+    /// Inputs and outputs of calls, at their largest.
+    pub ios: Vec<IoView>,
+    /// Their sum.
+    pub ios_bytes: u64,
     /// One page of the cache, all layers.
     pub cache_page_bytes: u64,
     /// Tokens in a page.
     pub cache_page_tokens: u64,
+}
+
+/// An input or output of calls.
+#[derive(Clone, Debug, Serialize)]
+pub struct IoView {
+    /// Its name.
+    pub name: String,
+    /// Bytes at its largest.
+    pub bytes: u64,
 }
 
 /// Looks at a file or a model's folder.
@@ -178,17 +191,32 @@ pub fn inspect(path: &Path) -> Result<Inspection, Error> {
         let config = BloomConfig::from_folder(path)?;
         Ok(Inspection::Folder { config, tensors: tensors(&Checkpoint::open(path)?) })
     } else if named("json") {
-        let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-        Ok(Inspection::Config { config: BloomConfig::from_json(&bytes, path)? })
+        Ok(Inspection::Config { config: config(path)? })
     } else if named("safetensors") {
         Ok(Inspection::Safetensors { tensors: tensors(&Checkpoint::open_file(path)?) })
-    } else if path.exists() {
-        Err(Error::Refused(format!(
-            "{} is nothing known: an artifact, a safetensors file, a config.json or a model's folder would be",
-            path.display()
-        )))
     } else {
-        Err(Error::Refused(format!("{} does not exist", path.display())))
+        bloomery_formats::map::Mapping::open(path)?;
+        Err(Error::Refused(format!("{} is nothing known: {TAKES}", path.display())))
+    }
+}
+
+/// What can be looked at, for those who gave something else.
+const TAKES: &str = "give an artifact, a safetensors file, a config.json or a model's folder";
+
+/// The settings in a `config.json`; other files of a model are called by what they are.
+fn config(path: &Path) -> Result<BloomConfig, Error> {
+    let bytes = bloomery_formats::map::read(path)?;
+    let json: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let has = |key: &str| json.get(key).is_some();
+    let what = match () {
+        () if has("model_type") || has("architectures") || !json.is_object() => None,
+        () if has("weight_map") => Some("the index of a checkpoint in shards: give its folder"),
+        () if has("decoder") || has("pre_tokenizer") => Some("a tokenizer, which `bloomery tokenize` uses"),
+        () => Some("no config.json, it has neither model_type nor architectures"),
+    };
+    match what {
+        Some(what) => Err(Error::Refused(format!("{} is {what}; {TAKES}", path.display()))),
+        None => Ok(BloomConfig::from_json(&bytes, path)?),
     }
 }
 
@@ -273,14 +301,22 @@ fn count(steps: &[Step]) -> usize {
 fn memory(artifact: &Artifact) -> Memory {
     let program = artifact.program();
     let one_page: Bindings = program.symbols.iter().map(|symbol| (symbol.name.clone(), 1)).collect();
-    let page = |state: &bloomery_ir::program::Buffer| {
+    let page = |state: &Buffer| {
         let layers = state.ty.dims.first().and_then(|dim| dim.extent.as_number()).unwrap_or(1);
         layers * sizes::bytes_of(&state.ty.inner(), &state.layout, &one_page).unwrap_or(0)
     };
+    let largest = sizes::largest(&program.symbols);
+    let io = |io: &Buffer| IoView {
+        name: io.name.clone(),
+        bytes: sizes::bytes_of(&io.ty, &io.layout, &largest).unwrap_or(0),
+    };
+    let ios: Vec<IoView> = program.ios.iter().map(io).collect();
     let tokens = program.states.first().and_then(|state| state.ty.dims.get(4)?.extent.as_number());
     Memory {
         weights_bytes: artifact.weight_table().bytes,
         arena_bytes: program.arena_bytes(),
+        ios_bytes: ios.iter().map(|io| io.bytes).sum(),
+        ios,
         cache_page_bytes: program.states.iter().map(page).sum(),
         cache_page_tokens: tokens.unwrap_or(0),
     }

@@ -1,25 +1,56 @@
-//! Ctrl-C and SIGTERM while something is being written: the workflow is asked to stop, removes what it began, and the
-//! program ends with 130. A second signal ends it at once.
+//! Ctrl-C, SIGTERM and a closed terminal while something is being written: the workflow is asked to stop, removes what it began, and the
+//! program ends with 128 and the signal's number. A second signal ends it at once. Commands that write no file do not
+//! ask: signals end them as they end any program.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// What a shell expects of a program that Ctrl-C ended.
-pub(crate) const EXIT: u8 = 130;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 
-static HAPPENED: AtomicBool = AtomicBool::new(false);
+/// The number of the signal that came; 0 while none did.
+static CAME: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
 
 /// From now on signals ask instead of ending the program.
 pub(crate) fn ask_first() {
-    let heard = || {
-        if HAPPENED.swap(true, Ordering::Relaxed) {
-            std::process::exit(i32::from(EXIT));
-        }
-    };
-    // Without a handler signals end the program as they always did; that is no reason to refuse work.
-    let _ = ctrlc::set_handler(heard);
+    let came = CAME.get_or_init(Arc::default);
+    let again = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM].into_iter().chain(hangup()) {
+        // In this order, so that the first signal is not taken for a second one. Where no handler can be set, signals end
+        // the program as they always did; that is no reason to refuse work.
+        let _ = flag::register_conditional_shutdown(signal, status(signal as usize).into(), Arc::clone(&again));
+        let _ = flag::register(signal, Arc::clone(&again));
+        let _ = flag::register_usize(signal, Arc::clone(came), signal as usize);
+    }
+}
+
+/// The signal of a closed terminal, unless whoever started this wants it ignored, as `nohup` does.
+#[cfg(unix)]
+fn hangup() -> Option<i32> {
+    let hangup = signal_hook::consts::SIGHUP;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    (ignored >> (hangup - 1) & 1 == 0).then_some(hangup)
+}
+
+#[cfg(not(unix))]
+fn hangup() -> Option<i32> {
+    None
 }
 
 /// Whether a signal came.
 pub(crate) fn happened() -> bool {
-    HAPPENED.load(Ordering::Relaxed)
+    exit().is_some()
+}
+
+/// What a shell expects of a program that the signal which came has ended.
+pub(crate) fn exit() -> Option<u8> {
+    let signal = CAME.get()?.load(Ordering::Relaxed);
+    (signal != 0).then(|| status(signal))
+}
+
+fn status(signal: usize) -> u8 {
+    128 + signal as u8
 }

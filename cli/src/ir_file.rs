@@ -8,11 +8,12 @@ use bloomery_formats::Dtype;
 use bloomery_formats::safetensors::{self, Checkpoint};
 use bloomery_ir::interpret::shard;
 use bloomery_ir::tensor::read_element;
-use bloomery_ir::{DType, Graph, Interpreter, Module, Precision, Tensor};
+use bloomery_ir::{DType, Dim, Graph, Input, Interpreter, Mesh, Module, Precision, Tensor};
 use bloomery_passes::pipeline::{self, Stage};
 use bloomery_passes::{Context, Unseen};
 
-use crate::Error;
+use crate::input::read_text;
+use crate::{Error, Progress};
 
 /// What to do with an IR file.
 #[derive(Clone, Debug)]
@@ -32,8 +33,8 @@ pub struct IrOptions {
 /// # Errors
 /// A text that does not parse or verify, a pass that refuses, inputs that do not fit, a snapshot that differs. With a
 /// snapshot, a refusal is a result like any other: it may be what is expected.
-pub fn ir(options: &IrOptions) -> Result<String, Error> {
-    let result = make(options);
+pub fn ir(options: &IrOptions, progress: &mut dyn Progress) -> Result<String, Error> {
+    let result = make(options, progress);
     let Some(snapshot) = &options.check else { return result };
     match result {
         Ok(text) => compare(snapshot, text),
@@ -43,13 +44,13 @@ pub fn ir(options: &IrOptions) -> Result<String, Error> {
     }
 }
 
-fn make(options: &IrOptions) -> Result<String, Error> {
-    let text = std::fs::read_to_string(&options.file).map_err(Error::io("read", &options.file))?;
+fn make(options: &IrOptions, progress: &mut dyn Progress) -> Result<String, Error> {
+    let text = read_text(&options.file)?;
     let module = bloomery_ir::parse(&text).map_err(|source| Error::Parse { path: options.file.clone(), source })?;
     let stage = run_passes(module, &options.passes)?;
     match (&options.run, stage) {
         (None, stage) => Ok(stage.print()),
-        (Some(inputs), Stage::Module(module)) => interpret(&module, inputs),
+        (Some(inputs), Stage::Module(module)) => interpret(&module, inputs, progress),
         (Some(_), _) => Err(Error::Refused(
             "--run interprets graphs, but after `lower` there is a program: name fewer passes".to_owned(),
         )),
@@ -64,44 +65,57 @@ fn run_passes(module: Module, names: &[String]) -> Result<Stage, Error> {
 }
 
 /// Runs the first graph and prints what each rank returns.
-fn interpret(module: &Module, inputs: &Path) -> Result<String, Error> {
+fn interpret(module: &Module, inputs: &Path, progress: &mut dyn Progress) -> Result<String, Error> {
     let graph = module.graphs.first().expect("a parsed module has a graph");
     let file = Checkpoint::open_file(inputs)?;
-    let given: Vec<Tensor> =
-        graph.inputs.iter().map(|input| read(&file, inputs, &input.name)).collect::<Result<_, _>>()?;
+    let refused = |message: String| Error::Refused(format!("{}: {message}", inputs.display()));
+    let read = |input| read(&file, input, &module.mesh).map_err(refused);
+    let given: Vec<Tensor> = graph.inputs.iter().map(read).collect::<Result<_, _>>()?;
+    let unread = file.tensors().map(|tensor| tensor.name).filter(|name| graph.input(name).is_none());
+    let unread: Vec<&str> = unread.collect();
+    if !unread.is_empty() {
+        progress.note(&format!("{}: @{} has no input {}", inputs.display(), graph.name, unread.join(", ")));
+    }
     let of_rank = |rank| -> Vec<Tensor> {
         let pairs = given.iter().zip(&graph.inputs);
         pairs.map(|(tensor, input)| shard(tensor, &input.ty, &module.mesh, rank)).collect()
     };
     let ranks: Vec<Vec<Tensor>> = (0..module.mesh.ranks()).map(of_rank).collect();
     let outputs = Interpreter::new(module, Precision::Typed).run_ranks(&graph.name, &ranks);
-    let outputs = outputs.map_err(|error| Error::Refused(format!("{}: {error}", inputs.display())))?;
+    let outputs = outputs.map_err(|error| refused(error.to_string()))?;
     Ok(print_outputs(graph, &outputs))
 }
 
-/// One input as stored.
-fn read(file: &Checkpoint, path: &Path, name: &str) -> Result<Tensor, Error> {
-    let Some(tensor) = file.tensor(name) else {
+/// One input as stored, whole, if it can be cut into the pieces of all ranks.
+fn read(file: &Checkpoint, input: &Input, mesh: &Mesh) -> Result<Tensor, String> {
+    let Input { name, ty, .. } = input;
+    let Some(stored) = file.tensor(name) else {
         let held: Vec<&str> = file.tensors().map(|tensor| tensor.name).collect();
-        let path = path.display();
-        return Err(Error::Refused(format!("{path} lacks input `{name}` (it holds {})", held.join(", "))));
+        return Err(format!("it lacks input `{name}` (it holds {})", held.join(", ")));
     };
-    let Some((dtype, data)) = values(&tensor) else {
-        let (path, dtype) = (path.display(), tensor.dtype);
-        return Err(Error::Refused(format!("{path}: input `{name}` has type {dtype}, which the IR does not know")));
+    let other = || format!("input %{name} is {ty}, a tensor {}{:?} is given", stored.dtype, stored.shape);
+    let data = values(&stored, ty.dtype).ok_or_else(other)?;
+    let outside = data.iter().find(|value| ty.dtype == DType::I32 && f64::from(**value as i32) != **value);
+    if let Some(value) = outside {
+        return Err(format!("input %{name} is {ty}, which holds -2147483648 to 2147483647: {value} is given"));
+    }
+    let pieces = |dim: &Dim| -> u64 {
+        let axes = dim.split.iter().map(String::as_str).chain(dim.extent.divisors());
+        axes.filter_map(|axis| mesh.size(axis)).product()
     };
-    Ok(Tensor::new(dtype, tensor.shape, data))
+    let cut = ty.dims.iter().zip(stored.shape).all(|(dim, &found)| (found as u64) % pieces(dim) == 0);
+    if cut && ty.rank() == stored.shape.len() { Ok(Tensor::new(ty.dtype, stored.shape, data)) } else { Err(other()) }
 }
 
-/// The elements as numbers, and the type of the IR they have there; 64-bit integers become 32-bit ones.
-fn values(tensor: &safetensors::Tensor<'_>) -> Option<(DType, Vec<f64>)> {
-    let count: usize = tensor.shape.iter().product();
-    if tensor.dtype == Dtype::I64 {
+/// The elements as numbers, if they are of this type; 64-bit integers pass as 32-bit ones.
+fn values(tensor: &safetensors::Tensor<'_>, dtype: DType) -> Option<Vec<f64>> {
+    if (tensor.dtype, dtype) == (Dtype::I64, DType::I32) {
         let numbers = tensor.bytes.chunks_exact(8).map(|bytes| i64::from_le_bytes(bytes.try_into().expect("eight")));
-        return Some((DType::I32, numbers.map(|number| number as f64).collect()));
+        return Some(numbers.map(|number| number as f64).collect());
     }
-    let dtype = DType::by_name(tensor.dtype.name())?;
-    Some((dtype, (0..count).map(|i| read_element(dtype, tensor.bytes, i)).collect()))
+    let count: usize = tensor.shape.iter().product();
+    let same = tensor.dtype.name() == dtype.name();
+    same.then(|| (0..count).map(|i| read_element(dtype, tensor.bytes, i)).collect())
 }
 
 /// Each output's type and values, innermost dimension on one line.
@@ -123,7 +137,7 @@ fn print_outputs(graph: &Graph, ranks: &[Vec<Tensor>]) -> String {
 
 /// The text again, when the snapshot says the same.
 fn compare(path: &Path, found: String) -> Result<String, Error> {
-    let snapshot = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let snapshot = read_text(path)?;
     let (skipped, expected) = body(&snapshot);
     let (mut theirs, mut ours) = (expected.trim_end().lines(), found.trim_end().lines());
     for line in 1.. {

@@ -6,6 +6,7 @@
 
 mod code;
 mod error;
+mod input;
 mod output;
 mod progress;
 pub mod targets;
@@ -13,7 +14,7 @@ pub mod targets;
 pub mod compile;
 pub mod retarget;
 
-mod execution;
+pub mod execution;
 pub mod logits;
 pub mod run;
 

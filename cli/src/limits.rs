@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bloomery_formats::map;
 use bloomery_runtime::executor::default_threads;
 use bloomery_runtime::limits::{Limit, LimitOptions, measure};
 use serde::Serialize;
@@ -62,7 +63,7 @@ pub fn limits(options: &LimitsOptions, progress: &mut dyn Progress) -> Result<Ma
     check_threads(options.threads)?;
     let mut notes = Vec::new();
     let file = match &options.file {
-        Some(path) => Some(File::open(path).map_err(Error::io("open", path))?),
+        Some(path) => Some(map::open(path)?),
         None => temporary(&mut notes),
     };
     let threads = options.threads.unwrap_or_else(default_threads);

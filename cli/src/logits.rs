@@ -1,12 +1,12 @@
 //! `logits`: what the model makes of every token of a batch of prompts, as a safetensors file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use bloomery_formats::Dtype;
-use bloomery_formats::safetensors::{NewTensor, write};
-use bloomery_runtime::all_logits;
+use bloomery_formats::safetensors::{NewTensor, write_while};
+use bloomery_formats::{Dtype, FormatError};
+use bloomery_runtime::{AllLogits, all_logits};
 
-use crate::{Error, Execution, output};
+use crate::{Error, Execution, Progress, output};
 
 /// Of which tokens, and where to.
 #[derive(Clone, Debug)]
@@ -15,23 +15,32 @@ pub struct LogitsOptions {
     pub artifact: PathBuf,
     /// The prompts.
     pub prompts: Vec<Vec<u32>>,
-    /// The file: tensor `logits`, f32 [batch, longest prompt, vocabulary]; rows past a prompt's end are zeros.
+    /// The file for [`write`]; looked at before anything runs.
     pub output: PathBuf,
     /// How to run.
     pub execution: Execution,
 }
 
-/// Computes and writes them; returns the tensor's shape.
+/// Computes them: f32 [batch, longest prompt, vocabulary]; rows past a prompt's end are zeros.
 ///
 /// # Errors
-/// An artifact that cannot be used here, prompts that do not fit it, a file that cannot be written.
-pub fn logits(options: &LogitsOptions) -> Result<[usize; 3], Error> {
+/// An artifact that cannot be used here, prompts that do not fit it, an output that is no file's name.
+pub fn logits(options: &LogitsOptions) -> Result<AllLogits, Error> {
     output::check(&options.output)?;
     let artifact = options.execution.open(&options.artifact)?;
     let mut session = options.execution.session(&artifact, options.prompts.iter().map(Vec::len))?;
-    let logits = all_logits(&mut session, &options.prompts)?;
+    Ok(all_logits(&mut session, &options.prompts)?)
+}
+
+/// Writes them to a safetensors file, as the tensor `logits`.
+///
+/// # Errors
+/// A file that cannot be written; an interruption, which leaves none.
+pub fn write(logits: &AllLogits, output: &Path, progress: &dyn Progress) -> Result<(), Error> {
     let bytes: Vec<u8> = logits.data.iter().flat_map(|logit| logit.to_le_bytes()).collect();
     let tensor = NewTensor { name: "logits", dtype: Dtype::F32, shape: &logits.shape, bytes: &bytes };
-    write(&options.output, &[tensor])?;
-    Ok(logits.shape)
+    match write_while(output, &[tensor], &mut || !progress.interrupted()) {
+        Err(FormatError::Stopped { .. }) => Err(Error::Interrupted),
+        other => Ok(other?),
+    }
 }

@@ -1,6 +1,7 @@
 //! The `bloomery` binary: parses arguments (`args`), calls the library, prints (`print`), exits.
 //!
-//! Exit codes: 0; 1 when something is refused, with one message on stderr; 2 for a wrong command line (clap's); 130 after Ctrl-C.
+//! Exit codes: 0; 1 when something is refused, with one message on stderr; 2 for a wrong command line (clap's); 130 after
+//! Ctrl-C, 143 after SIGTERM.
 
 mod args;
 mod interrupt;
@@ -10,9 +11,9 @@ use std::fmt::Write;
 use std::process::ExitCode;
 
 use args::{Bench, Cli, Command, Compile, Inspect, Ir, Logits, Retarget, Run, Tokenize, Verify};
-use bloomery::{Error, Quiet, bench, compile, demo, inspect, ir_file, limits, logits, retarget, run, tokenize, verify};
+use bloomery::{Error, bench, compile, demo, inspect, ir_file, limits, logits, retarget, run, tokenize, verify};
 use clap::Parser;
-use print::Shown;
+use print::{Shown, Silent};
 
 fn main() -> ExitCode {
     match execute(Cli::parse().command) {
@@ -20,7 +21,7 @@ fn main() -> ExitCode {
         Err(failure) => {
             print::error(&failure.to_string());
             let interrupted = matches!(failure, Failure::Refused(Error::Interrupted));
-            if interrupted { ExitCode::from(interrupt::EXIT) } else { ExitCode::FAILURE }
+            interrupt::exit().filter(|_| interrupted).map_or(ExitCode::FAILURE, ExitCode::from)
         }
     }
 }
@@ -50,17 +51,17 @@ fn execute(command: Command) -> Result<(), Failure> {
 }
 
 fn compile(args: &Compile) -> Result<(), Failure> {
-    let (options, mut progress) = (args.options(), Shown::new());
+    let options = args.options();
+    interrupt::ask_first();
     if let Some((what, last)) = args.emit() {
-        let text = compile::emit(&options, what, last, &mut Quiet)?;
+        let text = compile::emit(&options, what, last, &mut Silent)?;
         return match args.output() {
-            Some(path) => Ok(bloomery::write_text(path, &text)?),
+            Some(path) => Ok(bloomery::write_text(path, &text, &Silent)?),
             None => Ok(print::out(&text)?),
         };
     }
     let output = args.output().expect("clap asks for it");
-    interrupt::ask_first();
-    let compiled = compile::compile(&options, output, &mut progress)?;
+    let compiled = compile::compile(&options, output, &mut Shown::new())?;
     Ok(print::out(&print::written(output, compiled.bytes, &compiled.classes))?)
 }
 
@@ -84,7 +85,7 @@ fn tokenize(args: &Tokenize) -> Result<(), Failure> {
 
 fn ir(args: &Ir) -> Result<(), Failure> {
     let options = args.options();
-    let text = ir_file::ir(&options)?;
+    let text = ir_file::ir(&options, &mut Shown::new())?;
     let shown = if options.check.is_some() { "as expected\n" } else { &text };
     Ok(print::out(shown)?)
 }
@@ -100,6 +101,12 @@ fn run(args: &Run) -> Result<(), Failure> {
             print::token(&token, batch, args.json);
         }
     })?;
+    completed.notes.iter().for_each(|note| print::note(note));
+    if let (Some(path), Some(trace)) = (&options.record.trace, &completed.trace) {
+        // Before this there is no file, and signals end the program as they end any.
+        interrupt::ask_first();
+        bloomery::write_text(path, trace, &Silent)?;
+    }
     match (args.json, args.stream) {
         (true, _) => print::json(&completed)?,
         (false, true) => print::out(if batch == 1 { "\n" } else { "" })?,
@@ -112,8 +119,12 @@ fn run(args: &Run) -> Result<(), Failure> {
 }
 
 fn logits(args: &Logits) -> Result<(), Failure> {
-    let shape = logits::logits(&args.options())?;
-    Ok(print::out(&format!("{}: logits f32{shape:?}\n", args.output.display()))?)
+    let options = args.options();
+    let logits = logits::logits(&options)?;
+    // Before this there is no file, and signals end the program as they end any.
+    interrupt::ask_first();
+    logits::write(&logits, &options.output, &Silent)?;
+    Ok(print::out(&format!("{}: logits f32{:?}\n", options.output.display(), logits.shape))?)
 }
 
 fn inspect(args: &Inspect) -> Result<(), Failure> {

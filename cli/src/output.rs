@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::Error;
+use crate::{Error, Progress};
 
 /// Refuses a name that something else than a file has: a result takes the name over, and would replace a device or a
 /// pipe by a file.
@@ -19,11 +19,11 @@ pub(crate) fn check(path: &Path) -> Result<(), Error> {
 /// Writes a text under a temporary name and gives it its own when it is complete.
 ///
 /// # Errors
-/// The file system's; a name that is no file's.
-pub fn write_text(path: &Path, text: &str) -> Result<(), Error> {
+/// The file system's; a name that is no file's; an interruption, which leaves no file.
+pub fn write_text(path: &Path, text: &str, progress: &dyn Progress) -> Result<(), Error> {
     check(path)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let write = || -> io::Result<()> {
+    let write = || -> io::Result<tempfile::NamedTempFile> {
         let mut builder = tempfile::Builder::new();
         builder.prefix(".").suffix(".partial");
         #[cfg(unix)]
@@ -33,8 +33,10 @@ pub fn write_text(path: &Path, text: &str) -> Result<(), Error> {
         }
         let mut file = builder.tempfile_in(folder)?;
         file.write_all(text.as_bytes())?;
-        file.persist(path)?;
-        Ok(())
+        Ok(file)
     };
-    write().map_err(Error::io("write", path))
+    let written = write().map_err(Error::io("write", path))?;
+    progress.go_on()?;
+    written.persist(path).map_err(|error| Error::io("write", path)(error.error))?;
+    Ok(())
 }

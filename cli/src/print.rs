@@ -63,13 +63,6 @@ impl Shown {
         let now = Instant::now();
         Shown { bar: None, stage: String::new(), started: now, told: now, done: 0, total: 0 }
     }
-
-    fn line(&self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| eprint_line(text)),
-            None => eprint_line(text),
-        }
-    }
 }
 
 impl Progress for Shown {
@@ -104,7 +97,29 @@ impl Progress for Shown {
     }
 
     fn note(&mut self, text: &str) {
-        self.line(&format!("note: {text}"));
+        match &self.bar {
+            Some(bar) => bar.suspend(|| note(text)),
+            None => note(text),
+        }
+    }
+}
+
+/// Something a person should know.
+pub(crate) fn note(text: &str) {
+    eprint_line(&format!("note: {text}"));
+}
+
+/// Shows nothing, and gives up when a signal asks for it.
+pub(crate) struct Silent;
+
+impl Progress for Silent {
+    fn begin(&mut self, _: &str, _: u64) {}
+    fn advance(&mut self, _: u64) {}
+    fn end(&mut self, _: &str) {}
+    fn note(&mut self, _: &str) {}
+
+    fn interrupted(&self) -> bool {
+        crate::interrupt::happened()
     }
 }
 

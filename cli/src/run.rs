@@ -13,7 +13,7 @@ use crate::execution::tokenizer;
 use crate::output::check;
 use crate::profile::{Profiled, profiled};
 use crate::trace::trace;
-use crate::{Error, Execution, write_text};
+use crate::{Error, Execution};
 
 /// What to generate, and how.
 #[derive(Clone, Debug)]
@@ -66,6 +66,12 @@ pub struct Completed {
     /// Where the time went, if asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<Profiled>,
+    /// The text of a trace, if asked for; whoever called writes it.
+    #[serde(skip)]
+    pub trace: Option<String>,
+    /// Sentences for a person.
+    #[serde(skip)]
+    pub notes: Vec<String>,
 }
 
 /// What came of one prompt.
@@ -132,6 +138,7 @@ pub fn run(options: &RunOptions, hear: &mut dyn FnMut(NewToken<'_>)) -> Result<C
     let mut session = options.execution.session(&artifact, lengths)?;
     options.record.detail().map_or(Ok(()), |detail| session.record(detail))?;
     let load = begin.elapsed();
+    let notes = full(&prompts, session.context());
     let generate_options = GenerateOptions {
         max_new_tokens: options.max_new_tokens,
         eos: options.eos.clone().unwrap_or_else(|| artifact.meta().eos.clone()),
@@ -162,8 +169,10 @@ pub fn run(options: &RunOptions, hear: &mut dyn FnMut(NewToken<'_>)) -> Result<C
         class: executor.class().to_owned(),
         ..timing(&sequences, load, first.unwrap_or(total), total)
     };
-    let profile = recorded.map_or(Ok(None), |recorded| options.record.finish(&session, &recorded))?;
-    Ok(Completed { sequences, timing, profile })
+    let program = executor.artifact().program();
+    let trace = recorded.as_ref().filter(|_| options.record.trace.is_some()).map(|recorded| trace(program, recorded));
+    let profile = recorded.and_then(|recorded| options.record.profile(&session, &recorded));
+    Ok(Completed { sequences, timing, profile, trace, notes })
 }
 
 impl Record {
@@ -175,19 +184,15 @@ impl Record {
         }
     }
 
-    /// Writes the trace, and returns the profile if it is wanted.
-    fn finish(&self, session: &Session, recorded: &Profile) -> Result<Option<Profiled>, Error> {
-        let executor = session.executor();
-        let program = executor.artifact().program();
-        if let Some(path) = &self.trace {
-            write_text(path, &trace(program, recorded))?;
-        }
+    /// The profile, if it is wanted.
+    fn profile(&self, session: &Session, recorded: &Profile) -> Option<Profiled> {
         if !self.profile {
-            return Ok(None);
+            return None;
         }
+        let executor = session.executor();
         let read = || Gauge::new(executor.weights(), executor.class(), executor.threads()).read(executor.weights());
         let limits = self.limits.then(read);
-        Ok(Some(profiled(program, recorded, limits.as_ref())))
+        Some(profiled(executor.artifact().program(), recorded, limits.as_ref()))
     }
 }
 
@@ -201,6 +206,20 @@ fn ids(options: &RunOptions, tokenizer: Option<&Tokenizer>) -> Result<Vec<Vec<u3
             options.artifact.display()
         ))),
     }
+}
+
+/// Which prompts leave no room for an answer.
+fn full(prompts: &[Vec<u32>], context: usize) -> Vec<String> {
+    let full = prompts.iter().enumerate().filter(|(_, prompt)| prompt.len() == context);
+    let note = |(i, prompt): (usize, &Vec<u32>)| {
+        format!(
+            "prompt {i} (counted from 0) has {} tokens and fills the context of {context}, so nothing can follow: shorten \
+             it, or compile with --max-context {} or more",
+            prompt.len(),
+            context + 1
+        )
+    };
+    full.map(note).collect()
 }
 
 fn timing(sequences: &[Sequence], load: Duration, first: Duration, total: Duration) -> Timing {

@@ -7,6 +7,7 @@ use bloomery_models::tokenizer::Tokenizer;
 use serde::Serialize;
 
 use crate::Error;
+use crate::input::read_text;
 use crate::inspect::is_artifact;
 
 /// What to tokenize, and by which tokenizer.
@@ -44,7 +45,7 @@ pub fn tokenize(options: &TokenizeOptions) -> Result<Tokens, Error> {
     let tokenizer = open(&options.tokenizer)?;
     let text = match &options.text {
         Text::Given(text) => text.clone(),
-        Text::File(path) => read(path)?,
+        Text::File(path) => read_text(path)?,
     };
     let ids = tokenizer.encode(&text)?;
     let pieces = tokenizer.pieces(&ids);
@@ -53,24 +54,12 @@ pub fn tokenize(options: &TokenizeOptions) -> Result<Tokens, Error> {
 
 /// The tokenizer of a folder, of a file, or of an artifact.
 fn open(path: &Path) -> Result<Tokenizer, Error> {
-    let lacks = || Error::Refused(format!("{} holds no tokenizer.json", path.display()));
+    let lacks = |way_out: &str| Error::Refused(format!("{} holds no tokenizer.json: {way_out}", path.display()));
     if !is_artifact(path) {
-        return Tokenizer::from_folder(path)?.ok_or_else(lacks);
+        return Tokenizer::from_folder(path)?.ok_or_else(|| lacks("put the one of the model there"));
     }
     // Weights are not used here, so nobody waits for their hashes.
     let artifact = Artifact::open(path, Check::None)?;
-    Ok(Tokenizer::from_bytes(artifact.tokenizer().ok_or_else(lacks)?.to_vec())?)
-}
-
-fn read(path: &Path) -> Result<String, Error> {
-    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-    String::from_utf8(bytes).map_err(|error| {
-        let (at, bytes) = (error.utf8_error().valid_up_to(), error.as_bytes());
-        let byte = bytes[at];
-        Error::Refused(format!(
-            "{} is not UTF-8 text: byte {byte:#04x} at offset {at} of {} bytes starts no character",
-            path.display(),
-            bytes.len()
-        ))
-    })
+    let bytes = artifact.tokenizer().ok_or_else(|| lacks("compile it again from a folder with one"))?;
+    Ok(Tokenizer::from_bytes(bytes.to_vec())?)
 }

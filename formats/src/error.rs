@@ -9,7 +9,7 @@ pub enum FormatError {
     /// The system refused an operation.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried: "open", "map", "write".
+        /// What was tried: "read", "map", "write".
         action: &'static str,
         /// On which file.
         path: PathBuf,
@@ -89,6 +89,12 @@ pub enum FormatError {
         shard: String,
         /// Where it is instead, or empty.
         found: String,
+    },
+    /// Whoever wanted a file written wants it no more.
+    #[error("{} was not written: it was given up", path.display())]
+    Stopped {
+        /// The file that there is not.
+        path: PathBuf,
     },
     /// A tensor to be written whose bytes are not its shape's.
     #[error("tensor {tensor} of type {dtype} and shape {shape:?} was given {bytes} bytes")]

@@ -1,4 +1,4 @@
-//! Read-only mappings of files: the one island of `unsafe` in this crate.
+//! Read-only mappings of files: the one island of `unsafe` in this crate; and small files read whole.
 //!
 //! A mapped checkpoint is never copied: the kernel reads a page when it is first touched and may drop it again, so a file
 //! larger than memory streams through. The door is safe under one condition that no program can enforce: nobody shortens
@@ -6,6 +6,7 @@
 //! as ours and Hugging Face's do, leave the old mapping intact.
 
 use std::fs::File;
+use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -26,13 +27,7 @@ impl Mapping {
     /// # Errors
     /// The file cannot be opened or mapped, or is no regular file.
     pub fn open(path: &Path) -> Result<Mapping, FormatError> {
-        let failed = |action| move |source| FormatError::Io { action, path: path.to_path_buf(), source };
-        // Asked before opening, since opening a pipe waits for its writer.
-        if !std::fs::metadata(path).map_err(failed("open"))?.is_file() {
-            return Err(FormatError::NotAFile { path: path.to_path_buf() });
-        }
-        let file = File::open(path).map_err(failed("open"))?;
-        let map = map_file(&file).map_err(failed("map"))?;
+        let map = map_file(&open(path)?).map_err(failed("map", path))?;
         Ok(Mapping { path: path.to_path_buf(), map })
     }
 
@@ -69,6 +64,32 @@ impl Mapping {
         let range = range.start..range.end.min(self.map.len());
         (!range.is_empty()).then_some(range)
     }
+}
+
+/// All bytes of a small file.
+///
+/// # Errors
+/// The file cannot be opened or read, or is no regular file.
+pub fn read(path: &Path) -> Result<Vec<u8>, FormatError> {
+    let mut bytes = Vec::new();
+    open(path)?.read_to_end(&mut bytes).map_err(failed("read", path))?;
+    Ok(bytes)
+}
+
+/// Opens a regular file.
+///
+/// # Errors
+/// The file cannot be opened, or is no regular file.
+pub fn open(path: &Path) -> Result<File, FormatError> {
+    // Asked before opening, since opening a pipe waits for its writer.
+    if !std::fs::metadata(path).map_err(failed("read", path))?.is_file() {
+        return Err(FormatError::NotAFile { path: path.to_path_buf() });
+    }
+    File::open(path).map_err(failed("read", path))
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> FormatError {
+    move |source| FormatError::Io { action, path: path.to_path_buf(), source }
 }
 
 #[allow(unsafe_code, reason = "mapping a file is a promise about the file that the compiler cannot check")]
@@ -115,7 +136,9 @@ mod tests {
     #[test]
     fn a_folder_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let error = Mapping::open(folder.path()).unwrap_err().to_string();
-        assert!(error.ends_with("is not a regular file"), "{error}");
+        for error in [Mapping::open(folder.path()).map(drop), read(folder.path()).map(drop)] {
+            let error = error.unwrap_err().to_string();
+            assert!(error.ends_with("is not a regular file"), "{error}");
+        }
     }
 }

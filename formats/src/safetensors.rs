@@ -15,7 +15,7 @@ use std::collections::btree_map::Entry as MapEntry;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-pub use write::{NewTensor, write};
+pub use write::{NewTensor, write, write_while};
 
 use crate::map::Mapping;
 use crate::{Dtype, FormatError};

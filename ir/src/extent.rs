@@ -16,7 +16,7 @@ pub type Bindings = BTreeMap<String, u64>;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Extent {
     factor: u64,
-    powers: BTreeMap<String, i8>,
+    powers: BTreeMap<String, i32>,
 }
 
 impl Extent {

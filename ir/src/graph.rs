@@ -9,7 +9,6 @@ use crate::ops::Op;
 use crate::types::{Mesh, TensorType};
 use petgraph::graph::DiGraph;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// A value of one graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -166,7 +165,7 @@ pub struct Builder<'a> {
     graph: Graph,
     mesh: &'a Mesh,
     /// Graphs that repeats and calls may name.
-    callees: BTreeMap<String, &'a Graph>,
+    callees: Vec<&'a Graph>,
 }
 
 impl<'a> Builder<'a> {
@@ -177,7 +176,7 @@ impl<'a> Builder<'a> {
         mesh: &'a Mesh,
         callees: impl IntoIterator<Item = &'a Graph>,
     ) -> Self {
-        let callees = callees.into_iter().map(|graph| (graph.name.clone(), graph)).collect();
+        let callees = callees.into_iter().collect();
         let graph =
             Graph { name: name.to_owned(), symbols, inputs: vec![], nodes: vec![], outputs: vec![], types: vec![] };
         Builder { graph, mesh, callees }
@@ -199,7 +198,8 @@ impl<'a> Builder<'a> {
     /// What the operation's inference refuses.
     pub fn node(&mut self, op: impl Into<Op>, operands: &[ValueId]) -> Result<Vec<ValueId>, TypeError> {
         let op = op.into();
-        let callees = |name: &str| self.callees.get(name).copied();
+        // Looked for one by one: most graphs call few others, and modules of thousands get thousands of builders.
+        let callees = |name: &str| self.callees.iter().find(|graph| graph.name == name).copied();
         let cx = TypeContext { symbols: &self.graph.symbols, mesh: self.mesh, callees: &callees };
         let types = op.infer(&self.graph.types_of(operands), &cx)?;
         let results: Vec<ValueId> = types.into_iter().map(|ty| self.value(ty)).collect();

@@ -4,14 +4,14 @@
 //! ranks of a mesh run in lockstep, node by node, so collectives need no threads.
 
 use crate::extent::{Bindings, ExtentError};
-use crate::graph::{Graph, Module, Node};
+use crate::graph::{Graph, Input, Module, Node, SymbolBound};
 use crate::op::RankContext;
 use crate::ops::Op;
 use crate::ops::repeat::Repeat;
 use crate::tensor::Tensor;
-use crate::types::{Mesh, TensorType};
+use crate::types::{DType, Mesh, TensorType};
 use crate::verify::callee;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Whether values are rounded to their types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,15 +46,32 @@ pub enum InterpretError {
         /// What was given.
         found: usize,
     },
-    /// A shape that is not the input's type.
-    #[error("input %{name} is {ty}, a tensor of shape {shape:?} is given")]
-    Shape {
+    /// A tensor that is not of the input's type.
+    #[error("input %{name} is {ty}, a tensor {dtype}{shape:?} is given")]
+    Type {
         /// The input.
         name: String,
         /// Its type.
         ty: TensorType,
+        /// The given elements' type.
+        dtype: DType,
         /// The given shape.
         shape: Vec<usize>,
+    },
+    /// A size that the graph does not allow.
+    #[error(
+        "input %{name} of shape {shape:?} makes {} {value}, which must be {} to {}",
+        bound.name, bound.least, bound.most
+    )]
+    Bounds {
+        /// The input.
+        name: String,
+        /// The given shape.
+        shape: Vec<usize>,
+        /// The name that a dimension gives a value, and its bounds.
+        bound: SymbolBound,
+        /// The value.
+        value: u64,
     },
     /// Indices that point outside what they index.
     #[error("@{graph}, {op}: {message}")]
@@ -107,7 +124,7 @@ impl<'a> Interpreter<'a> {
             count("inputs", graph.inputs.len(), rank.len())?;
             bind(graph, rank, &mut bindings)?;
         }
-        self.check_extents(graph, &bindings)?;
+        self.check_extents(graph, &bindings, &mut BTreeSet::new())?;
         self.graph(graph, inputs.to_vec(), &bindings)
     }
 
@@ -116,12 +133,20 @@ impl<'a> Interpreter<'a> {
         self.module.mesh.axes.iter().cloned().collect()
     }
 
-    /// Every type in the graph and in those it calls must have a shape.
-    fn check_extents(&self, graph: &Graph, bindings: &Bindings) -> Result<(), InterpretError> {
+    /// Every type in the graph and in those it calls must have a shape; graphs that were `seen` have.
+    fn check_extents<'g>(
+        &'g self,
+        graph: &'g Graph,
+        bindings: &Bindings,
+        seen: &mut BTreeSet<&'g str>,
+    ) -> Result<(), InterpretError> {
+        if !seen.insert(&graph.name) {
+            return Ok(());
+        }
         let error = |error| InterpretError::Extent { graph: graph.name.clone(), error };
         graph.types.iter().try_for_each(|ty| ty.shape(bindings).map(drop)).map_err(error)?;
         let callees = graph.nodes.iter().filter_map(|node| callee(&node.op)).filter_map(|name| self.module.graph(name));
-        callees.into_iter().try_for_each(|callee| self.check_extents(callee, bindings))
+        callees.into_iter().try_for_each(|callee| self.check_extents(callee, bindings, seen))
     }
 
     fn graph(&self, graph: &Graph, inputs: Vec<Vec<Tensor>>, bindings: &Bindings) -> Interpreted<Vec<Vec<Tensor>>> {
@@ -234,26 +259,36 @@ fn stack(layers: &BTreeMap<u64, Tensor>, count: u64) -> Tensor {
     stacked
 }
 
-/// Learns the values of names from the shapes given, and checks the shapes against the types.
+/// Learns the values of names from the shapes given, and checks the tensors against the types.
 ///
 /// # Errors
-/// A shape that does not fit its type.
+/// Elements or a shape that do not fit the type; a size outside its bounds.
 pub fn bind(graph: &Graph, inputs: &[Tensor], bindings: &mut Bindings) -> Result<(), InterpretError> {
     for (input, tensor) in graph.inputs.iter().zip(inputs) {
         for (dim, &found) in input.ty.dims.iter().zip(&tensor.shape) {
             if let Some((name, value)) = dim.extent.solve(found as u64, bindings) {
+                check_bounds(graph, input, tensor, (name, value))?;
                 bindings.insert(name.to_owned(), value);
             }
         }
     }
     for (input, tensor) in graph.inputs.iter().zip(inputs) {
         let fits = input.ty.shape(bindings).is_ok_and(|shape| shape == tensor.shape);
-        if !fits {
-            let (name, ty, shape) = (input.name.clone(), input.ty.clone(), tensor.shape.clone());
-            return Err(InterpretError::Shape { name, ty, shape });
+        if !fits || tensor.dtype != input.ty.dtype {
+            let (name, ty) = (input.name.clone(), input.ty.clone());
+            return Err(InterpretError::Type { name, ty, dtype: tensor.dtype, shape: tensor.shape.clone() });
         }
     }
     Ok(())
+}
+
+/// Refuses a value that the name's bounds exclude.
+fn check_bounds(graph: &Graph, input: &Input, tensor: &Tensor, found: (&str, u64)) -> Result<(), InterpretError> {
+    let (symbol, value) = found;
+    let outside = |bound: &&SymbolBound| bound.name == symbol && !(bound.least..=bound.most).contains(&value);
+    let Some(bound) = graph.symbols.iter().find(outside) else { return Ok(()) };
+    let (name, shape, bound) = (input.name.clone(), tensor.shape.clone(), bound.clone());
+    Err(InterpretError::Bounds { name, shape, bound, value })
 }
 
 /// Rows of a value on a mesh: the slice that `rank` holds under the type's splits.

@@ -43,6 +43,12 @@ pub fn parse_type(text: &str) -> Result<TensorType, ParseError> {
     if parser.at == text.len() { Ok(ty) } else { Err(parser.error("expected the end of the type")) }
 }
 
+/// Ranks of a mesh, at most.
+const RANKS_MOST: u64 = 1 << 20;
+
+/// How deep lists in attributes may nest: operations take lists of lists at most.
+const LISTS_MOST: usize = 64;
+
 struct Parser<'a> {
     text: &'a str,
     at: usize,
@@ -85,8 +91,16 @@ impl<'a> Parser<'a> {
             let name = p.name()?.to_owned();
             p.expect("=")?;
             let size = p.number()?;
-            if size == 0 || size > 1 << 20 { Err(p.error("an axis has 1 to 1048576 ranks")) } else { Ok((name, size)) }
+            if size == 0 || size > RANKS_MOST {
+                Err(p.error("an axis has 1 to 1048576 ranks"))
+            } else {
+                Ok((name, size))
+            }
         })?;
+        let ranks = axes.iter().try_fold(1, |ranks: u64, (_, size)| ranks.checked_mul(*size));
+        if ranks.is_none_or(|ranks| ranks > RANKS_MOST) {
+            return Err(self.error("a mesh has at most 1048576 ranks"));
+        }
         Ok(Mesh { axes })
     }
 
@@ -223,14 +237,19 @@ impl<'a> Parser<'a> {
     fn field(&mut self) -> Parsed<(String, Value)> {
         let name = self.name()?.to_owned();
         self.expect("=")?;
-        Ok((name, self.attribute()?))
+        Ok((name, self.attribute(0)?))
     }
 
-    fn attribute(&mut self) -> Parsed<Value> {
-        if self.eat("[") {
-            return Ok(Value::Array(self.list("]", Parser::attribute)?));
-        }
+    /// A value inside `depth` lists.
+    fn attribute(&mut self, depth: usize) -> Parsed<Value> {
         self.skip();
+        let begin = self.at;
+        if self.eat("[") {
+            if depth == LISTS_MOST {
+                return Err(self.error_at(begin, &format!("lists nest more than {LISTS_MOST} deep")));
+            }
+            return Ok(Value::Array(self.list("]", |p| p.attribute(depth + 1))?));
+        }
         let rest = &self.text[self.at..];
         let end = if let Some(quoted) = rest.strip_prefix('"') {
             quoted.find('"').ok_or_else(|| self.error("string is not closed"))? + 2
@@ -243,7 +262,8 @@ impl<'a> Parser<'a> {
             Err(_) if is_word(token) => Some(Value::String(token.to_owned())),
             Err(_) => None,
         };
-        let value = read.ok_or_else(|| self.error(&format!("`{token}` is no attribute value")))?;
+        let shown = |token: &str| token.chars().take(40).collect::<String>();
+        let value = read.ok_or_else(|| self.error(&format!("`{}` is no attribute value", shown(token))))?;
         self.at += end;
         Ok(value)
     }
@@ -452,5 +472,12 @@ mod tests {
         );
         refused("graph @a(%x: f32[N]) { return %x }", "1:1: @a: extent N of value 0 uses a name that is not declared");
         refused("", "1:1: expected `graph`");
+        refused("mesh @m = [a=1024, b=1025]", "1:27: a mesh has at most 1048576 ranks");
+        refused(
+            "graph @a(%x: f32[2]) { %y = cast %x {to = ((((((((((((((((((((((((((((((((((((((((((((} }",
+            "1:43: `((((((((((((((((((((((((((((((((((((((((` is no attribute value",
+        );
+        let deep = format!("graph @a(%x: f32[2]) {{ %y = cast %x {{to = {}", "[".repeat(30_000));
+        refused(&deep, "1:107: lists nest more than 64 deep");
     }
 }

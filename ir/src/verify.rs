@@ -1,14 +1,14 @@
 //! The verifier: what every graph must be, checked after parsing and between passes.
 //!
 //! Values are defined before use and numbered canonically, every node's types are what its operation infers, extents
-//! use declared names, values that a node replaced in memory are not read again, calls do not recurse, and weight graphs
-//! read parameters alone.
+//! use declared names, values that a node replaced in memory are not read again, calls neither recurse nor nest deeper
+//! than walks over them can follow, and weight graphs read parameters alone.
 
 use crate::graph::{Graph, Module, Node, Role, ValueId};
 use crate::op::{TypeContext, TypeError};
 use crate::ops::Op;
 use crate::types::TensorType;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is wrong, and in which graph at which node.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -45,25 +45,33 @@ impl VerifyError {
     }
 }
 
+/// How deep calls may nest: far more than models do, far less than the stack of a walk over them holds.
+const DEPTH_MOST: usize = 1000;
+
+/// Graphs by their names.
+type ByName<'a> = BTreeMap<&'a str, &'a Graph>;
+
 /// Checks a module.
 ///
 /// # Errors
 /// The first thing that is wrong.
 pub fn verify(module: &Module) -> Result<(), VerifyError> {
+    let graphs: ByName<'_> = module.graphs.iter().map(|graph| (&*graph.name, graph)).collect();
     let mut names = BTreeSet::new();
     for graph in module.graphs.iter().chain(&module.weights) {
         if !names.insert(&graph.name) {
             return Err(wrong(graph, "is defined twice".to_owned()));
         }
-        check_calls(module, graph, &mut vec![&graph.name])?;
     }
-    module.graphs.iter().try_for_each(|graph| check_graph(module, graph))?;
-    module.weights.iter().try_for_each(|graph| check_weight(module, graph))
+    let mut depths = BTreeMap::new();
+    module.graphs.iter().try_for_each(|graph| check_calls(&graphs, graph, &mut depths))?;
+    module.graphs.iter().try_for_each(|graph| check_graph(module, &graphs, graph))?;
+    module.weights.iter().try_for_each(|graph| check_weight(module, &graphs, graph))
 }
 
 /// A weight graph makes one value of a checkpoint's parameters, alone and on every rank alike.
-fn check_weight(module: &Module, graph: &Graph) -> Result<(), VerifyError> {
-    check_graph(module, graph)?;
+fn check_weight(module: &Module, graphs: &ByName<'_>, graph: &Graph) -> Result<(), VerifyError> {
+    check_graph(module, graphs, graph)?;
     if let Some(input) = graph.inputs.iter().find(|input| input.role != Role::Parameter) {
         return Err(wrong(graph, format!("is a weight, its input %{} is no parameter", input.name)));
     }
@@ -99,22 +107,60 @@ pub fn callee(op: &Op) -> Option<&str> {
     }
 }
 
-fn check_calls<'a>(module: &'a Module, graph: &'a Graph, stack: &mut Vec<&'a str>) -> Result<(), VerifyError> {
-    for name in graph.nodes.iter().filter_map(|node| callee(&node.op)) {
-        let Some(called) = module.graph(name) else { continue };
-        if stack.contains(&name) {
-            return Err(wrong(graph, format!("calls itself: {} -> {name}", stack.join(" -> "))));
+/// A graph whose calls are being followed.
+struct Entered<'a> {
+    graph: &'a Graph,
+    /// Its callees that were not entered yet, the next one last.
+    waiting: Vec<&'a Graph>,
+    /// The deepest nesting below it so far, itself included.
+    depth: usize,
+}
+
+impl<'a> Entered<'a> {
+    fn new(graphs: &ByName<'a>, graph: &'a Graph) -> Entered<'a> {
+        let callees = graph.nodes.iter().rev().filter_map(|node| graphs.get(callee(&node.op)?).copied());
+        Entered { graph, waiting: callees.collect(), depth: 1 }
+    }
+}
+
+/// Follows the calls of a graph, each graph once: `depths` knows those that are done.
+fn check_calls<'a>(
+    graphs: &ByName<'a>,
+    graph: &'a Graph,
+    depths: &mut BTreeMap<&'a str, usize>,
+) -> Result<(), VerifyError> {
+    if depths.contains_key(graph.name.as_str()) {
+        return Ok(());
+    }
+    let mut stack = vec![Entered::new(graphs, graph)];
+    let mut open = BTreeSet::from([graph.name.as_str()]);
+    while let Some(top) = stack.last_mut() {
+        if top.depth > DEPTH_MOST {
+            return Err(wrong(top.graph, format!("calls nest more than {DEPTH_MOST} deep below it")));
         }
-        stack.push(name);
-        check_calls(module, called, stack)?;
-        stack.pop();
+        let Some(next) = top.waiting.pop() else {
+            let Entered { graph, depth, .. } = stack.pop().expect("it was there");
+            open.remove(graph.name.as_str());
+            depths.insert(&graph.name, depth);
+            stack.last_mut().iter_mut().for_each(|caller| caller.depth = caller.depth.max(depth + 1));
+            continue;
+        };
+        if let Some(known) = depths.get(next.name.as_str()) {
+            top.depth = top.depth.max(known + 1);
+        } else if open.insert(&next.name) {
+            stack.push(Entered::new(graphs, next));
+        } else {
+            let path: Vec<&str> = stack.iter().map(|entered| entered.graph.name.as_str()).collect();
+            let last = stack.last().expect("it was there").graph;
+            return Err(wrong(last, format!("calls itself: {} -> {}", path.join(" -> "), next.name)));
+        }
     }
     Ok(())
 }
 
-fn check_graph(module: &Module, graph: &Graph) -> Result<(), VerifyError> {
+fn check_graph(module: &Module, graphs: &ByName<'_>, graph: &Graph) -> Result<(), VerifyError> {
     check_signature(module, graph)?;
-    let callees = |name: &str| module.graph(name);
+    let callees = |name: &str| graphs.get(name).copied();
     let cx = TypeContext { symbols: &graph.symbols, mesh: &module.mesh, callees: &callees };
     let mut defined = graph.inputs.len() as u32;
     let mut consumed: BTreeSet<ValueId> = BTreeSet::new();
@@ -192,4 +238,34 @@ fn check_signature(module: &Module, graph: &Graph) -> Result<(), VerifyError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse;
+
+    /// Graphs `g0`, `g1`, .. that each call the next one `calls` times.
+    fn chain(graphs: usize, calls: usize) -> Result<Module, crate::ParseError> {
+        let call = |i: usize, c: usize| format!("  %{} = call @g{} %x : f32[2]\n", c, i + 1);
+        let body = |i: usize| (0..calls).map(|c| call(i, c)).collect::<String>() + &format!("  return %{}", calls - 1);
+        let last = format!("graph @g{}(%x: f32[2]) {{ return %x }}", graphs - 1);
+        let texts = (0..graphs - 1).map(|i| format!("graph @g{i}(%x: f32[2]) {{\n{}\n}}\n", body(i)));
+        parse(&(texts.collect::<String>() + &last))
+    }
+
+    #[test]
+    fn graphs_are_followed_once_however_often_they_are_called() {
+        assert_eq!(chain(100, 2).unwrap().graphs.len(), 100);
+    }
+
+    #[test]
+    fn calls_nest_as_deep_as_walks_can_follow() {
+        let module = chain(DEPTH_MOST, 1).unwrap();
+        let two = crate::Tensor::new(crate::DType::F32, &[2], [1.0, 2.0]);
+        let outputs = crate::Interpreter::new(&module, crate::Precision::Typed).run("g0", std::slice::from_ref(&two));
+        assert_eq!(outputs.unwrap(), [two]);
+        let error = chain(100_000, 1).unwrap_err().to_string();
+        assert_eq!(error, "395997:1: @g98999: calls nest more than 1000 deep below it");
+    }
 }

@@ -126,7 +126,7 @@ impl BloomConfig {
     /// The file is missing, no JSON, of another model family, lacks a size, or holds values that no BLOOM can have.
     pub fn from_folder(folder: &Path) -> Result<BloomConfig, ConfigError> {
         let path = folder.join("config.json");
-        let bytes = std::fs::read(&path).map_err(|source| ConfigError::Io { path: path.clone(), source })?;
+        let bytes = crate::files::read(&path).map_err(|source| ConfigError::Io { path: path.clone(), source })?;
         BloomConfig::from_json(&bytes, &path)
     }
 
@@ -177,6 +177,12 @@ impl BloomConfig {
         }
         if let Some(tp) = json.whole("pretraining_tp")?.filter(|&tp| tp > 1) {
             self.notes.push(format!("pretraining_tp = {tp} is ignored: it only matters together with slow_but_exact"));
+        }
+        if json.has("quantization_config") {
+            self.notes.push(
+                "quantization_config is ignored: the weights' own types count, which must be f32, f16 or bf16"
+                    .to_owned(),
+            );
         }
         let SpecialIds { bos, eos, pad, unk } = &self.special;
         let ids = [("bos", bos), ("pad", pad), ("unk", unk)].into_iter().chain(eos.iter().map(|id| ("eos", id)));

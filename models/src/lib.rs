@@ -6,6 +6,7 @@
 pub mod bloom;
 pub mod config;
 pub mod dsl;
+mod files;
 pub mod load;
 pub mod names;
 pub mod sizes;

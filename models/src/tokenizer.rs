@@ -30,12 +30,7 @@ impl Tokenizer {
         if path.is_dir() && !exists {
             return Ok(None);
         }
-        if exists && !file.is_file() {
-            // Reading would wait for the other end of a pipe.
-            let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is no regular file");
-            return Err(TokenizerError::Io { path: file, source });
-        }
-        let bytes = std::fs::read(&file).map_err(|source| TokenizerError::Io { path: file.clone(), source })?;
+        let bytes = crate::files::read(&file).map_err(|source| TokenizerError::Io { path: file.clone(), source })?;
         Tokenizer::from_bytes(bytes).map(Some).map_err(|error| error.in_file(&file))
     }
 

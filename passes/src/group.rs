@@ -10,6 +10,7 @@
 use crate::pass::{Context, Pass, PassError};
 use bloomery_ir::graph::{Builder, Graph, Input, Module, Role, SymbolBound, ValueId};
 use bloomery_ir::ops::{Op, call::Call};
+use bloomery_ir::print::print_graph;
 use bloomery_ir::verify::callee;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,16 +32,23 @@ fn stays(op: &Op) -> bool {
     callee(op).is_some() || op.def().collective().is_some() || matches!(op, Op::Constant(_))
 }
 
+/// Operations of one kernel, at most: many times what models have, and few enough that looking at a whole kernel for
+/// each that joins stays cheap.
+const MEMBERS_MOST: usize = 32;
+
 /// The nodes of one graph, parted into kernels.
 struct Groups {
     /// For each node, the last node of its group.
     last: Vec<usize>,
+    /// For each node that is the last of a group, that group in order; nothing for others.
+    members: Vec<Vec<usize>>,
 }
 
 impl Groups {
     /// Joins producers to consumers, in order of the producers.
     fn of(graph: &Graph, module: &Module, cx: &Context<'_>) -> Result<Groups, PassError> {
-        let mut groups = Groups { last: (0..graph.nodes.len()).collect() };
+        let nodes = 0..graph.nodes.len();
+        let mut groups = Groups { last: nodes.clone().collect(), members: nodes.map(|node| vec![node]).collect() };
         let readers = graph.readers();
         let mut costs: BTreeMap<usize, f64> = BTreeMap::new();
         for (position, node) in graph.nodes.iter().enumerate().filter(|(_, node)| !stays(&node.op)) {
@@ -59,21 +67,22 @@ impl Groups {
                 continue;
             }
             let into = groups.last[reader];
-            let members: Vec<usize> = groups.members(position).chain(groups.members(into)).collect();
-            let joined = kernel_graph(graph, &sorted(members), module, "kernel")?;
+            let members = sorted([&groups.members[position][..], &groups.members[into]].concat());
+            if members.len() > MEMBERS_MOST {
+                continue;
+            }
+            let joined = kernel_graph(graph, &members, module, "kernel")?;
             let apart = costs[&position] + costs[&into];
             if let Ok(cost) = cx.target.cost(&joined)
                 && cost <= apart
             {
-                groups.last.iter_mut().filter(|last| **last == position).for_each(|last| *last = into);
+                groups.members[position].clear();
+                members.iter().for_each(|&member| groups.last[member] = into);
+                groups.members[into] = members;
                 costs.insert(into, cost);
             }
         }
         Ok(groups)
-    }
-
-    fn members(&self, last: usize) -> impl Iterator<Item = usize> {
-        (0..self.last.len()).filter(move |&node| self.last[node] == last)
     }
 }
 
@@ -138,19 +147,24 @@ fn used_symbols(graph: &Graph, nodes: &[usize], outside: &[ValueId]) -> Vec<Symb
 #[derive(Default)]
 struct Kernels {
     graphs: Vec<Graph>,
+    /// Their names by their text under the name `kernel`.
+    names: BTreeMap<String, String>,
 }
 
 impl Kernels {
     /// The name of a kernel that computes this graph.
     fn name_of(&mut self, mut graph: Graph, taken: &Module) -> String {
-        let same = |known: &&Graph| Graph { name: graph.name.clone(), ..(*known).clone() } == graph;
-        if let Some(known) = self.graphs.iter().find(same) {
-            return known.name.clone();
+        // Compared under one name, which is given last.
+        let key = print_graph(&graph);
+        if let Some(known) = self.names.get(&key) {
+            return known.clone();
         }
         let base = name_of(&graph);
         let numbered = (1..).map(|i| if i == 1 { base.clone() } else { format!("{base}_{i}") });
-        let free = |name: &String| taken.graph(name).is_none() && self.graphs.iter().all(|known| known.name != *name);
+        let used: BTreeSet<&String> = self.names.values().collect();
+        let free = |name: &String| taken.graph(name).is_none() && !used.contains(name);
         graph.name = numbered.into_iter().find(free).expect("numbers do not run out");
+        self.names.insert(key, graph.name.clone());
         self.graphs.push(graph.clone());
         graph.name
     }
@@ -169,9 +183,9 @@ fn name_of(graph: &Graph) -> String {
 fn rebuild(graph: &Graph, module: &Module, groups: &Groups, kernels: &mut Kernels) -> Result<Graph, PassError> {
     let mut calls: BTreeMap<usize, (String, Vec<ValueId>)> = BTreeMap::new();
     for last in (0..graph.nodes.len()).filter(|&node| groups.last[node] == node && !stays(&graph.nodes[node].op)) {
-        let members: Vec<usize> = groups.members(last).collect();
-        let kernel = kernel_graph(graph, &members, module, "kernel")?;
-        calls.insert(last, (kernels.name_of(kernel, module), external_operands(graph, &members)));
+        let members = &groups.members[last];
+        let kernel = kernel_graph(graph, members, module, "kernel")?;
+        calls.insert(last, (kernels.name_of(kernel, module), external_operands(graph, members)));
     }
     let callees = module.graphs.iter().chain(&kernels.graphs);
     let mut builder = Builder::new(&graph.name, graph.symbols.clone(), &module.mesh, callees);

@@ -15,6 +15,7 @@ use crate::{GRAPH_PASSES, lower, memory_plan, schedule};
 use bloomery_ir::graph::Role;
 use bloomery_ir::program::Interface;
 use bloomery_ir::{Module, Program, verify};
+use std::collections::BTreeSet;
 
 /// All passes, in order.
 fn passes() -> impl Iterator<Item = Entry> {
@@ -137,11 +138,10 @@ fn unknown(name: &str) -> PassError {
 /// Interfaces for a module that came without: every graph that no other enters, its rows the first symbol, its outputs
 /// named after the states they replace or by number.
 pub fn interfaces(module: &Module) -> Vec<Interface> {
-    let entered = |name: &str| {
-        let mut nodes = module.graphs.iter().flat_map(|graph| &graph.nodes);
-        nodes.any(|node| bloomery_ir::verify::callee(&node.op) == Some(name))
-    };
-    let roots = module.graphs.iter().filter(|graph| !entered(&graph.name) && !graph.symbols.is_empty());
+    let nodes = module.graphs.iter().flat_map(|graph| &graph.nodes);
+    let entered: BTreeSet<&str> = nodes.filter_map(|node| bloomery_ir::verify::callee(&node.op)).collect();
+    let roots =
+        module.graphs.iter().filter(|graph| !entered.contains(graph.name.as_str()) && !graph.symbols.is_empty());
     let interface = |graph: &bloomery_ir::Graph| {
         let states: Vec<_> = graph.inputs.iter().filter(|input| input.role == Role::State).collect();
         let plain = graph.outputs.len().saturating_sub(states.len());

@@ -36,6 +36,14 @@ fn every_snapshot_has_its_case() {
     }
 }
 
+#[test]
+fn every_pass_has_cases() {
+    let cases = |pass: &str| entries(&root().join(pass), |path| path.extension().is_some_and(|e| e == "bir"));
+    for pass in pipeline::names() {
+        assert!(root().join(pass).is_dir() && !cases(pass).is_empty(), "filetests/{pass} holds no case");
+    }
+}
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("filetests")
 }

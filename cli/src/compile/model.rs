@@ -1,9 +1,10 @@
 //! What is compiled: settings, weights and tokenizer of a model, opened and checked against each other.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bloomery_artifact::Source;
-use bloomery_formats::map::Mapping;
+use bloomery_formats::map::{self, Mapping};
 use bloomery_formats::safetensors::Checkpoint;
 use bloomery_models::config::{BloomConfig, GenerationDefaults, WeightType};
 use bloomery_models::names::{Resolved, resolve};
@@ -74,17 +75,18 @@ impl Loaded {
     }
 
     /// Names, sizes and hashes of all files that were read, in a fixed order. A small file that cannot be read again is
-    /// left out: it was there a moment ago.
-    pub(super) fn hashes(&self) -> Vec<Source> {
+    /// left out: it was there a moment ago. Ends early, with hashes that mean nothing, once they are not `wanted`.
+    pub(super) fn hashes(&self, wanted: &AtomicBool) -> Vec<Source> {
         let Some(folder) = &self.folder else { return Vec::new() };
         let small = ["config.json", "generation_config.json"].map(|name| folder.join(name));
-        let small = small.iter().filter_map(|path| Some(hash(path, &std::fs::read(path).ok()?)));
-        let tokenizer = self.tokenizer.iter().map(|tokenizer| hash(Path::new("tokenizer.json"), tokenizer.bytes()));
+        let small = small.iter().filter_map(|path| Some(hash(path, &map::read(path).ok()?, wanted)));
+        let tokenizer = self.tokenizer.iter();
+        let tokenizer = tokenizer.map(|tokenizer| hash(Path::new("tokenizer.json"), tokenizer.bytes(), wanted));
         let files: &[Mapping] = match &self.weights {
             Weights::Stored { checkpoint, .. } => checkpoint.files(),
             Weights::Random(_) => &[],
         };
-        let files = files.iter().map(|file| hash(file.path(), file.bytes()));
+        let files = files.iter().map(|file| hash(file.path(), file.bytes(), wanted));
         small.chain(tokenizer).chain(files).collect()
     }
 }
@@ -107,8 +109,11 @@ fn from_folder(folder: &Path) -> Result<Loaded, Error> {
     Ok(Loaded { config, generation, weights, tokenizer, notes, folder: Some(folder.to_path_buf()) })
 }
 
-fn hash(path: &Path, bytes: &[u8]) -> Source {
+fn hash(path: &Path, bytes: &[u8], wanted: &AtomicBool) -> Source {
     let name = path.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned());
-    let sha256 = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut hasher = Sha256::new();
+    let pieces = bytes.chunks(1 << 20).take_while(|_| wanted.load(Ordering::Relaxed));
+    pieces.for_each(|piece| hasher.update(piece));
+    let sha256 = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     Source { name, bytes: bytes.len() as u64, sha256 }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use bloomery::inspect::{ArtifactView, Inspection, ParameterView, Tensors};
+use bloomery::inspect::{ArtifactView, Inspection, IoView, ParameterView, Tensors};
 use bloomery_models::config::BloomConfig;
 
 use super::size;
@@ -11,15 +11,18 @@ use super::size;
 pub(crate) fn inspection(inspection: &Inspection) -> String {
     let text = match inspection {
         Inspection::Artifact(view) => artifact(view),
-        Inspection::Folder { config, tensors: held } => settings(config) + &tensors(held),
+        Inspection::Folder { config, tensors: held } => settings(config) + &notes(&config.notes) + &tensors(held),
         Inspection::Safetensors { tensors: held } => tensors(held),
-        Inspection::Config { config } => settings(config),
+        Inspection::Config { config } => settings(config) + &notes(&config.notes),
     };
     text.lines().map(wrapped).collect()
 }
 
 /// Columns of a table.
 const WIDTH: usize = 80;
+
+/// A space that no line is broken at; it is shown as any other.
+const HELD: char = '\u{a0}';
 
 /// A line, broken at spaces where it is too long, and its end.
 fn wrapped(line: &str) -> String {
@@ -35,7 +38,11 @@ fn wrapped(line: &str) -> String {
         text += word;
         column += word.chars().count();
     }
-    text + "\n"
+    text.replace(HELD, " ") + "\n"
+}
+
+fn notes(notes: &[String]) -> String {
+    notes.iter().map(|note| format!("note: {note}\n")).collect()
 }
 
 fn artifact(view: &ArtifactView) -> String {
@@ -56,7 +63,7 @@ fn artifact(view: &ArtifactView) -> String {
         let _ = writeln!(text, "  {:<24}{:>14}{:>12}  {hash}", section.name, section.offset, size(section.bytes));
     }
     let plan = &view.plan;
-    let kernels: Vec<String> = plan.kernels.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    let kernels: Vec<String> = plan.kernels.iter().map(|(kind, count)| format!("{count}{HELD}{kind}")).collect();
     let _ = writeln!(text, "\nplan: {} parameters; kernels: {}", plan.parameters.len(), kernels.join(", "));
     for entry in &plan.entries {
         let rows = format!("{} {}..{}", entry.rows, entry.least, entry.most);
@@ -80,6 +87,9 @@ fn artifact(view: &ArtifactView) -> String {
     let _ = writeln!(text, "\nmemory");
     let _ = writeln!(text, "  weights {:>12}, mapped and shared", size(memory.weights_bytes));
     let _ = writeln!(text, "  arena   {:>12}", size(memory.arena_bytes));
+    let io = |io: &IoView| format!("{} {}", io.name, size(io.bytes)).replace(' ', &HELD.to_string());
+    let ios: Vec<String> = memory.ios.iter().map(io).collect();
+    let _ = writeln!(text, "  in, out {:>12}: {}", size(memory.ios_bytes), ios.join(", "));
     let _ = writeln!(text, "  cache   {page:>12} for {tokens} tokens of a sequence");
     text += "\noptions\n";
     for (name, value) in &view.options {
@@ -93,8 +103,7 @@ fn artifact(view: &ArtifactView) -> String {
         let (name, hash) = (&source.name, source.sha256.get(..16).unwrap_or(&source.sha256));
         let _ = writeln!(text, "  {name:<40}{:>14}  {hash}", size(source.bytes));
     }
-    view.notes.iter().for_each(|note| text += &format!("note: {note}\n"));
-    text
+    text + &notes(&view.notes)
 }
 
 fn settings(config: &BloomConfig) -> String {
@@ -123,5 +132,7 @@ mod tests {
         assert_eq!(wrapped("  a  b"), "  a  b\n");
         let long = format!("{} {}", "x".repeat(70), "y".repeat(12));
         assert_eq!(wrapped(&long), format!("{}\n    {}\n", "x".repeat(70), "y".repeat(12)));
+        let held = format!("{} 3{HELD}row", "x".repeat(77));
+        assert_eq!(wrapped(&held), format!("{}\n    3 row\n", "x".repeat(77)));
     }
 }

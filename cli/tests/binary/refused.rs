@@ -1,13 +1,14 @@
 //! Bad input: one clear error, exit code 1 (2 for a wrong command line), nothing half-written.
 
 use std::ffi::OsStr;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use bloomery_formats::Dtype;
 use bloomery_formats::safetensors::{Checkpoint, NewTensor, write};
 
-use crate::{args, bloomery, call, model, printed, stderr, trained};
+use crate::{args, bloomery, call, fixture, model, printed, stderr, trained};
 
 /// The call must fail with one line that holds all the parts.
 fn refused(arguments: &[&OsStr], parts: &[&str]) {
@@ -92,6 +93,39 @@ fn no_compiler_says_what_to_install_and_what_works_without() {
     assert!(works.status.success() && output.exists(), "{}", stderr(&works));
 }
 
+/// Programs called `cc` that are no working compilers, by what they do.
+#[test]
+#[cfg(unix)]
+fn broken_compilers_are_named_with_what_they_said() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let (cc, output) = (folder.path().join("broken"), folder.path().join("model.bloom"));
+    let named = format!("C compiler `{}`", cc.display());
+    let broken = |does: &str, target: &str, parts: &[&str]| {
+        std::fs::write(&cc, format!("#!/bin/sh\n{does}\n")).unwrap();
+        std::fs::set_permissions(&cc, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = bloomery();
+        command.arg("compile").arg(model("tiny")).arg("-o").arg(&output).args(["--target", target]).env("CC", &cc);
+        let failed = command.output().unwrap();
+        let message = stderr(&failed);
+        assert_eq!((failed.status.code(), output.exists()), (Some(1), false), "{message}");
+        [named.as_str()].iter().chain(parts).for_each(|part| assert!(message.contains(part), "{message} lacks {part}"));
+    };
+    let version = r#"[ "$1" = --version ] && echo cc 1.0 && exit;"#;
+    for target in ["cpu:all-x86", "cpu:x86-64-v3"] {
+        broken("exit 1", target, &["exit status: 1", "called with --version, and said nothing"]);
+        broken("echo no licence; exit 7", target, &["exit status: 7", "no licence"]);
+        broken("exit 0", target, &["did not write image.elf", "said nothing", "CC", "--target interpreter"]);
+        broken(&format!("{version} echo too old >&2; exit 1"), target, &["-O3", "kernels.c", "too old"]);
+    }
+    broken(&format!("{version} exit 1"), "cpu:all-x86", &["(cc 1.0) compiles for none of the targets"]);
+    std::fs::set_permissions(&cc, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let mut command = bloomery();
+    command.arg("compile").arg(model("tiny")).arg("-o").arg(&output).env("CC", &cc);
+    let message = stderr(&command.output().unwrap());
+    assert!(message.contains("cannot start the C compiler") && message.contains("--target interpreter"), "{message}");
+}
+
 #[test]
 fn no_compiler_for_another_machine_names_its_package() {
     let (target, package) = match std::env::consts::ARCH {
@@ -131,10 +165,6 @@ fn models_that_are_none() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("config.json"), r#"{"model_type":"llama"}"#).unwrap();
     no_artifact(folder.path(), &["model_type \"llama\"", "only BLOOM"]);
-    refused(
-        args!["compile", "--size", "561m", "--random-weights", "1", "-o", "x.bloom"],
-        &["\"561m\"", "560m, 1b1, 1b7, 3b, 7b1, 65b, 176b"],
-    );
 }
 
 #[test]
@@ -195,12 +225,9 @@ fn configs_that_contradict_the_weights() {
 }
 
 #[test]
-fn options_outside_their_bounds() {
+fn options_that_cannot_be_had() {
     let tiny = model("tiny");
-    refused(args!["compile", &tiny, "--chunk", "0", "-o", "x"], &["--chunk is 0, it must be 1 to"]);
-    refused(args!["compile", &tiny, "--max-context", "0", "-o", "x"], &["--max-context is 0"]);
     refused(args!["compile", &tiny, "--compute", "bf16", "-o", "x"], &["x86-64-amx", "--compute f32"]);
-    refused(args!["compile", &tiny, "--stop-after", "simplfy"], &["no pass `simplfy`", "simplify"]);
     refused(args!["compile", &tiny, "--emit", "c", "--target", "interpreter"], &["--target cpu:CLASS"]);
     refused(args!["compile", &tiny, "--target", "interpreter", "-o", "no/such/folder/x"], &["no/such/folder/x"]);
 }
@@ -217,23 +244,63 @@ fn outputs_that_would_replace_something_else() {
     assert!(Checkpoint::open(copied.path()).is_ok());
 }
 
+/// Reading a pipe would wait for whoever writes into it.
+#[test]
+#[cfg(unix)]
+fn pipes_where_files_belong() {
+    let copied = Copied::new();
+    let file = |name: &str| copied.path().join(name);
+    let pipe = |name: &str| {
+        let _ = std::fs::remove_file(file(name));
+        assert!(Command::new("mkfifo").arg(file(name)).status().unwrap().success());
+    };
+    let ir = file("a.bir");
+    std::fs::write(&ir, "graph @a(%x: f32[2]) { return %x }").unwrap();
+    for name in ["pipe.bir", "pipe.json", "pipe.safetensors"] {
+        pipe(name);
+    }
+    let [text, json, tensors] = ["pipe.bir", "pipe.json", "pipe.safetensors"].map(file);
+    refused(args!["ir", &text], &["pipe.bir is not a regular file"]);
+    refused(args!["ir", &ir, "--check", &text], &["pipe.bir is not a regular file"]);
+    refused(args!["ir", &ir, "--run", &tensors], &["pipe.safetensors is not a regular file"]);
+    refused(args!["tokenize", trained(), "--file", &text], &["pipe.bir is not a regular file"]);
+    refused(args!["tokenize", &json, "--text", "a"], &["pipe.json", "no regular file"]);
+    for path in [&text, &json, &tensors] {
+        refused(args!["inspect", path], &["pipe", "is not a regular file"]);
+    }
+    refused(args!["bench", &text, "--limits"], &["pipe.bir is not a regular file"]);
+    for command in ["run", "logits", "bench", "verify"] {
+        let more = match command {
+            "run" => args!["--input-ids", "1"],
+            "logits" => args!["--input-ids", "1", "-o", "x"],
+            _ => args![],
+        };
+        refused(&[args![command, &text], more].concat(), &["pipe.bir", "no regular file"]);
+    }
+    // Each file of the folder in turn, the one that is read last first.
+    for name in
+        ["model.safetensors", "model.safetensors.index.json", "tokenizer.json", "generation_config.json", "config.json"]
+    {
+        if name == "model.safetensors.index.json" {
+            std::fs::remove_file(file("model.safetensors")).unwrap();
+        }
+        pipe(name);
+        no_artifact(copied.path(), &[name, "regular file"]);
+    }
+    refused(args!["inspect", copied.path()], &["config.json", "no regular file"]);
+}
+
 #[test]
 fn prompts_that_do_not_fit() {
     let long = vec!["5"; 65].join(",");
     refused(args!["run", trained(), "--input-ids", "1,4096"], &["token id 4096", "vocabulary of 4096 (0 to 4095)"]);
     refused(args!["run", trained(), "--input-ids", &long], &["65 tokens do not fit the context of 64"]);
     refused(args!["run", trained(), "--prompt", ""], &["has no tokens"]);
-    refused(args!["run", trained(), "--prompt", "a", "--cpu", "vax"], &["no code for vax"]);
-    let sampled = ["--do-sample", "--temperature", "0"];
-    refused(args!["run", trained(), "--prompt", "a", sampled[0], sampled[1], sampled[2]], &["temperature is 0"]);
-    refused(
-        args!["run", trained(), "--prompt", "a", "--threads", "99999"],
-        &["--threads is 99999, it must be 1 to 1024"],
-    );
-    refused(
-        args!["bench", trained(), "--batch", "99999999", "--prompt-tokens", "9"],
-        &["pages of cache", "at most 65536"],
-    );
+    refused(args!["run", trained(), "--prompt", "a", "--cpu", "x86-64-v3"], &["no code for x86-64-v3; it has none"]);
+    for batch in ["99999", "1000000000000"] {
+        let arguments = args!["bench", trained(), "--batch", batch, "--prompt-tokens", "9"];
+        refused(arguments, &[&format!("needs at least {batch} pages of cache"), "at most 65536"]);
+    }
     let output = tempfile::tempdir().unwrap();
     let path = output.path().join("logits.safetensors");
     refused(args!["logits", trained(), "--input-ids", "4096", "-o", &path], &["token id 4096"]);
@@ -268,8 +335,8 @@ fn texts_without_a_tokenizer() {
     let path = folder.path().join("tiny.bloom");
     crate::compile(&model("tiny"), &path, &[]);
     refused(args!["run", &path, "--prompt", "a"], &["holds no tokenizer", "--input-ids"]);
-    refused(args!["tokenize", &path, "--text", "a"], &["holds no tokenizer.json"]);
-    refused(args!["tokenize", &model("tiny"), "--text", "a"], &["holds no tokenizer.json"]);
+    refused(args!["tokenize", &path, "--text", "a"], &["holds no tokenizer.json: compile it again"]);
+    refused(args!["tokenize", &model("tiny"), "--text", "a"], &["holds no tokenizer.json: put the one"]);
     let bytes = folder.path().join("bytes");
     std::fs::write(&bytes, b"ab\xffc").unwrap();
     refused(args!["tokenize", trained(), "--file", &bytes], &["0xff at offset 2"]);
@@ -293,7 +360,6 @@ fn texts_that_are_no_ir() {
     std::fs::write(&path, "graph @a(%x: f32[2]) { return %y }").unwrap();
     refused(args!["ir", &path], &["a.bir:1:31: %y is not defined"]);
     std::fs::write(&path, "graph @a(%x: f32[2]) { return %x }").unwrap();
-    refused(args!["ir", &path, "--pass", "nothing"], &["no pass `nothing`"]);
     let inputs = folder.path().join("inputs.safetensors");
     write(&inputs, &[NewTensor { name: "z", dtype: Dtype::U8, shape: &[1], bytes: &[1] }]).unwrap();
     refused(args!["ir", &path, "--run", &inputs], &["lacks input `x`", "it holds z"]);
@@ -302,47 +368,176 @@ fn texts_that_are_no_ir() {
     refused(args!["ir", &path, "--check", &snapshot], &["a.snap:1: expected `graph @b", "found `graph @a"]);
 }
 
+/// Inputs for `graph @a<N: 1..8>(%ids: i32[N], %x: f32[N, 2])`, each changed in one way.
+#[test]
+fn inputs_that_the_graph_does_not_take() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, inputs) = (folder.path().join("a.bir"), folder.path().join("a.safetensors"));
+    let graph = "graph @a<N: 1..8>(%ids: i32[N], %x: f32[8, 2]) { %0 = gather %x, %ids : f32[N, 2] return %0 }";
+    std::fs::write(&path, graph).unwrap();
+    let table = NewTensor { name: "x", dtype: Dtype::F32, shape: &[8, 2], bytes: &[0; 64] };
+    let given = |ids: &[i64], dtype: Dtype| {
+        let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()[..dtype.bits() / 8].to_vec()).collect();
+        let spare = NewTensor { name: "spare", ..table };
+        write(&inputs, &[NewTensor { name: "ids", dtype, shape: &[ids.len()], bytes: &bytes }, table, spare]).unwrap();
+        args!["ir", &path, "--run", &inputs].iter().map(|argument| (*argument).to_owned()).collect::<Vec<_>>()
+    };
+    let wrong = |ids: &[i64], dtype: Dtype, part: &str| {
+        let arguments = given(ids, dtype);
+        refused(&arguments.iter().map(AsRef::as_ref).collect::<Vec<_>>(), &["a.safetensors: input %ids", part]);
+    };
+    wrong(&[0, 0], Dtype::F32, "is i32[N], a tensor f32[2] is given");
+    wrong(&[0; 9], Dtype::I32, "of shape [9] makes N 9, which must be 1 to 8");
+    wrong(&[], Dtype::I64, "of shape [0] makes N 0, which must be 1 to 8");
+    wrong(&[1, (1 << 40) + 1], Dtype::I64, "1099511627777 is given");
+    for dtype in [Dtype::I32, Dtype::I64] {
+        let output = bloomery().args(given(&[7; 8], dtype)).output().unwrap();
+        let noted = format!("note: {}: @a has no input spare\n", inputs.display());
+        assert_eq!((output.status.code(), stderr(&output)), (Some(0), noted));
+    }
+}
+
+#[test]
+fn files_that_inspect_knows_by_name_only() {
+    let folder = fixture("tiny-safetensors-sharded").join("model");
+    refused(
+        args!["inspect", &folder.join("model.safetensors.index.json")],
+        &["index of a checkpoint", "give its folder"],
+    );
+    refused(args!["inspect", &fixture("tokenizer").join("tokenizer.json")], &["is a tokenizer", "bloomery tokenize"]);
+    let other = tempfile::tempdir().unwrap();
+    for (name, text, part) in [("a.json", "{}", "no config.json"), ("a.txt", "a", "is nothing known")] {
+        std::fs::write(other.path().join(name), text).unwrap();
+        refused(args!["inspect", &other.path().join(name)], &[part, "give an artifact, a safetensors file"]);
+    }
+    refused(args!["inspect", "no/such/file"], &["cannot read no/such/file"]);
+}
+
 #[test]
 fn wrong_command_lines_are_usage() {
-    let usage = |arguments: &[&OsStr]| {
-        let output = call(arguments);
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
+    let usage = |line: &str, parts: &[&str]| {
+        let output = bloomery().args(line.split_whitespace()).output().unwrap();
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{line}: {message}");
+        parts.iter().for_each(|part| assert!(message.contains(part), "{line}: {message} lacks {part}"));
     };
-    usage(args![]);
-    usage(args!["smelt"]);
-    usage(args!["compile", "folder"]);
-    usage(args!["compile", "folder", "--target", "cpu:z80", "-o", "x"]);
-    usage(args!["compile", "--size", "560m", "-o", "x"]);
-    usage(args!["compile", "folder", "--random-weights", "1", "-o", "x"]);
-    usage(args!["run", "x.bloom"]);
-    usage(args!["run", "x.bloom", "--input-ids", "1,x"]);
-    usage(args!["run", "x.bloom", "--prompt", "a", "--input-ids", "1"]);
-    usage(args!["run", "x.bloom", "--prompt", "a", "--top-k", "5"]);
-    usage(args!["run", "x.bloom", "--prompt", "a", "--threads", "0"]);
-    usage(args!["run", "x.bloom", "--prompt", "a", "--limits"]);
-    usage(args!["bench"]);
-    usage(args!["bench", "--limits", "--prompt-tokens", "5"]);
+    usage("", &["Usage: bloomery"]);
+    usage("smelt", &["smelt"]);
+    usage("compile folder", &["--output <FILE.bloom>"]);
+    usage("compile -o x", &["MODEL_DIR|--size <NAME>"]);
+    usage("compile folder --target cpu:z80 -o x", &["cpu:z80", "interpreter"]);
+    usage("compile --size 560m -o x", &["--random-weights <SEED>"]);
+    usage("compile --size 561m --random-weights 1 -o x", &["\"561m\"", "560m, 1b1, 1b7, 3b, 7b1, 65b, 176b"]);
+    usage("compile folder --size 560m --random-weights 1 -o x", &["cannot be used with"]);
+    usage("compile folder --random-weights 1 -o x", &["--random-weights"]);
+    usage("compile folder --chunk 0 -o x", &["0 is not in 1..=16384"]);
+    usage("compile folder --max-context 0 -o x", &["0 is not in 1..=1048576"]);
+    usage("compile folder --stop-after simplfy", &["'simplfy'", "'simplify'"]);
+    usage("ir a.bir --pass nothing", &["'nothing'", "memory-plan"]);
+    usage("run x.bloom", &["--prompt <TEXT>|--input-ids <IDS>"]);
+    usage("run x.bloom --input-ids 1,x", &["`x` is no token id"]);
+    usage("run x.bloom --prompt a --input-ids 1", &["cannot be used with"]);
+    usage("run x.bloom --prompt a --top-k 5", &["--do-sample"]);
+    usage("run x.bloom --prompt a --threads 0", &["0 is not in 1..=1024"]);
+    usage("run x.bloom --prompt a --threads 99999", &["99999 is not in 1..=1024"]);
+    usage("run x.bloom --prompt a --chunk 0", &["--chunk"]);
+    usage("run x.bloom --prompt a --cpu nonsense", &["no target `cpu:nonsense`", "cpu:x86-64-v3"]);
+    usage("run x.bloom --prompt a --do-sample --temperature 0", &["temperature is 0, it must be above 0"]);
+    usage("run x.bloom --prompt a --do-sample --top-p 1.5", &["top-p is 1.5, it must be above 0 and at most 1"]);
+    usage("tokenize folder", &["--text <TEXT>|--file <F>"]);
+    usage("bench x.bloom --batch 0", &["--batch"]);
+    usage("run x.bloom --prompt a --limits", &["--profile"]);
+    usage("bench", &["FILE.bloom"]);
+    usage("bench --limits --prompt-tokens 5", &["--limits"]);
     assert!(printed(args!["--help"]).contains("bloomery demo"));
 }
 
-/// The signal comes once the file is begun, some seconds before it would be complete.
+/// The signal comes once a file is begun, well before it would be complete; `code` is the exit code.
+fn interrupted(mut command: Command, signal: &str, code: i32) {
+    let folder = tempfile::tempdir().unwrap();
+    let entries = || std::fs::read_dir(folder.path()).unwrap().count();
+    let mut child = command.arg("-o").arg(folder.path().join("x")).stderr(Stdio::piped()).spawn().unwrap();
+    while entries() == 0 {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it wrote");
+        std::thread::yield_now();
+    }
+    send(signal, &child);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
+    assert_eq!(stderr(&output).matches("error: interrupted; no unfinished file is left\n").count(), 1);
+    assert_eq!(entries(), 0);
+}
+
+fn send(signal: &str, child: &Child) {
+    let kill = Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+}
+
 #[test]
 fn an_interrupted_compile_leaves_nothing_behind() {
-    for signal in ["INT", "TERM"] {
-        let folder = tempfile::tempdir().unwrap();
-        let entries = || std::fs::read_dir(folder.path()).unwrap().count();
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
         let mut command = bloomery();
-        command.args(["compile", "--size", "560m", "--random-weights", "1", "--target", "interpreter", "-o"]);
-        let mut child = command.arg(folder.path().join("x.bloom")).stderr(Stdio::piped()).spawn().unwrap();
-        while entries() == 0 {
-            assert!(child.try_wait().unwrap().is_none(), "it ended before it wrote");
-            std::thread::yield_now();
-        }
-        let kill = Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status().unwrap();
-        assert!(kill.success());
-        let output = child.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
-        assert!(stderr(&output).contains("interrupted; nothing was written"), "{}", stderr(&output));
-        assert_eq!(entries(), 0);
+        command.args(["compile", "--size", "560m", "--random-weights", "1", "--target", "interpreter"]);
+        interrupted(command, signal, code);
     }
+}
+
+/// One long prompt and many of one token make much to write and little to compute.
+#[test]
+fn interrupted_logits_leave_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let artifact = wide(folder.path());
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let mut command = bloomery();
+        command.arg("logits").arg(&artifact).args(["--input-ids", &["5"; 16].join(",")]);
+        command.args(["--input-ids", "5"].repeat(15));
+        interrupted(command, signal, code);
+    }
+}
+
+/// An artifact of a model that is nothing but a vocabulary of 2^18.
+fn wide(folder: &Path) -> PathBuf {
+    let config = r#"{"model_type": "bloom", "hidden_size": 4, "n_layer": 1, "n_head": 1, "vocab_size": 262144}"#;
+    std::fs::write(folder.join("config.json"), config).unwrap();
+    let norms = ["word_embeddings_layernorm", "ln_f", "h.0.input_layernorm", "h.0.post_attention_layernorm"];
+    let mut shapes = vec![("word_embeddings.weight".to_owned(), vec![1 << 18, 4])];
+    shapes.extend(norms.iter().flat_map(|name| ["weight", "bias"].map(|part| (format!("{name}.{part}"), vec![4]))));
+    let products = [
+        ("self_attention.query_key_value", 12, 4),
+        ("self_attention.dense", 4, 4),
+        ("mlp.dense_h_to_4h", 16, 4),
+        ("mlp.dense_4h_to_h", 4, 16),
+    ];
+    for (name, to, from) in products {
+        shapes.push((format!("h.0.{name}.weight"), vec![to, from]));
+        shapes.push((format!("h.0.{name}.bias"), vec![to]));
+    }
+    let zeros = vec![0; 4 << 20];
+    let tensors = shapes.iter().map(|(name, shape)| {
+        let bytes = &zeros[..4 * shape.iter().product::<usize>()];
+        NewTensor { name, dtype: Dtype::F32, shape, bytes }
+    });
+    write(&folder.join("model.safetensors"), &tensors.collect::<Vec<_>>()).unwrap();
+    let artifact = folder.join("wide.bloom");
+    crate::compile(folder, &artifact, &[]);
+    artifact
+}
+
+/// Nothing is written but the answer, so a signal ends the program as it ends any, after whole tokens.
+#[test]
+#[cfg(unix)]
+fn an_interrupted_run_keeps_what_it_said() {
+    use std::os::unix::process::ExitStatusExt;
+    let whole = printed(args!["run", trained(), "--prompt", "<s>In the", "--max-new-tokens", "9", "--stream"]);
+    let mut command = bloomery();
+    command.arg("run").arg(trained()).args(["--prompt", "<s>In the", "--max-new-tokens", "9", "--stream"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = vec![0; 3];
+    child.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
+    send("INT", &child);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.signal(), stderr(&output).as_str()), (Some(2), ""));
+    said.extend(output.stdout);
+    let said = String::from_utf8(said).unwrap();
+    assert!(said.len() < whole.len() && whole.starts_with(&said), "{said:?} begins {whole:?}");
 }

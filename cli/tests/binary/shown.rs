@@ -91,6 +91,19 @@ fn streamed_text_is_the_text() {
 }
 
 #[test]
+fn a_prompt_that_fills_the_context_is_noted() {
+    let ids = vec!["5"; 64].join(",");
+    let output =
+        call(args!["run", trained(), "--input-ids", "7", "--input-ids", &ids, "--max-new-tokens", "1", "--json"]);
+    let run: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let new: Vec<usize> = (0..2).map(|i| run["sequences"][i]["ids"].as_array().unwrap().len()).collect();
+    assert_eq!(new, [1, 0]);
+    let notes = String::from_utf8(output.stderr).unwrap();
+    assert!(notes.starts_with("note: prompt 1 (counted from 0) has 64 tokens and fills the context of 64"), "{notes}");
+    assert!(notes.ends_with("--max-context 65 or more\n") && notes.lines().count() == 1, "{notes}");
+}
+
+#[test]
 fn ids_without_a_tokenizer_have_no_text() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tiny.bloom");
@@ -280,6 +293,9 @@ fn what_is_in_a_file() {
         let wide: Vec<&str> = table.lines().filter(|line| line.chars().count() > 80).collect();
         assert!(wide.is_empty(), "{wide:#?}");
     }
+    let memory = &artifact["memory"];
+    let ios: Vec<u64> = memory["ios"].as_array().unwrap().iter().map(|io| io["bytes"].as_u64().unwrap()).collect();
+    assert_eq!((ios.len(), memory["ios_bytes"].as_u64()), (6, Some(ios.iter().sum())));
     assert!(printed(args!["verify", trained()]).contains("sound"));
 }
 

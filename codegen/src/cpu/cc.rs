@@ -3,8 +3,9 @@
 //! Nothing of the machine gets into the output: no path, no time, no build id. Names in the folder are fixed.
 
 use super::class::{Architecture, Class};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, ExitStatus, Output};
 
 /// What can go wrong with the compiler.
 #[derive(Debug, thiserror::Error)]
@@ -31,19 +32,52 @@ pub enum CcError {
         /// The variable that names another.
         variable: &'static str,
     },
-    /// It refused the generated code.
-    #[error("`{compiler}` refused the generated code with {flags}:\n{message}")]
+    /// It could not be started.
+    #[error("cannot start the C compiler `{compiler}`: {source}; {WAYS_OUT}")]
+    Start {
+        /// Its name.
+        compiler: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It did not do what it was asked.
+    #[error("the C compiler `{compiler}` failed ({status}) when called with {options}{}", said(message))]
     Refused {
         /// Its name.
         compiler: String,
+        /// How it ended.
+        status: ExitStatus,
         /// How it was called.
-        flags: String,
+        options: String,
+        /// What it said, shortened.
+        message: String,
+    },
+    /// It ended well and wrote nothing.
+    #[error(
+        "the C compiler `{compiler}` did not write {output} when called with {options}{}; {WAYS_OUT}",
+        said(message)
+    )]
+    NoOutput {
+        /// Its name.
+        compiler: String,
+        /// How it was called.
+        options: String,
+        /// The file that is not there.
+        output: String,
         /// What it said, shortened.
         message: String,
     },
     /// The folder for its files.
     #[error("cannot use a temporary folder: {0}")]
     Folder(#[from] std::io::Error),
+}
+
+/// What to do about a compiler that is none.
+const WAYS_OUT: &str = "name a working one in the variable CC, or use `--target interpreter`, which needs none";
+
+/// A message as the rest of a sentence.
+fn said(message: &str) -> String {
+    if message.is_empty() { ", and said nothing".to_owned() } else { format!(":\n{message}") }
 }
 
 /// A C compiler.
@@ -99,43 +133,65 @@ impl Compiler {
         Compiler { name: name.into(), cross: None }
     }
 
+    /// Its name, as it is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The first line of `--version`.
     pub fn version(&self) -> Result<String, CcError> {
-        let output = self.run(Path::new("."), &["--version".into()])?;
-        Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_string())
+        let options = ["--version".to_owned()];
+        let output = self.succeed(Path::new("."), &options)?;
+        let version = String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_string();
+        Ok(if version.is_empty() { self.name.clone() } else { version })
     }
 
     /// Compiles `files` (name, text) in a fresh folder with these options and returns the file `out`.
     pub fn build(&self, files: &[(&str, &str)], options: &[String], out: &str) -> Result<Vec<u8>, CcError> {
         let folder = tempfile::tempdir()?;
-        self.build_in(folder.path(), files, options)?;
-        Ok(std::fs::read(folder.path().join(out))?)
+        let output = self.compile(folder.path(), files, options)?;
+        std::fs::read(folder.path().join(out)).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => {
+                let (compiler, options, message) = (self.name.clone(), options.join(" "), message(&output));
+                CcError::NoOutput { compiler, options, output: out.to_owned(), message }
+            }
+            _ => CcError::Folder(error),
+        })
     }
 
     /// The same in a folder that stays: for programs that are to be run.
     pub fn build_in(&self, folder: &Path, files: &[(&str, &str)], options: &[String]) -> Result<PathBuf, CcError> {
+        self.compile(folder, files, options)?;
+        Ok(folder.to_path_buf())
+    }
+
+    fn compile(&self, folder: &Path, files: &[(&str, &str)], options: &[String]) -> Result<Output, CcError> {
         for (name, text) in files {
             std::fs::write(folder.join(name), text)?;
         }
+        self.succeed(folder, options)
+    }
+
+    fn succeed(&self, folder: &Path, options: &[String]) -> Result<Output, CcError> {
         let output = self.run(folder, options)?;
-        if !output.status.success() {
-            let message = String::from_utf8_lossy(&output.stderr);
-            let message: Vec<&str> = message.lines().take(20).collect();
-            let (compiler, flags) = (self.name.clone(), options.join(" "));
-            return Err(CcError::Refused { compiler, flags, message: message.join("\n") });
+        if output.status.success() {
+            return Ok(output);
         }
-        Ok(folder.to_path_buf())
+        let (compiler, options, message) = (self.name.clone(), options.join(" "), message(&output));
+        Err(CcError::Refused { compiler, status: output.status, options, message })
     }
 
     fn run(&self, folder: &Path, options: &[String]) -> Result<Output, CcError> {
         let mut words = self.name.split_whitespace();
         let program = words.next().unwrap_or("cc");
         let run = Command::new(program).args(words).args(options).current_dir(folder).env("LC_ALL", "C").output();
-        run.map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => self.missing(),
-            _ => CcError::Folder(error),
+        run.map_err(|source| match source.kind() {
+            ErrorKind::NotFound => self.missing(),
+            _ => CcError::Start { compiler: self.name.clone(), source },
         })
     }
+
+    /// The error of a compiler that is not there.
     fn missing(&self) -> CcError {
         let name = self.name.clone();
         match self.cross {
@@ -149,4 +205,11 @@ impl Compiler {
 
 fn from_variable(variable: &str) -> Option<String> {
     std::env::var(variable).ok().filter(|name| !name.is_empty())
+}
+
+/// What a call said, the first lines of it.
+fn message(output: &Output) -> String {
+    let said = if output.stderr.is_empty() { &output.stdout } else { &output.stderr };
+    let lines: Vec<String> = String::from_utf8_lossy(said).lines().take(20).map(str::to_owned).collect();
+    lines.join("\n")
 }

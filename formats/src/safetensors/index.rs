@@ -27,10 +27,8 @@ impl Index {
 
 /// Reads an index and makes sure that it names files of its own folder only.
 pub(super) fn read(path: &Path) -> Result<Index, FormatError> {
-    let bytes =
-        std::fs::read(path).map_err(|source| FormatError::Io { action: "read", path: path.to_path_buf(), source })?;
-    let index: Index =
-        serde_json::from_slice(&bytes).map_err(|source| FormatError::Index { path: path.to_path_buf(), source })?;
+    let index: Index = serde_json::from_slice(&crate::map::read(path)?)
+        .map_err(|source| FormatError::Index { path: path.to_path_buf(), source })?;
     for (tensor, shard) in &index.weight_map {
         if !is_plain(shard) {
             let (tensor, shard) = (tensor.clone(), shard.clone());

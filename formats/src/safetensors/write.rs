@@ -1,11 +1,11 @@
 //! Writing one safetensors file, whole or not at all.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use safetensors::tensor::{Metadata, TensorInfo};
+use tempfile::NamedTempFile;
 
 use crate::{Dtype, FormatError};
 
@@ -30,18 +30,39 @@ pub struct NewTensor<'a> {
 /// # Errors
 /// Two tensors share a name, bytes and shape disagree, or the system refuses to write.
 pub fn write(path: &Path, tensors: &[NewTensor<'_>]) -> Result<(), FormatError> {
+    write_while(path, tensors, &mut || true)
+}
+
+/// As [`write`], for files that take long: `go_on` is asked before each piece and before the file gets its name; once it
+/// says no, the file is given up and nothing is left of it.
+///
+/// # Errors
+/// As [`write`], and [`FormatError::Stopped`].
+pub fn write_while(path: &Path, tensors: &[NewTensor<'_>], go_on: &mut dyn FnMut() -> bool) -> Result<(), FormatError> {
     let mut tensors = tensors.to_vec();
     tensors.sort_by(|a, b| b.dtype.to_safetensors().cmp(&a.dtype.to_safetensors()).then(a.name.cmp(b.name)));
     check(path, &tensors)?;
     let failed = |source| FormatError::Io { action: "write", path: path.to_path_buf(), source };
     let header = header(&tensors).map_err(failed)?;
-    replace(path, |file| {
-        file.write_all(&(header.len() as u64).to_le_bytes())?;
-        file.write_all(&header)?;
-        tensors.iter().try_for_each(|tensor| file.write_all(tensor.bytes))
-    })
-    .map_err(failed)
+    let mut temporary = temporary(path).map_err(failed)?;
+    let length = (header.len() as u64).to_le_bytes();
+    let data = tensors.iter().flat_map(|tensor| tensor.bytes.chunks(PIECE));
+    for piece in [&length[..], &header[..]].into_iter().chain(data) {
+        if !go_on() {
+            return Err(FormatError::Stopped { path: path.to_path_buf() });
+        }
+        temporary.write_all(piece).map_err(failed)?;
+    }
+    let temporary = temporary.into_inner().map_err(|error| failed(error.into_error()))?;
+    if !go_on() {
+        return Err(FormatError::Stopped { path: path.to_path_buf() });
+    }
+    temporary.persist(path).map_err(|error| failed(error.error))?;
+    Ok(())
 }
+
+/// Bytes between two questions whether to go on: a fraction of a second on any disk.
+const PIECE: usize = 1 << 20;
 
 fn check(path: &Path, tensors: &[NewTensor<'_>]) -> Result<(), FormatError> {
     let mut names = HashSet::new();
@@ -79,8 +100,8 @@ fn header(tensors: &[NewTensor<'_>]) -> io::Result<Vec<u8>> {
     Ok(json)
 }
 
-/// Fills a temporary file beside `path` and renames it; nothing is left behind on failure.
-fn replace(path: &Path, fill: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> io::Result<()> {
+/// A temporary file beside `path`; dropped without a name, it is gone.
+fn temporary(path: &Path) -> io::Result<BufWriter<NamedTempFile>> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
     builder.prefix(".").suffix(".partial");
@@ -90,13 +111,7 @@ fn replace(path: &Path, fill: impl FnOnce(&mut BufWriter<&File>) -> io::Result<(
         // What any created file gets; the default of temporary files, 0600, would hide the result from others.
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
-    let temporary = builder.tempfile_in(folder)?;
-    let mut writer = BufWriter::with_capacity(1 << 20, temporary.as_file());
-    fill(&mut writer)?;
-    writer.flush()?;
-    drop(writer);
-    temporary.persist(path)?;
-    Ok(())
+    Ok(BufWriter::with_capacity(PIECE, builder.tempfile_in(folder)?))
 }
 
 #[cfg(test)]
@@ -144,6 +159,15 @@ mod tests {
         assert_eq!(message, "tensor a of type f32 and shape [2] was given 7 bytes");
         assert!(write(&path, &[tensor, tensor]).unwrap_err().to_string().contains("written twice"));
         assert!(write(&folder.path().join("no/such/folder"), &[tensor]).is_err());
+        for pieces in 0..4 {
+            let (mut asked, path) = (0, &path);
+            let mut go_on = || {
+                asked += 1;
+                asked <= pieces
+            };
+            let stopped = write_while(path, &[tensor], &mut go_on).unwrap_err();
+            assert!(matches!(stopped, FormatError::Stopped { .. }), "after {pieces} pieces: {stopped}");
+        }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

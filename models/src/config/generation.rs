@@ -34,7 +34,7 @@ impl GenerationDefaults {
     /// The file cannot be read, is no JSON object, or holds values of wrong types.
     pub fn from_folder(folder: &Path, config: &BloomConfig) -> Result<GenerationDefaults, ConfigError> {
         let path = folder.join("generation_config.json");
-        match std::fs::read(&path) {
+        match crate::files::read(&path) {
             Ok(bytes) => GenerationDefaults::from_json(&bytes, &path, config),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(GenerationDefaults::of(config)),
             Err(source) => Err(ConfigError::Io { path, source }),

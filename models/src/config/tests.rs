@@ -71,6 +71,7 @@ fn harmless_keys_are_noted() {
     assert!(notes(r#""slow_but_exact":true,"pretraining_tp":4"#).contains("pretraining_tp = 4"));
     assert!(notes(r#""torch_dtype":"int8""#).contains("torch_dtype \"int8\""));
     assert!(notes(r#""eos_token_id":512"#).contains("eos_token_id 512 lies outside the vocabulary of 512"));
+    assert!(notes(r#""quantization_config":{"load_in_8bit":true}"#).contains("quantization_config is ignored"));
     assert_eq!(notes(r#""slow_but_exact":false,"pretraining_tp":1,"n_inner":256,"torch_dtype":"torch.float16""#), "");
 }
 

@@ -103,6 +103,9 @@ impl Classes {
 
     fn improve_class(&self, class: usize, selection: &mut Selection, least: &mut f64, roots: &[usize]) {
         for other in 0..self.terms[class].len() {
+            if other == selection[class] {
+                continue;
+            }
             let kept = std::mem::replace(&mut selection[class], other);
             let cost = self.cost(selection, roots);
             if is_less(cost, *least) {
