@@ -3,6 +3,7 @@
 //! Images depend on the program alone and lie in the artifact in the order of [`CLASSES`], so that it does not matter in
 //! which order, or in how many steps, they were asked for.
 
+use std::collections::BTreeSet;
 use std::thread;
 
 use bloomery_artifact::{Artifact, CodeImage, Maker, Provenance};
@@ -34,7 +35,7 @@ pub(crate) fn images(program: &Program, targets: &[Target], progress: &mut dyn P
     });
     progress.go_on()?;
     let (mut images, mut left_out) = (Vec::new(), Vec::new());
-    for (class, result) in classes.into_iter().zip(results) {
+    for (class, result) in classes.iter().copied().zip(results) {
         match result {
             Ok(made) => images.push(made),
             // Of a whole family, what this compiler does not know is left out.
@@ -47,11 +48,11 @@ pub(crate) fn images(program: &Program, targets: &[Target], progress: &mut dyn P
     progress.end(&summary(&images));
     left_out.iter().for_each(|note| progress.note(note));
     if images.is_empty() {
-        return Err(Error::Refused(
-            "the C compiler makes code for none of the targets, as noted above: install a newer gcc or clang, or use \
-             --target interpreter"
-                .to_owned(),
-        ));
+        return Err(Error::Refused(format!(
+            "the C compiler {} compiles for none of the targets, as noted above: install a newer gcc or clang, or use \
+             --target interpreter",
+            compilers(&classes)
+        )));
     }
     Ok(images)
 }
@@ -60,6 +61,16 @@ fn made(program: &Program, class: Class) -> Result<Made, ImageError> {
     let compiler = Compiler::for_class(class);
     let maker = Maker { compiler: compiler.version()?, version: env!("CARGO_PKG_VERSION").to_owned() };
     Ok(Made { image: code_image(&compiler, class, program)?, maker })
+}
+
+/// The compilers of these classes, by name and version.
+fn compilers(classes: &[Class]) -> String {
+    let name = |class: &Class| {
+        let compiler = Compiler::for_class(*class);
+        format!("`{}` ({})", compiler.name(), compiler.version().unwrap_or_default())
+    };
+    let names: BTreeSet<String> = classes.iter().map(name).collect();
+    names.into_iter().collect::<Vec<_>>().join(", ")
 }
 
 fn summary(images: &[Made]) -> String {

@@ -119,8 +119,8 @@ fn pairs(spans: &[Span]) -> Vec<(u64, u64)> {
     spans.iter().map(|span| (span.first, span.tokens)).collect()
 }
 
-/// The body of the tiny model reads every weight of its layers once, of the table the rows asked for; the head all of it
-/// and the last norm.
+/// The body of the tiny model reads every weight of its two layers once, the slopes in both, of the table the rows asked
+/// for; the head all of it and the last norm.
 #[test]
 fn a_call_touches_each_weight_once() {
     let compiled = compiled("tiny", |options| options.targets.clear());
@@ -135,7 +135,7 @@ fn a_call_touches_each_weight_once() {
     let placements = artifact.weight_table().placements.iter();
     let all: u64 = placements.map(|placement| placement.bytes * placement.layers).sum();
     let table = artifact.weight_table().placements[0].bytes;
-    let (row, norm) = (64 * 4, 2 * 64 * 4);
+    let (row, norm, slopes) = (64 * 4, 2 * 64 * 4, 4 * 4);
     assert_eq!(weights("head"), table + norm);
-    assert_eq!(weights("body"), all - table - norm + row);
+    assert_eq!(weights("body"), all - table - norm + row + slopes);
 }
