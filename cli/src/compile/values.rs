@@ -13,7 +13,7 @@ use super::random;
 /// Weights by the names that a model's description has for them.
 pub(super) struct Values<'a> {
     loaded: &'a Loaded,
-    /// The random weight that was made last: its parts are often asked for one after another.
+    /// The large random weight that was made last: its parts are often asked for one after another, small ones between.
     last: RefCell<Option<(String, Option<u64>, Strided<'static>)>>,
 }
 
@@ -60,8 +60,12 @@ impl<'a> Values<'a> {
         {
             return values.clone();
         }
-        let values = random_values(seed, name, layer, 0, self.parameter(name).shape());
-        *last = Some((name.to_owned(), layer, values.clone()));
+        let shape = self.parameter(name).shape();
+        let is_small = shape.iter().product::<usize>() < LOOKED_AT;
+        let values = random_values(seed, name, layer, 0, shape);
+        if !is_small {
+            *last = Some((name.to_owned(), layer, values.clone()));
+        }
         values
     }
 
@@ -85,7 +89,7 @@ fn random_values(seed: u64, name: &str, layer: Option<u64>, first: usize, shape:
     Strided::made(bytes, DType::F16, shape)
 }
 
-/// Elements looked at together.
+/// Elements looked at together; weights of fewer are made anew rather than kept.
 const LOOKED_AT: usize = 1 << 16;
 
 impl bloomery_passes::Weights for Values<'_> {
