@@ -35,7 +35,7 @@ pub struct Pieces<'g, 'a> {
 }
 
 /// Elements that are computed with at once, about: as f64 they fit the second cache.
-const AT_ONCE: usize = 1 << 17;
+pub const AT_ONCE: usize = 1 << 17;
 
 /// Whether the result is nothing but the parameters' elements elsewhere.
 pub fn only_moves(graph: &Graph) -> bool {

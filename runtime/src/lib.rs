@@ -1,9 +1,10 @@
 //! Runs artifacts: memory, threads, machine code or interpreter, the key-value cache, generation of text.
 //!
 //! From below: [`executor`] runs an entry point of a program on memory it owns, natively (`native`, `launcher`,
-//! `threads`) or on the interpreter. [`session`] feeds sequences of tokens through it and keeps the paged cache
-//! ([`pages`]). [`generate`] and [`logits`] are what people ask for; [`sampling`] picks tokens. [`profile`] says where
-//! time went, [`limits`] what the machine could do at most. Absent: graphs, passes, strategies, text (ids go in and out).
+//! `threads`; `weights` says from which pages) or on the interpreter. [`session`] feeds sequences of tokens through it and
+//! keeps the paged cache ([`pages`]). [`generate`] and [`logits`] are what people ask for; [`sampling`] picks tokens.
+//! [`profile`] says where time went, [`limits`] what the machine could do at most. Absent: graphs, passes, strategies,
+//! text (ids go in and out).
 //!
 //! Start at [`session`].
 

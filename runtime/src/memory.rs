@@ -24,9 +24,7 @@ impl Block {
     /// The same on huge pages, where the system has them.
     pub(crate) fn huge(what: &'static str, bytes: u64) -> Result<Block, RunError> {
         let block = Block::new(what, bytes)?;
-        // A kernel without huge pages refuses, and small ones do.
-        #[cfg(target_os = "linux")]
-        let _ = block.map.advise(memmap2::Advice::HugePage);
+        advise_pages(&block.map, true);
         Ok(block)
     }
 
@@ -42,6 +40,21 @@ impl Block {
     pub(crate) fn address(&mut self) -> usize {
         self.map.as_mut_ptr().expose_provenance()
     }
+}
+
+/// Asks for huge pages, or for small ones. A kernel without huge ones refuses, and small ones do.
+#[cfg(target_os = "linux")]
+pub(crate) fn advise_pages(map: &MmapMut, huge: bool) {
+    let _ = map.advise(if huge { memmap2::Advice::HugePage } else { memmap2::Advice::NoHugePage });
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn advise_pages(_: &MmapMut, _: bool) {}
+
+/// Bytes from a line of the kernel's, `NAME:  123 kB`, when it has this name.
+pub(crate) fn kernel_bytes(line: &str, name: &str) -> Option<u64> {
+    let number = line.strip_prefix(name)?.strip_prefix(':')?.trim().strip_suffix("kB")?;
+    number.trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
 }
 
 /// A buffer of a program.

@@ -7,7 +7,7 @@
 //! held of this process's memory is given back as the copy grows.
 
 use crate::error::RunError;
-use crate::memory::Block;
+use crate::memory::{Block, kernel_bytes};
 use bloomery_artifact::Artifact;
 use bloomery_artifact::weights::PIECE;
 use std::sync::Arc;
@@ -108,8 +108,7 @@ impl Store {
 /// Bytes the system could still give, as it says.
 fn available_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
+    text.lines().find_map(|line| kernel_bytes(line, "MemAvailable"))
 }
 
 #[cfg(test)]

@@ -18,8 +18,6 @@ use crate::{Error, Progress};
 
 /// Packed bytes of a piece, about.
 const PIECE: u64 = 16 << 20;
-/// Elements that a weight graph computes with at once, about: as f64 they fit the second cache.
-const COMPUTED: u64 = 1 << 17;
 
 /// Writes every parameter of the program.
 pub(super) fn write(
@@ -126,7 +124,9 @@ impl Steps {
         let count = match made_by {
             None => bytes.div_ceil(PIECE),
             Some(graph) if pieces::only_moves(graph) => extent as u64,
-            Some(graph) => graph.types.iter().filter_map(|ty| elements(ty).as_number()).max().unwrap_or(1) / COMPUTED,
+            Some(graph) => {
+                graph.types.iter().filter_map(|ty| elements(ty).as_number()).max().unwrap_or(1) / pieces::AT_ONCE as u64
+            }
         };
         let step = extent.div_ceil(count.max(1) as usize).next_multiple_of(unit);
         Steps { dim, extent, step: step.max(1) }

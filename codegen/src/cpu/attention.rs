@@ -37,6 +37,8 @@ pub(crate) fn emit(name: &str, spec: &AttentionSpec) -> Kernel {
             ("d", &d),
         ],
     );
+    // `struct NAME_rows`, then keys and values of a page.
+    let local = 4 * (ROWS * (d + dp + 64) + ROWS / 6 * (3 * 16 + 1) + 64 + 2 * spec.page_tokens * dp);
     let text = fill(
         include_str!("kernels/attention.c"),
         &[
@@ -45,6 +47,7 @@ pub(crate) fn emit(name: &str, spec: &AttentionSpec) -> Kernel {
             ("d", &d),
             ("dp", &dp),
             ("size_elements", &(4 / spec.kv.element.bytes())),
+            ("local", &local),
             ("panels", &(ROWS / 6)),
             ("block", &ROWS),
             ("type", &element),
@@ -74,7 +77,6 @@ pub(crate) fn emit(name: &str, spec: &AttentionSpec) -> Kernel {
         prepare: None,
         main: Phase { symbol: name.into(), tiles },
         shared: SharedScratch::NONE,
-        // `struct NAME_rows`, then keys and values of a page.
-        local: 4 * (ROWS * (d + dp + 64) + ROWS / 6 * (3 * 16 + 1) + 64 + 2 * spec.page_tokens * dp),
+        local,
     }
 }

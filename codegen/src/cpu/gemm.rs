@@ -17,8 +17,10 @@ const BLOCK: usize = 256;
 const PANEL_ROWS: usize = 6;
 /// The same where there are at most `FEW`: two even panels rather than a full one and a rest.
 const PANEL_ROWS_FEW: usize = 4;
-/// So many rows are few.
-const FEW: usize = 8;
+/// So many rows are few: kernels for them have tiles of their own.
+pub(super) const FEW: usize = 8;
+/// Column panels that a class widens at once, at most: PANELS_AT_ONCE of `prelude/weights.h`.
+const PANELS_AT_ONCE_MOST: usize = 2;
 /// Most panels of rows in a tile.
 const ROW_PANELS_MAX: usize = 29;
 /// Column panels of a tile: the more, the seldomer a block of activations comes from the third cache.
@@ -101,7 +103,7 @@ fn many(name: &str, spec: &GemmSpec, max: usize) -> Kernel {
     );
     let rows = |rows, columns| Tiles::Rows { count: spec.count, rows, columns };
     let row_bytes = 4 * pair * steps.next_multiple_of(block);
-    let tile_bytes = 4 * (2 * pair * block * 16 + group * pair * row_panels * panel_rows * 16);
+    let tile_bytes = 4 * (PANELS_AT_ONCE_MOST * pair * block * 16 + group * pair * row_panels * panel_rows * 16);
     let norm_bytes = if spec.norm.is_some() { 4 * panel_rows * spec.k } else { 0 };
     Kernel {
         text,

@@ -1,5 +1,6 @@
 //! What passes ask of this target: which graphs make one kernel, and what they cost.
 
+use super::gemm::FEW;
 use super::layouts;
 use super::recognise::recognise;
 use super::spec::Spec;
@@ -9,8 +10,6 @@ use bloomery_ir::{Bindings, DType, Graph, TensorType};
 
 /// Tokens in a page of the cache.
 const PAGE_TOKENS: u64 = 64;
-/// Most rows that are taken straight through packed weights.
-const FEW: u64 = 8;
 
 /// A core of an ordinary server: nanoseconds for a step of a loop over kernels, operations and bytes in a nanosecond.
 const LAUNCH: f64 = 500.0;
@@ -36,7 +35,8 @@ impl Target for Cpu {
     }
 
     fn row_ranges(&self, most: u64) -> Vec<(u64, u64)> {
-        let ranges = [(1, 1), (2, FEW), (FEW + 1, u64::MAX)];
+        let few = FEW as u64;
+        let ranges = [(1, 1), (2, few), (few + 1, u64::MAX)];
         ranges.into_iter().filter(|(least, _)| *least <= most).map(|(least, top)| (least, top.min(most))).collect()
     }
 

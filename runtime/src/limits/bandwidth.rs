@@ -4,6 +4,7 @@
 //! which of these is fastest differs from processor to processor and between kinds of pages, so all are tried.
 
 use super::Load;
+use crate::memory::{advise_pages, kernel_bytes};
 use crate::weights::Weights;
 use memmap2::{Mmap, MmapMut, MmapOptions};
 use std::fs::File;
@@ -48,7 +49,8 @@ impl Memory {
     /// Anonymous memory, each page written once.
     pub(super) fn anonymous(bytes: usize, huge: bool) -> io::Result<Memory> {
         let mut map = MmapMut::map_anon(bytes)?;
-        advise(&map, huge);
+        // Where the kernel refuses, [`Memory::huge_share`] says so.
+        advise_pages(&map, huge);
         map.fill(1);
         Ok(Memory { length: map.len(), bytes: Arc::new(map) })
     }
@@ -92,15 +94,6 @@ impl Memory {
     }
 }
 
-/// A kernel without huge pages refuses; [`Memory::huge_share`] then says so.
-#[cfg(target_os = "linux")]
-fn advise(map: &MmapMut, huge: bool) {
-    let _ = map.advise(if huge { memmap2::Advice::HugePage } else { memmap2::Advice::NoHugePage });
-}
-
-#[cfg(not(target_os = "linux"))]
-fn advise(_: &MmapMut, _: bool) {}
-
 fn touch(map: &Mmap) {
     let sum = map.chunks(4096).fold(0u8, |sum, page| sum.wrapping_add(page[0]));
     std::hint::black_box(sum);
@@ -115,9 +108,8 @@ fn huge_bytes(smaps: &str, address: usize) -> u64 {
         if let Some((from, to)) = range.and_then(|(from, to)| Some((hex(from)?, hex(to)?))) {
             inside = (from..to).contains(&address);
         }
-        let kilobytes = line.strip_prefix("AnonHugePages:").filter(|_| inside);
-        if let Some(kilobytes) = kilobytes.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()) {
-            return kilobytes * 1024;
+        if let Some(bytes) = kernel_bytes(line, "AnonHugePages").filter(|_| inside) {
+            return bytes;
         }
     }
     0

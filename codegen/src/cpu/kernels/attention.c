@@ -73,6 +73,7 @@ struct @name@_rows {
     f32 size[@panels@];                  /* bound of the scaled queries */
     f32 bias[64];
 };
+_Static_assert(sizeof(struct @name@_rows) + 2 * @t@ * @dp@ * sizeof(f32) <= @local@, "scratch for the rows and a page");
 
 INLINE void @name@_start(const struct call *c, struct block at, u32 head, u32 panels, struct @name@_rows *rows)
 {
@@ -84,7 +85,7 @@ INLINE void @name@_start(const struct call *c, struct block at, u32 head, u32 pa
         for (u32 r = 0; r < 6; r++) {
             from[r] = q + (u64)(at.row + min_u32(panel * 6 + r, at.rows - 1)) * @q_stride@;
             f32 of_row = size_of_row(from[r], D) * @scale@;
-            size = of_row < size ? size : of_row; /* NaN stays */
+            size = of_row > size ? of_row : size; /* a row of NaN is NaN from its newest page on */
             for (u32 j = 0; j < DP; j += 16) vf_store(rows->out[panel][r] + j, vf_zero());
         }
         pack_rows(6, from, D, 1, 0, 0, D, rows->queries[panel]);

@@ -30,7 +30,7 @@ void @name@(const struct call *c, u32 begin, u32 end)
     enum { WIDE = CHAINS * BLOCK * 16, SUMS = ROW_PANELS * R * 16 };
     const @type@ *weights = c->views[@w@];
     f32 *wide = c->local;            /* [PANELS_AT_ONCE][CHAINS][BLOCK][16], pieces of 16-bit panels as f32 */
-    f32 *sums = wide + 2 * WIDE;     /* [GROUP][CHAINS][ROW_PANELS][R][16] */
+    f32 *sums = wide + PANELS_AT_ONCE * WIDE; /* [GROUP][CHAINS][ROW_PANELS][R][16] */
     u32 rows = @rows@, row_panels_all = blocks_of(rows, R), row_blocks = blocks_of(row_panels_all, ROW_PANELS);
     for (u32 tile = begin; tile < end; tile++) {
         u32 row_panel = tile % row_blocks * ROW_PANELS, row_panels = min_u32(row_panels_all - row_panel, ROW_PANELS);

@@ -60,18 +60,6 @@ INLINE vf vf_load_f32_n(const f32 *p, u32 n)
     for (u32 i = 0; i < n && i < 16; i++) whole[i] = p[i];
     return vf_load(whole);
 }
-INLINE vf vf_load_f16_n(const f16 *p, u32 n)
-{
-    f16 whole[16] = {0};
-    for (u32 i = 0; i < n && i < 16; i++) whole[i] = p[i];
-    return vf_load_f16(whole);
-}
-INLINE vf vf_load_bf16_n(const bf16 *p, u32 n)
-{
-    bf16 whole[16] = {0};
-    for (u32 i = 0; i < n && i < 16; i++) whole[i] = p[i];
-    return vf_load_bf16(whole);
-}
 INLINE void vf_store_n(f32 *p, vf x, u32 n)
 {
     f32 whole[16];

@@ -28,7 +28,6 @@ struct call {
 #endif
 
 INLINE u32 min_u32(u32 a, u32 b) { return a < b ? a : b; }
-INLINE u32 max_u32(u32 a, u32 b) { return a > b ? a : b; }
 INLINE u32 blocks_of(u32 count, u32 size) { return (count + size - 1) / size; }
 INLINE float float_of_bits(u32 bits) { union { u32 u; float f; } v = {bits}; return v.f; }
 INLINE u32 bits_of_float(float x) { union { float f; u32 u; } v = {x}; return v.u; }

@@ -53,8 +53,6 @@ INLINE void vf_store_bf16(bf16 *p, vf x) { for (u32 i = 0; i < 16; i++) p[i] = b
 
 /* The first n lanes; the others read as 0 and are not touched in memory. */
 INLINE vf vf_load_f32_n(const f32 *p, u32 n) { return LANES(i < n ? p[i] : 0); }
-INLINE vf vf_load_f16_n(const f16 *p, u32 n) { return LANES(i < n ? f32_of_f16(p[i]) : 0); }
-INLINE vf vf_load_bf16_n(const bf16 *p, u32 n) { return LANES(i < n ? f32_of_bf16(p[i]) : 0); }
 INLINE void vf_store_n(f32 *p, vf x, u32 n) { for (u32 i = 0; i < 16; i++) if (i < n) p[i] = x.at[i]; }
 
 INLINE vf vf_add(vf a, vf b) { return LANES(a.at[i] + b.at[i]); }

@@ -3,6 +3,20 @@
 INLINE vf load_some(const f32 *p, u32 n) { return n < 16 ? vf_load_f32_n(p, n) : vf_load(p); }
 INLINE void store_some(f32 *p, vf x, u32 n) { if (n < 16) vf_store_n(p, x, n); else vf_store(p, x); }
 
+/* The first n of 16 halves, as f32; the others read as 0 and are not touched in memory. */
+INLINE vf vf_load_f16_n(const f16 *p, u32 n)
+{
+    f16 whole[16] = {0};
+    for (u32 i = 0; i < n && i < 16; i++) whole[i] = p[i];
+    return vf_load_f16(whole);
+}
+INLINE vf vf_load_bf16_n(const bf16 *p, u32 n)
+{
+    bf16 whole[16] = {0};
+    for (u32 i = 0; i < n && i < 16; i++) whole[i] = p[i];
+    return vf_load_bf16(whole);
+}
+
 /* The first n of 16 columns in the element type of memory. */
 INLINE void store_some_f32(f32 *p, vf x, u32 n) { store_some(p, x, n); }
 INLINE void store_some_f16(f16 *p, vf x, u32 n)

@@ -43,18 +43,6 @@ INLINE void vf_store_n(f32 *p, vf x, u32 n)
     _mm256_maskstore_ps(p, lanes_below(n, 0), x.lo);
     _mm256_maskstore_ps(p + 8, lanes_below(n, 8), x.hi);
 }
-INLINE vf vf_load_f16_n(const f16 *p, u32 n)
-{
-    f16 whole[16] = {0};
-    for (u32 i = 0; i < n && i < 16; i++) whole[i] = p[i];
-    return vf_load_f16(whole);
-}
-INLINE vf vf_load_bf16_n(const bf16 *p, u32 n)
-{
-    bf16 whole[16] = {0};
-    for (u32 i = 0; i < n && i < 16; i++) whole[i] = p[i];
-    return vf_load_bf16(whole);
-}
 
 INLINE vf vf_add(vf a, vf b) { return BOTH(_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)); }
 INLINE vf vf_sub(vf a, vf b) { return BOTH(_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)); }

@@ -34,8 +34,6 @@ INLINE void vf_store_bf16(bf16 *p, vf x)
 /* The first n lanes; the others read as 0 and are not touched in memory. */
 INLINE __mmask16 lanes_below(u32 n) { return (__mmask16)(0xffffu >> (16 - min_u32(n, 16))); }
 INLINE vf vf_load_f32_n(const f32 *p, u32 n) { return _mm512_maskz_loadu_ps(lanes_below(n), p); }
-INLINE vf vf_load_f16_n(const f16 *p, u32 n) { return widen_f16(_mm256_maskz_loadu_epi16(lanes_below(n), p)); }
-INLINE vf vf_load_bf16_n(const bf16 *p, u32 n) { return widen_bf16(_mm256_maskz_loadu_epi16(lanes_below(n), p)); }
 INLINE void vf_store_n(f32 *p, vf x, u32 n) { _mm512_mask_storeu_ps(p, lanes_below(n), x); }
 
 INLINE vf vf_add(vf a, vf b) { return _mm512_add_ps(a, b); }
