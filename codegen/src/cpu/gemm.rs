@@ -10,8 +10,8 @@ use super::spec::{GemmSpec, Rows};
 use super::store;
 use super::text::fill;
 
-/// Most k (per chain) multiplied before going on to the next panel: a piece of a panel is 16 KiB of f32, half of the
-/// first cache of v3, and 174 rows of activations 178 KB, a third of the second.
+/// Most k multiplied before going on to the next panel: a piece of a panel is 16 KiB of f32, half of the first cache of
+/// v3, and 174 rows of activations 178 KB, a third of the second.
 const BLOCK: usize = 256;
 /// Rows of a panel: with 16 columns they fill the registers of v3.
 const PANEL_ROWS: usize = 6;
@@ -52,9 +52,9 @@ fn story(name: &str, spec: &GemmSpec) -> String {
     format!("/* {name}: out[{rows}, {n}] = {x}[{rows}, {k}] @ w[{k}, {n}] of {}. */\n", spec.w.element.c_name())
 }
 
-/// Steps along k, of one k (f32) or a pair (16-bit weights).
-fn steps(spec: &GemmSpec) -> usize {
-    spec.k.div_ceil(spec.w.element.pair())
+/// The k of a panel: of 16-bit weights they come in pairs.
+fn depth(spec: &GemmSpec) -> usize {
+    spec.k.next_multiple_of(spec.w.element.pair())
 }
 
 fn head(name: &str, spec: &GemmSpec) -> String {
@@ -63,15 +63,11 @@ fn head(name: &str, spec: &GemmSpec) -> String {
 }
 
 fn many(name: &str, spec: &GemmSpec, max: usize) -> Kernel {
-    let (pair, steps, panels) = (spec.w.element.pair(), steps(spec), spec.n.div_ceil(16));
-    let block = even_share(steps, BLOCK);
+    let (pair, depth, panels) = (spec.w.element.pair(), depth(spec), spec.n.div_ceil(16));
+    let block = even_share(depth, BLOCK).next_multiple_of(pair);
     let (panel_rows, group) = if max <= FEW { (PANEL_ROWS_FEW, GROUP_FEW) } else { (PANEL_ROWS, GROUP) };
     let group = group.min(panels);
     let row_panels = even_share(max.div_ceil(panel_rows), ROW_PANELS_MAX);
-    let fold = match pair {
-        1 => "vf_load(sum)",
-        _ => "vf_add(vf_load(sum), vf_load(sum + SUMS))",
-    };
     let norm = match spec.norm {
         Some(_) => format!("            from[r] = {name}_norm(c, from[r], (f32 *)c->local + r * K);"),
         None => "            /* as it is */".into(),
@@ -84,16 +80,15 @@ fn many(name: &str, spec: &GemmSpec, max: usize) -> Kernel {
             ("norm", &norm),
             ("k", &spec.k),
             ("n", &spec.n),
-            ("chains", &pair),
-            ("depth", &steps),
+            ("pair", &pair),
+            ("depth", &depth),
             ("panels", &panels),
             ("block", &block),
             ("r", &panel_rows),
             ("row_panels", &row_panels),
             ("group", &group),
             ("type", &spec.w.element.c_name()),
-            ("b_panel", if pair == 1 { &"DEPTH * 16" } else { &"WIDE" }),
-            ("fold", &fold),
+            ("b_panel", if pair == 1 { &"DEPTH * 16" } else { &"PIECE" }),
             ("x", &spec.x.view),
             ("x_offset", &spec.x.offset),
             ("x_stride", &spec.x.stride),
@@ -102,8 +97,8 @@ fn many(name: &str, spec: &GemmSpec, max: usize) -> Kernel {
         ],
     );
     let rows = |rows, columns| Tiles::Rows { count: spec.count, rows, columns };
-    let row_bytes = 4 * pair * steps.next_multiple_of(block);
-    let tile_bytes = 4 * (PANELS_AT_ONCE_MOST * pair * block * 16 + group * pair * row_panels * panel_rows * 16);
+    let row_bytes = 4 * depth.next_multiple_of(block);
+    let tile_bytes = 4 * 16 * (PANELS_AT_ONCE_MOST * block + group * row_panels * panel_rows);
     let norm_bytes = if spec.norm.is_some() { 4 * panel_rows * spec.k } else { 0 };
     Kernel {
         text,
@@ -133,7 +128,8 @@ fn panels_of_tile(steps: usize) -> usize {
 }
 
 fn one(name: &str, spec: &GemmSpec) -> Kernel {
-    let (pair, steps, panels) = (spec.w.element.pair(), steps(spec), spec.n.div_ceil(16));
+    let (pair, panels) = (spec.w.element.pair(), spec.n.div_ceil(16));
+    let steps = depth(spec) / pair;
     let group = panels_of_tile(steps).min(panels);
     let at_once = STREAMS.min(group);
     let prepared = spec.norm.is_some() || spec.k % pair != 0;

@@ -31,7 +31,7 @@ fn functions_stay_within_their_ulps() {
     let functions: [(Unary, Reference, f64); 4] = [
         (Unary::Exp, f64::exp, 2.0),
         (Unary::Tanh, f64::tanh, 2.0),
-        (Unary::OnePlusTanh, |x| 2.0 / (1.0 + (-2.0 * x).exp()), 4.0),
+        (Unary::OnePlusTanh, |x| 2.0 / (1.0 + (-2.0 * x).min(f64::from(88.7f32)).exp()), 4.0),
         (Unary::Log, |x| f64::ln(x.abs()), 2.0),
     ];
     for (function, ..) in functions {

@@ -99,16 +99,6 @@ const CALLS: &[(Nan, &str)] = &[
     (Nan::Any, "r = vf_all(vf_sum(a))"),
     (Nan::Same, "r = vf_all(vf_largest(a))"),
     (Nan::Same, "r = vf_all(vf_first(a))"),
-    (Nan::Same, "r = w_x_f16(h)"),
-    (Nan::Same, "r = w_y_f16(h)"),
-    (Nan::Same, "r = a_x_f16(x + n % 15)"),
-    (Nan::Same, "r = a_y_f16(x + n % 15)"),
-    (Nan::Any, "r = w_sum_f16(a, b)"),
-    (Nan::Same, "r = w_x_bf16(h)"),
-    (Nan::Same, "r = w_y_bf16(h)"),
-    (Nan::Same, "r = a_x_bf16(x + n % 15)"),
-    (Nan::Same, "r = a_y_bf16(x + n % 15)"),
-    (Nan::Any, "r = w_sum_bf16(a, b)"),
     (Nan::Same, "w_widen_f16(h, &r, &d); r = w_columns_f16(r)"),
     (Nan::Same, "w_widen_f16(h, &d, &r); r = w_columns_f16(r)"),
     (Nan::Same, "w_widen_bf16(h, &r, &d); r = w_columns_bf16(r)"),
@@ -190,7 +180,7 @@ fn no_function_of_plain_c_is_forgotten() {
     let text = include_str!("../../src/cpu/prelude/plain.h");
     let names = text.lines().filter_map(|line| line.strip_prefix("INLINE ")?.split('(').next()?.split(' ').next_back());
     let names: Vec<&str> = names.collect();
-    assert!(names.len() > 40, "{names:?}");
+    assert!(names.len() > 35, "{names:?}");
     for name in names {
         assert!(CALLS.iter().any(|(_, call)| call.contains(&format!("{name}("))), "`{name}` is called nowhere");
     }

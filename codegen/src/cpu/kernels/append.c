@@ -23,6 +23,11 @@ void @name@(const struct call *c, u32 begin, u32 end)
                 for (u32 i = 0; i < 16 && j + i < D; i++) k[(j + i) * 16] = some[i];
                 store_some_@type@(v + j, load_some(value + j, D - j), D - j);
             }
+            /* The next head's share of the same lines. */
+            for (u32 i = 0; i < DP; i += 16) {
+                prefetch(key + D + i), prefetch(value + D + i);
+                prefetch(v + T * DP + i), prefetch(k - slot % 16 + T * DP + slot % 16 * DP + i);
+            }
             ((f32 *)(page + 2 * VALUES))[head * T + slot] = size_of_row(key, D);
         }
     }

@@ -88,7 +88,7 @@ INLINE void @name@_start(const struct call *c, struct block at, u32 head, u32 pa
             size = of_row > size ? of_row : size; /* a row of NaN is NaN from its newest page on */
             for (u32 j = 0; j < DP; j += 16) vf_store(rows->out[panel][r] + j, vf_zero());
         }
-        pack_rows(6, from, D, 1, 0, 0, D, rows->queries[panel]);
+        pack_rows(6, from, D, 0, D, rows->queries[panel]);
         rows->size[panel] = size;
         vf_store(rows->largest[panel], vf_all(-__builtin_inff()));
         vf_store(rows->sum[panel], vf_zero());

@@ -146,30 +146,15 @@ INLINE float vf_largest(vf a)
 }
 INLINE float vf_first(vf a) { return vgetq_lane_f32(a.q0, 0); }
 
-/* Products with packed weights as they lie, see `weights.h`. */
-INLINE vf w_x_f16(const f16 *w) { return vf_load_f16(w); }
-INLINE vf w_y_f16(const f16 *w) { return vf_load_f16(w + 16); }
-INLINE vf a_x_f16(const f32 *a)
-{
-    float32x4_t pair = vcombine_f32(vld1_f32(a), vld1_f32(a));
-    return (vf){pair, pair, pair, pair};
-}
-INLINE vf a_y_f16(const f32 *a) { return a_x_f16(a); }
-INLINE vf w_sum_f16(vf x, vf y)
-{
-    return (vf){vpaddq_f32(x.q0, x.q1), vpaddq_f32(x.q2, x.q3), vpaddq_f32(y.q0, y.q1), vpaddq_f32(y.q2, y.q3)};
-}
-
+/* Weights as f32, even and odd k apart, see `weights.h`. */
 INLINE uint32x4_t pairs_at(const u16 *w) { return vreinterpretq_u32_u16(vld1q_u16(w)); }
 INLINE float32x4_t even_bf16(const bf16 *w) { return of_bits(vshlq_n_u32(pairs_at(w), 16)); }
 INLINE float32x4_t odd_bf16(const bf16 *w) { return of_bits(vandq_u32(pairs_at(w), vdupq_n_u32(0xffff0000))); }
-INLINE vf w_x_bf16(const bf16 *w) { return (vf){even_bf16(w), even_bf16(w + 8), even_bf16(w + 16), even_bf16(w + 24)}; }
-INLINE vf w_y_bf16(const bf16 *w) { return (vf){odd_bf16(w), odd_bf16(w + 8), odd_bf16(w + 16), odd_bf16(w + 24)}; }
-INLINE vf a_x_bf16(const f32 *a) { return vf_all(a[0]); }
-INLINE vf a_y_bf16(const f32 *a) { return vf_all(a[1]); }
-INLINE vf w_sum_bf16(vf x, vf y) { return vf_add(x, y); }
-
-INLINE void w_widen_bf16(const bf16 *w, vf *even, vf *odd) { *even = w_x_bf16(w), *odd = w_y_bf16(w); }
+INLINE void w_widen_bf16(const bf16 *w, vf *even, vf *odd)
+{
+    *even = (vf){even_bf16(w), even_bf16(w + 8), even_bf16(w + 16), even_bf16(w + 24)};
+    *odd = (vf){odd_bf16(w), odd_bf16(w + 8), odd_bf16(w + 16), odd_bf16(w + 24)};
+}
 
 /* The loads part even from odd. */
 INLINE vf widen_both_f16(uint16x8_t low, uint16x8_t high)

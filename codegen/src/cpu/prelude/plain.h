@@ -98,20 +98,7 @@ INLINE float vf_largest(vf a)
 }
 INLINE float vf_first(vf a) { return a.at[0]; }
 
-/* Products with packed weights as they lie, see `weights.h`. */
-INLINE vf w_x_f16(const f16 *w) { return LANES(f32_of_f16(w[i])); }
-INLINE vf w_y_f16(const f16 *w) { return LANES(f32_of_f16(w[16 + i])); }
-INLINE vf a_x_f16(const f32 *a) { return LANES(a[i % 2]); }
-INLINE vf a_y_f16(const f32 *a) { return LANES(a[i % 2]); }
-INLINE vf w_sum_f16(vf x, vf y)
-{
-    return LANES(i < 8 ? x.at[2 * i] + x.at[2 * i + 1] : y.at[2 * i - 16] + y.at[2 * i - 15]);
-}
-INLINE vf w_x_bf16(const bf16 *w) { return LANES(f32_of_bf16(w[2 * i])); }
-INLINE vf w_y_bf16(const bf16 *w) { return LANES(f32_of_bf16(w[2 * i + 1])); }
-INLINE vf a_x_bf16(const f32 *a) { return vf_all(a[0]); }
-INLINE vf a_y_bf16(const f32 *a) { return vf_all(a[1]); }
-INLINE vf w_sum_bf16(vf x, vf y) { return vf_add(x, y); }
+/* Weights as f32, even and odd k apart, see `weights.h`. */
 INLINE void w_widen_f16(const f16 *w, vf *even, vf *odd)
 {
     *even = LANES(f32_of_f16(w[2 * i]));

@@ -38,12 +38,12 @@ INLINE void vf_store_f32(f32 *p, vf x) { vf_store(p, x); }
 INLINE vf vf_round_f16(vf x) { f16 h[16]; vf_store_f16(h, x); return vf_load_f16(h); }
 INLINE vf vf_round_bf16(vf x) { bf16 h[16]; vf_store_bf16(h, x); return vf_load_bf16(h); }
 
-/* to[step][count]: up to six rows side by side, x's k = (first + step) * chains + chain. A k past the end gives zeros. */
-INLINE void pack_rows(u32 count, const f32 *const *x, u32 width, u32 chains, u32 chain, u32 first, u32 steps, f32 *to)
+/* to[step][count]: up to six rows side by side, x's k = first + step. A k past the end gives zeros. */
+INLINE void pack_rows(u32 count, const f32 *const *x, u32 width, u32 first, u32 steps, f32 *to)
 {
-    u32 start = first * chains + chain, there = start < width ? min_u32(steps, blocks_of(width - start, chains)) : 0;
-    for (u32 step = 0, k = start; step < there; step++, k += chains, to += count) {
-        for (u32 r = 0; r < count; r++) to[r] = x[r][k];
+    u32 there = first < width ? min_u32(steps, width - first) : 0;
+    for (u32 step = 0; step < there; step++, to += count) {
+        for (u32 r = 0; r < count; r++) to[r] = x[r][first + step];
     }
     for (u32 i = 0; i < (steps - there) * count; i++) to[i] = 0;
 }

@@ -8,23 +8,25 @@
  * prefetch in bytes; it helps over the ends of pages, where the processor's own prefetch stops. */
 INLINE void OF_TYPE(row_times_panels)(u32 panels, u32 steps, const f32 *a, const TYPE *w, u64 panel, u32 ahead, vf *out)
 {
-#define START(p) vf x##p = vf_zero(), y##p = vf_zero();
+#define START(p) vf sum##p = vf_zero();
 #define STEP(p) if (panels > p) { \
         const TYPE *at = w + p * panel; \
+        vf even, odd; \
         prefetch((const char *)at + ahead); \
-        x##p = vf_fma(a_x, OF_TYPE(w_x)(at), x##p); \
-        if (PAIR == 2) y##p = vf_fma(a_y, OF_TYPE(w_y)(at), y##p); \
+        OF_TYPE(w_widen)(at, &even, &odd); \
+        sum##p = vf_fma(a_even, even, sum##p); \
+        if (PAIR == 2) sum##p = vf_fma(a_odd, odd, sum##p); \
     }
-#define FOLD(p) if (panels > p) out[p] = OF_TYPE(w_sum)(x##p, y##p);
+#define STORE(p) if (panels > p) out[p] = OF_TYPE(w_columns)(sum##p);
     EACH_OF_4(START)
     for (u32 step = 0; step < steps; step++, a += PAIR, w += 16 * PAIR) {
-        vf a_x = OF_TYPE(a_x)(a), a_y = OF_TYPE(a_y)(a);
+        vf a_even = vf_all(a[0]), a_odd = vf_all(a[PAIR - 1]);
         EACH_OF_4(STEP)
     }
-    EACH_OF_4(FOLD)
+    EACH_OF_4(STORE)
 #undef START
 #undef STEP
-#undef FOLD
+#undef STORE
 }
 #undef JOIN_
 #undef JOIN

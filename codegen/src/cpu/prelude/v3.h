@@ -118,39 +118,21 @@ INLINE float vf_largest(vf a)
 }
 INLINE float vf_first(vf a) { return _mm256_cvtss_f32(a.lo); }
 
-/* Products with packed weights as they lie, see `weights.h`. */
-INLINE vf w_x_f16(const f16 *w) { return BOTH(widen_f16(w), widen_f16(w + 8)); }
-INLINE vf w_y_f16(const f16 *w) { return BOTH(widen_f16(w + 16), widen_f16(w + 24)); }
-INLINE vf a_x_f16(const f32 *a)
-{
-    __m256 pair = _mm256_castpd_ps(_mm256_castsi256_pd(_mm256_set1_epi64x(pair_at(a))));
-    return BOTH(pair, pair);
-}
-INLINE vf a_y_f16(const f32 *a) { return a_x_f16(a); }
-/* 64-bit quarters 0 2 1 3 */
-INLINE __m256 pairs_in_order(__m256 x) { return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(x), 0xd8)); }
-INLINE __m256 pairs_summed(__m256 low, __m256 high)
-{
-    return pairs_in_order(_mm256_hadd_ps(low, high));
-}
-INLINE vf w_sum_f16(vf x, vf y) { return BOTH(pairs_summed(x.lo, x.hi), pairs_summed(y.lo, y.hi)); }
-
+/* Weights as f32, even and odd k apart, see `weights.h`. */
 INLINE __m256 even_bf16(const bf16 *w) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_loadu_si256((const __m256i *)w), 16)); }
 INLINE __m256 odd_bf16(const bf16 *w)
 {
     __m256i upper = _mm256_set1_epi32((i32)0xffff0000);
     return _mm256_castsi256_ps(_mm256_and_si256(_mm256_loadu_si256((const __m256i *)w), upper));
 }
-INLINE vf w_x_bf16(const bf16 *w) { return BOTH(even_bf16(w), even_bf16(w + 16)); }
-INLINE vf w_y_bf16(const bf16 *w) { return BOTH(odd_bf16(w), odd_bf16(w + 16)); }
-INLINE vf a_x_bf16(const f32 *a) { return vf_all(a[0]); }
-INLINE vf a_y_bf16(const f32 *a) { return vf_all(a[1]); }
-INLINE vf w_sum_bf16(vf x, vf y) { return vf_add(x, y); }
-
-INLINE void w_widen_bf16(const bf16 *w, vf *even, vf *odd) { *even = w_x_bf16(w), *odd = w_y_bf16(w); }
+INLINE void w_widen_bf16(const bf16 *w, vf *even, vf *odd)
+{
+    *even = BOTH(even_bf16(w), even_bf16(w + 16));
+    *odd = BOTH(odd_bf16(w), odd_bf16(w + 16));
+}
 
 /* Eight columns after conversion are even, odd, even, odd, ..; a shuffle parts them within halves of a register, which
- * leaves columns 0 1 4 5 2 3 6 7 of each eight. `w_columns` sets them right once, when the sums are done. */
+ * leaves columns 0 1 4 5 2 3 6 7 of each eight. */
 INLINE void part_pairs(const f16 *w, __m256 *even, __m256 *odd)
 {
     __m256 low = widen_f16(w), high = widen_f16(w + 8);
@@ -162,4 +144,6 @@ INLINE void w_widen_f16(const f16 *w, vf *even, vf *odd)
     part_pairs(w, &even->lo, &odd->lo);
     part_pairs(w + 16, &even->hi, &odd->hi);
 }
+/* 64-bit quarters 0 2 1 3 */
+INLINE __m256 pairs_in_order(__m256 x) { return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(x), 0xd8)); }
 INLINE vf w_columns_f16(vf sum) { return BOTH(pairs_in_order(sum.lo), pairs_in_order(sum.hi)); }

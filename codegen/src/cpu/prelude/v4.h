@@ -81,33 +81,21 @@ INLINE float vf_largest(vf a)
 }
 INLINE float vf_first(vf a) { return _mm_cvtss_f32(_mm512_castps512_ps128(a)); }
 
-/* Products with packed weights as they lie, see `weights.h`. */
-INLINE vf w_x_f16(const f16 *w) { return vf_load_f16(w); }
-INLINE vf w_y_f16(const f16 *w) { return vf_load_f16(w + 16); }
-INLINE vf a_x_f16(const f32 *a) { return of_bits(_mm512_set1_epi64(pair_at(a))); }
-INLINE vf a_y_f16(const f32 *a) { return a_x_f16(a); }
-INLINE vf w_sum_f16(vf x, vf y)
+/* Weights as f32, even and odd k apart, see `weights.h`. */
+INLINE void w_widen_bf16(const bf16 *w, vf *even, vf *odd)
 {
-    __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-    __m512i odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
-    return vf_add(_mm512_permutex2var_ps(x, even, y), _mm512_permutex2var_ps(x, odd, y));
+    __m512i pairs = _mm512_loadu_si512(w);
+    *even = of_bits(_mm512_slli_epi32(pairs, 16));
+    *odd = of_bits(_mm512_and_si512(pairs, words(0xffff0000)));
 }
 
-INLINE vf w_x_bf16(const bf16 *w) { return of_bits(_mm512_slli_epi32(_mm512_loadu_si512(w), 16)); }
-INLINE vf w_y_bf16(const bf16 *w) { return of_bits(_mm512_and_si512(_mm512_loadu_si512(w), words(0xffff0000))); }
-INLINE vf a_x_bf16(const f32 *a) { return vf_all(a[0]); }
-INLINE vf a_y_bf16(const f32 *a) { return vf_all(a[1]); }
-INLINE vf w_sum_bf16(vf x, vf y) { return vf_add(x, y); }
-
-INLINE void w_widen_bf16(const bf16 *w, vf *even, vf *odd) { *even = w_x_bf16(w), *odd = w_y_bf16(w); }
-
-/* X and Y are even, odd, even, odd, ..; a shuffle parts them within quarters of a register, which leaves columns
- * 0 1 8 9 2 3 10 11 4 5 12 13 6 7 14 15. `w_columns` sets them right once, when the sums are done. */
+/* Eight columns after conversion are even, odd, even, odd, ..; a shuffle parts them within quarters of a register, which
+ * leaves columns 0 1 8 9 2 3 10 11 4 5 12 13 6 7 14 15. */
 INLINE void w_widen_f16(const f16 *w, vf *even, vf *odd)
 {
-    vf x = w_x_f16(w), y = w_y_f16(w);
-    *even = _mm512_shuffle_ps(x, y, 0x88);
-    *odd = _mm512_shuffle_ps(x, y, 0xdd);
+    vf low = vf_load_f16(w), high = vf_load_f16(w + 16);
+    *even = _mm512_shuffle_ps(low, high, 0x88);
+    *odd = _mm512_shuffle_ps(low, high, 0xdd);
 }
 INLINE vf w_columns_f16(vf sum)
 {

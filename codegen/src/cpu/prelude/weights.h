@@ -2,19 +2,15 @@
  *
  * A weight w[K, N] lies in panels of 16 output columns. f32: [N/16][K][16]. f16 and bf16 go in pairs along k:
  * [N/16][K/2][16][2], so that a column's two neighbours share one 32-bit word. Missing columns and a missing last
- * k are zeros. Each output is one chain of FMA over ascending k (f32), or two, even k and odd k, added at the end.
+ * k are zeros. Each output is one chain of FMA over ascending k.
  *
- * One row goes straight through the panel: 64 bytes of it are two vectors X and Y (f32: only X), whose multiplicands
- * a_x and a_y come from one activation pair, and w_sum folds the two accumulators into 16 columns:
- *   f16   X = columns 0-7, Y = columns 8-15, each even, odd, even, odd, ..: the converter widens them as they lie;
- *   bf16  X = even k (a shift), Y = odd k (a mask), all 16 columns.
- * For more rows a piece of the panel is first widened to f32, even and odd k apart (w_widen), and every kind of
- * weight goes through the same outer products. */
-INLINE vf w_x_f32(const f32 *w) { return vf_load(w); }
-INLINE vf w_y_f32(const f32 *w) { (void)w; return vf_zero(); }
-INLINE vf a_x_f32(const f32 *a) { return vf_all(a[0]); }
-INLINE vf a_y_f32(const f32 *a) { (void)a; return vf_zero(); }
-INLINE vf w_sum_f32(vf x, vf y) { (void)y; return x; }
+ * `w_widen` makes two vectors of f32 of 64 bytes of a pair's panel, the even k and the odd k of 16 columns; these may
+ * come in an order that is cheap, and `w_columns` sets the sums right once, at the end. One row goes straight through
+ * the panel (`streams.h`). For more rows a piece of the panel is first widened, k after k, and every kind of weight
+ * goes through the same outer products. */
+INLINE void w_widen_f32(const f32 *w, vf *even, vf *odd) { *even = vf_load(w), *odd = vf_zero(); }
+INLINE vf w_columns_f32(vf sum) { return sum; }
+INLINE vf w_columns_bf16(vf sum) { return sum; }
 
 #define EACH_OF_4(X) X(0) X(1) X(2) X(3)
 #define EACH_OF_6(X) X(0) X(1) X(2) X(3) X(4) X(5)
@@ -130,30 +126,26 @@ INLINE void outer_tile(u32 panel_rows, u32 rows, u32 columns, struct tile t, str
     }
 }
 
-/* Pieces of `columns` neighbouring panels, `panel` elements apart, as f32, chains apart: [columns][chains][block][16], of
- * which `depth` steps are filled. f32 panels have one chain and stay where they are. */
-INLINE const f32 *widened_pieces_f32(const f32 *piece, u32 columns, u32 panel, u32 depth, u32 block, f32 *to, struct ask *ask)
+/* Pieces of `columns` neighbouring panels, `panel` elements apart, as f32 [depth][16], `wide` apart; the depth is even.
+ * Those of f32 stay where they are. */
+INLINE const f32 *widened_pieces_f32(const f32 *piece, u32 columns, u32 panel, u32 depth, u32 wide, f32 *to, struct ask *ask)
 {
-    (void)columns, (void)panel, (void)depth, (void)block, (void)to, (void)ask;
+    (void)columns, (void)panel, (void)depth, (void)wide, (void)to, (void)ask;
     return piece;
 }
 #define WIDENED_PIECES(type) \
-INLINE const f32 *widened_pieces_##type(const type *piece, u32 columns, u32 panel, u32 depth, u32 block, f32 *to, struct ask *ask) \
+INLINE const f32 *widened_pieces_##type(const type *piece, u32 columns, u32 panel, u32 depth, u32 wide, f32 *to, struct ask *ask) \
 { \
-    for (u32 p = 0; p < columns; p++) for (u32 k = 0; k < depth; k++) { \
-        f32 *at = to + (p * 2 * block + k) * 16; \
+    for (u32 p = 0; p < columns; p++) for (u32 k = 0; k < depth; k += 2) { \
+        f32 *at = to + p * wide + k * 16; \
         vf even, odd; \
-        if (k % 16 == 0) ask_some(ask); \
-        w_widen_##type(piece + (u64)p * panel + k * 32, &even, &odd); \
+        if (k % 32 == 0) ask_some(ask); \
+        w_widen_##type(piece + (u64)p * panel + k * 16, &even, &odd); \
         vf_store(at, even); \
-        vf_store(at + block * 16, odd); \
+        vf_store(at + 16, odd); \
     } \
     return to; \
 }
 WIDENED_PIECES(f16)
 WIDENED_PIECES(bf16)
 #undef WIDENED_PIECES
-
-/* What became of a piece's columns: in their order. The widening may leave them in another. */
-INLINE vf w_columns_f32(vf sum) { return sum; }
-INLINE vf w_columns_bf16(vf sum) { return sum; }
