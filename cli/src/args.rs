@@ -331,7 +331,7 @@ pub(crate) struct Run {
     /// Also give the logarithm of each new token's probability
     #[arg(long)]
     pub(crate) logprobs: bool,
-    /// Print what each kernel took, computed and touched: a table on stderr, or `profile` in the JSON document
+    /// Print what each kernel took, computed, touched and skipped: a table on stderr, or `profile` in the JSON document
     #[arg(long)]
     profile: bool,
     /// Measure the machine after the run, and give fractions of what it can do in the profile

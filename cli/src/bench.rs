@@ -7,7 +7,7 @@
 //! Before the first repeat and after each, the limits are read; a repeat is compared with the mean of its neighbours,
 //! since other users of a machine take from both. What a phase must compute and read comes from the program and the
 //! calls that were made: operations of products (matrices and attention), bytes of weights and cache. Its bound is the
-//! longer of both at their limits.
+//! longer of both at their limits. Pages of the cache that decoding skips are not part of what it must read.
 
 mod phase;
 
@@ -54,7 +54,7 @@ pub struct Benched {
     /// Names and values, in the order to show them.
     pub figures: Vec<(&'static str, Vec<f64>)>,
     /// What is the same in every repeat: billions of operations of matrix products and of attention, and billions of
-    /// bytes of weights and cache, in each phase.
+    /// bytes of weights and cache, in each phase; and the part of the cache's pages that decoding skipped.
     pub work: Vec<(&'static str, f64)>,
     /// Bytes of packed weights.
     pub weights_bytes: u64,
@@ -169,6 +169,7 @@ impl Once {
             ("decode_matmul_gflop", billions(decode.matmul_flops)),
             ("decode_attention_gflop", billions(decode.attention_flops)),
             ("decode_gb", billions(decode.streamed_bytes())),
+            ("decode_pages_skipped_fraction", self.decode.pages.skipped_share().unwrap_or(0.0)),
         ]
     }
 }

@@ -2,14 +2,15 @@
 //!
 //! The runtime says when ([`bloomery_runtime::profile`]), the program what ([`bloomery_ir::work`]); here both meet.
 //! A *bound* is the least time for some work: its products at the peak of multiply-adds, or its weights and cache at the
-//! bandwidth of reading, whichever is longer.
+//! bandwidth of reading, whichever is longer. Pages of the cache that attention proved it need not read are no work where
+//! every row was alone in its sequence, as in decoding; rows together share pages, and count all of them.
 
 use std::collections::BTreeMap;
 
-use bloomery_ir::work::{Sizes, Work, entry_work};
+use bloomery_ir::work::{Sizes, Work, entry_work, page_work};
 use bloomery_ir::{Bindings, Program};
 use bloomery_runtime::limits::Reading;
-use bloomery_runtime::profile::{Call, KernelTime, Profile, StageKind};
+use bloomery_runtime::profile::{Call, KernelTime, PageCount, Profile, StageKind};
 use serde::Serialize;
 
 /// Where the time of a run went.
@@ -65,9 +66,30 @@ pub struct KernelProfile {
     pub gflop_per_s: f64,
     /// All bytes over time.
     pub gb_per_s: f64,
+    /// Pages of the cache, for attention in machine code.
+    #[serde(flatten)]
+    pub pages: Option<PagesProfile>,
     /// The bound over the time, for work that has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fraction_of_bound: Option<f64>,
+}
+
+/// Pages of the cache that a kernel came to: a head's part of one counts once for each of the kernel's tiles.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct PagesProfile {
+    /// All of them.
+    pub pages: u64,
+    /// Those that ALiBi proved to change nothing, which were not read.
+    pub pages_skipped: u64,
+    /// The part of them, 0 to 1.
+    pub pages_skipped_share: f64,
+}
+
+impl PagesProfile {
+    fn of(count: PageCount) -> Option<PagesProfile> {
+        let (pages, pages_skipped) = (count.seen, count.skipped);
+        count.skipped_share().map(|pages_skipped_share| PagesProfile { pages, pages_skipped, pages_skipped_share })
+    }
 }
 
 /// Time outside of kernels, in milliseconds.
@@ -120,6 +142,7 @@ fn row(name: &str, time: &KernelTime, work: &Work, profile: &Profile, limits: Op
         bytes: work.bytes(),
         gflop_per_s: per_second(work.product_flops()),
         gb_per_s: per_second(work.bytes()),
+        pages: PagesProfile::of(time.pages),
         fraction_of_bound: bound.map(|bound| bound / seconds),
     }
 }
@@ -150,11 +173,24 @@ pub(crate) fn works(program: &Program, calls: &[Call]) -> BTreeMap<Option<usize>
         let names = program.symbols.iter().map(|symbol| symbol.name.clone());
         let bindings: Bindings = names.zip(call.dims.iter().map(|&value| u64::from(value))).collect();
         let sizes = Sizes { bindings: &bindings, spans: &call.spans };
-        for (kernel, work) in entry_work(program, &program.entries[call.entry], &sizes) {
+        let mut here = entry_work(program, &program.entries[call.entry], &sizes);
+        leave_out_skipped(program, call, &sizes, &mut here);
+        for (kernel, work) in here {
             *works.entry(kernel).or_default() += work;
         }
     }
     works
+}
+
+/// Takes what rows alone skipped off the work of the one kernel that attends.
+fn leave_out_skipped(program: &Program, call: &Call, sizes: &Sizes<'_>, works: &mut BTreeMap<Option<usize>, Work>) {
+    let page = |kernel: Option<usize>| page_work(&program.kernels[kernel?].graph, sizes);
+    let mut attending = works.iter_mut().filter_map(|(kernel, work)| Some((page(*kernel)?, work)));
+    if let (Some((page, work)), None) = (attending.next(), attending.next())
+        && call.spans.iter().all(|span| span.tokens == 1)
+    {
+        *work -= page.times(call.pages.skipped);
+    }
 }
 
 #[cfg(test)]

@@ -58,5 +58,10 @@ fn stage(stage: &Stage) -> Value {
 fn part(program: &Program, event: &Event) -> Value {
     let kernel = event.kernel.map_or("copy", |kernel| &program.kernels[kernel].name);
     let name = if event.prepare { format!("{kernel} (prepare)") } else { kernel.to_owned() };
-    complete(&name, "kernel", event.worker, (event.begin, event.end), json!({"tiles": event.tiles}))
+    let mut args = json!({"tiles": event.tiles});
+    if event.pages.seen > 0 {
+        args["pages"] = event.pages.seen.into();
+        args["pages_skipped"] = event.pages.skipped.into();
+    }
+    complete(&name, "kernel", event.worker, (event.begin, event.end), args)
 }

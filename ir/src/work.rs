@@ -10,7 +10,7 @@ use crate::ops::Op;
 use crate::program::{Entry, Launch, Place, Program, Step, View};
 use crate::types::TensorType;
 use std::collections::BTreeMap;
-use std::ops::AddAssign;
+use std::ops::{AddAssign, SubAssign};
 
 /// Tokens of one sequence in a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +104,28 @@ impl AddAssign for Work {
         self.state_bytes += other.state_bytes;
         self.other_bytes += other.other_bytes;
     }
+}
+
+impl SubAssign for Work {
+    fn sub_assign(&mut self, other: Work) {
+        self.launches -= other.launches;
+        self.matmul_flops -= other.matmul_flops;
+        self.attention_flops -= other.attention_flops;
+        self.other_flops -= other.other_flops;
+        self.weight_bytes -= other.weight_bytes;
+        self.state_bytes -= other.state_bytes;
+        self.other_bytes -= other.other_bytes;
+    }
+}
+
+/// What a row alone does with a head's part of a whole page of the cache, if this kernel attends to one: the work that
+/// is not there where the row skips the page.
+pub fn page_work(kernel: &Graph, sizes: &Sizes<'_>) -> Option<Work> {
+    let attention = kernel.nodes.iter().find(|node| matches!(node.op, Op::AlibiAttention(_)))?;
+    let cache = kernel.ty(attention.operands[1]);
+    let [_, two, _, tokens, d] = [0, 1, 2, 3, 4].map(|dim| sizes.of(&cache.dims[dim].extent));
+    let elements = two * tokens * d;
+    Some(Work { attention_flops: 2 * elements, state_bytes: cache.dtype.bytes(elements), ..Work::default() })
 }
 
 /// The work of one call of an entry, by kernel; under no kernel that of copies.
@@ -297,6 +319,21 @@ mod tests {
         // Positions 11, 12, 13 of one sequence and 1 of the other, two products over two heads of 16.
         assert_eq!(attended.attention_flops, 3 * (11 + 12 + 13 + 1) * 4 * 32);
         assert_eq!(attended.state_bytes, 3 * (13 + 1) * 2 * 32 * 2);
+    }
+
+    #[test]
+    fn a_row_that_sees_whole_pages_works_on_each_head_of_them() {
+        let text = "graph @k<N: 1..8, S: 1..2, P: 1..4, C: 1..9>(%q: f32[N, 2, 16], state %kv: f16[C, 2, 2, 64, 16],
+            %rows: i32[S, 3], %pages: i32[S, P], param %slopes: f32[2]) {
+            %0 = alibi_attention %q, %kv, %rows, %pages, %slopes {scale = 0.5} : f32[N, 2, 16] return %0 }";
+        let places = [ARENA, Place::State(0), Place::Io(1), Place::Io(2), Place::Parameter(0), ARENA];
+        let names = [("N", 1), ("S", 1), ("P", 4), ("C", 9)];
+        let mut attended = work(text, &places, &names, &[Span { first: 127, tokens: 1 }]);
+        let bindings: Bindings = names.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+        let page = page_work(&parse(text).unwrap().graphs[0], &Sizes { bindings: &bindings, spans: &[] }).unwrap();
+        // Three launches, two heads, two pages.
+        attended -= page.times(3 * 2 * 2);
+        assert_eq!((attended.attention_flops, attended.state_bytes), (0, 0));
     }
 
     #[test]

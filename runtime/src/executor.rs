@@ -4,7 +4,7 @@ use crate::error::RunError;
 use crate::launcher::best_class;
 use crate::memory::{Buffers, Interpreted};
 use crate::native::Native;
-use crate::profile::{Detail, Profile, Recorder, StageKind, check};
+use crate::profile::{Detail, PageCount, Profile, Recorder, StageKind, check};
 use crate::weights::{Pages, Store, Weights};
 use bloomery_artifact::Artifact;
 use bloomery_ir::program::{Place, Step, View};
@@ -135,19 +135,20 @@ impl Executor {
         let begin = self.recorder.as_ref().map_or(0, Recorder::now);
         let named = self.bounds.iter().zip(dims).map(|(bound, &value)| (bound.name.clone(), u64::from(value)));
         let bindings: Bindings = named.collect();
-        match &mut self.engine {
+        let pages = match &mut self.engine {
             Engine::Native(native) => {
                 let log = self.recorder.as_ref().and_then(Recorder::log);
                 self.weights.before_call();
-                native.run(self.weights.now().bytes(), entry, dims, bindings, &mut self.buffers, log);
+                native.run(self.weights.now().bytes(), entry, dims, bindings, &mut self.buffers, log)
             }
             Engine::Interpreter => {
                 let mut memory = Interpreted { artifact: &artifact, buffers: &mut self.buffers };
                 ProgramInterpreter::new(program).run(&program.entries[entry], &bindings, &mut memory);
+                PageCount::default()
             }
-        }
+        };
         if let Some(recorder) = &mut self.recorder {
-            recorder.called(entry, dims, begin);
+            recorder.called(entry, dims, pages, begin);
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! map first. A [`Kernel`] exists only for code whose class this processor runs, at an offset the artifact checked.
 
 use crate::error::RunError;
+use crate::profile::PageCount;
 use bloomery_artifact::{Artifact, Image, KernelCode, Phase};
 use memmap2::{Mmap, MmapMut, MmapOptions};
 use std::fs::File;
@@ -20,6 +21,7 @@ pub(crate) struct Call {
     dims: *const u32,
     shared: usize,
     local: usize,
+    pages: *mut PageCount,
 }
 
 /// Features a class of processors has, and whether this one does.
@@ -190,12 +192,13 @@ pub(crate) enum PhaseName {
 }
 
 impl Call {
-    /// Addresses of the kernel's inputs, then outputs; values of symbols; scratch of the launch and of the worker.
+    /// Addresses of the kernel's inputs, then outputs; values of symbols; scratch of the launch and of the worker; where
+    /// the worker counts pages of the cache.
     ///
     /// Building one is harmless. Running a kernel on it asks that the addresses stand for memory as large as the checked
     /// program's views under these values, and scratch as large as the kernel's table says.
-    pub(crate) fn new(views: &[usize], dims: &[u32], shared: usize, local: usize) -> Call {
-        Call { views: views.as_ptr(), dims: dims.as_ptr(), shared, local }
+    pub(crate) fn new(views: &[usize], dims: &[u32], shared: usize, local: usize, pages: &mut PageCount) -> Call {
+        Call { views: views.as_ptr(), dims: dims.as_ptr(), shared, local, pages }
     }
 }
 

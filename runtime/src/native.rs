@@ -6,7 +6,7 @@
 use crate::error::RunError;
 use crate::launcher::{Call, Code, PhaseName, copy, sequence_lengths, usable_image};
 use crate::memory::{Block, Buffers};
-use crate::profile::{Log, Watch, watched};
+use crate::profile::{Log, PageCount, PageCounter, Watch, watched};
 use crate::threads::{Team, Worker};
 use bloomery_artifact::{Artifact, Tiles, WeightTable, sizes};
 use bloomery_ir::program::{ALIGNMENT, Launch, Place, Step, View};
@@ -65,6 +65,8 @@ struct Run {
     bases: Vec<usize>,
     shared: usize,
     local: usize,
+    /// What all workers came to of the cache.
+    pages: Arc<PageCounter>,
     /// Where workers write how long things took, if somebody wants to know.
     log: Option<Arc<Log>>,
 }
@@ -107,7 +109,7 @@ impl Native {
         self.team.threads()
     }
 
-    /// Runs an entry. The caller has checked the sizes.
+    /// Runs an entry, and returns which pages of the cache that took. The caller has checked the sizes.
     pub(crate) fn run(
         &mut self,
         weights: &[u8],
@@ -116,7 +118,8 @@ impl Native {
         bindings: Bindings,
         buffers: &mut Buffers,
         log: Option<Arc<Log>>,
-    ) {
+    ) -> PageCount {
+        let pages = Arc::<PageCounter>::default();
         let mut bases = vec![buffers.arena.address(), weights.as_ptr().expose_provenance()];
         bases.extend(buffers.states.iter_mut().chain(&mut buffers.ios).map(|held| held.block.address()));
         let mut run = Run {
@@ -128,13 +131,19 @@ impl Native {
             bases,
             shared: self.shared.address(),
             local: self.local.address(),
+            pages: Arc::clone(&pages),
             log,
         };
         run.tiles = run.count_tiles(&self.plan.entries[entry]);
         // `buffers` and scratch are borrowed for as long as this call takes, and all pieces are done when it returns.
         let watched = run.log.is_some();
         let job = Arc::new(move |worker: &Worker<'_>| run.items(&run.plan.entries[run.entry], 0, worker));
-        if watched { self.team.run_together(job) } else { self.team.run(job) }
+        if watched {
+            self.team.run_together(job)
+        } else {
+            self.team.run(job)
+        }
+        pages.total()
     }
 
     /// Compares pieces of the weights with their hashes, all threads together.
@@ -264,7 +273,8 @@ impl Run {
             let count = self.tiles[launch.index][phase.name as usize];
             let (begin, end) = (piece.start.max(first), piece.end.min(first + count));
             if begin < end {
-                let call = Call::new(&phase.views[i], &self.dims, shared, local);
+                let mut pages = PageCount::default();
+                let call = Call::new(&phase.views[i], &self.dims, shared, local, &mut pages);
                 let kernel = self.plan.code.kernel(launch.kernel);
                 watched(watch.as_mut(), i, end - begin, || {
                     #[allow(unsafe_code, reason = "runs a kernel on the memory it was resolved for")]
@@ -275,6 +285,10 @@ impl Run {
                         kernel.run(phase.name, &call, begin - first..end - first);
                     }
                 });
+                if pages.seen > 0 {
+                    self.pages.add(pages);
+                    watch.iter_mut().for_each(|watch| watch.pages(i, pages));
+                }
             }
             first += count;
             shared += shared_bytes(&self.plan.code, launch.kernel, &self.dims) as usize;

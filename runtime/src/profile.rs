@@ -8,6 +8,8 @@
 use crate::error::RunError;
 use crate::launcher::PhaseName;
 use bloomery_ir::work::Span;
+use std::ops::AddAssign;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -52,6 +54,34 @@ pub struct Call {
     pub begin: u64,
     /// When it ended.
     pub end: u64,
+    /// The pages of the cache that attention came to.
+    pub pages: PageCount,
+}
+
+/// Pages of the cache that attention came to: one head's part of a page counts once for each of its tiles, which is each
+/// row of a sequence alone or up to some hundred together. Machine code counts; the layout is the generated C's
+/// `struct pages`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct PageCount {
+    /// All of them.
+    pub seen: u64,
+    /// Those that could not change a bit of the result, and were not read.
+    pub skipped: u64,
+}
+
+impl PageCount {
+    /// The part that was skipped, 0 to 1; none when there were no pages, as on the interpreter.
+    pub fn skipped_share(&self) -> Option<f64> {
+        (self.seen > 0).then(|| self.skipped as f64 / self.seen as f64)
+    }
+}
+
+impl AddAssign for PageCount {
+    fn add_assign(&mut self, other: PageCount) {
+        self.seen += other.seen;
+        self.skipped += other.skipped;
+    }
 }
 
 /// Something else than a call.
@@ -83,6 +113,8 @@ pub struct KernelTime {
     pub time: f64,
     /// Time workers spent in it, all together: at most `threads * time`; the rest is waiting.
     pub busy: f64,
+    /// The pages of the cache that it came to.
+    pub pages: PageCount,
 }
 
 /// One worker's part in one phase of one launch.
@@ -100,6 +132,8 @@ pub struct Event {
     pub end: u64,
     /// How many tiles it did.
     pub tiles: u32,
+    /// The pages of the cache that they came to.
+    pub pages: PageCount,
 }
 
 /// A recording that runs.
@@ -143,9 +177,9 @@ impl Recorder {
     }
 
     /// After a call that began then.
-    pub(crate) fn called(&mut self, entry: usize, dims: &[u32], begin: u64) {
+    pub(crate) fn called(&mut self, entry: usize, dims: &[u32], pages: PageCount, begin: u64) {
         let (end, spans) = (self.log.now(), std::mem::take(&mut self.spans));
-        self.profile.calls.push(Call { entry, dims: dims.to_vec(), spans, begin, end });
+        self.profile.calls.push(Call { entry, dims: dims.to_vec(), spans, begin, end, pages });
         if self.detail > Detail::Calls {
             self.add(&self.log.take());
         }
@@ -171,6 +205,7 @@ impl Recorder {
                 time.launches += u64::from(!phase.prepare);
                 time.time += wall * share;
                 time.busy += busy(launch);
+                parts.iter().for_each(|part| time.pages += part.parts[launch].pages);
             }
         }
         if self.detail == Detail::Events {
@@ -189,6 +224,7 @@ fn events(worker: usize, walk: &[Phase]) -> impl Iterator<Item = Event> {
         begin: part.begin,
         end: part.end,
         tiles: part.tiles,
+        pages: part.pages,
     })
 }
 
@@ -216,6 +252,7 @@ struct Part {
     end: u64,
     busy: u64,
     tiles: u32,
+    pages: PageCount,
 }
 
 impl Log {
@@ -230,6 +267,25 @@ impl Log {
     fn take(&self) -> Vec<Vec<Phase>> {
         let take = |walk: &Mutex<Vec<Phase>>| std::mem::take(&mut *walk.lock().unwrap_or_else(PoisonError::into_inner));
         self.walks.iter().map(take).collect()
+    }
+}
+
+/// Pages of the cache that all workers of a call came to, whether or not somebody watches.
+#[derive(Default)]
+pub(crate) struct PageCounter {
+    seen: AtomicU64,
+    skipped: AtomicU64,
+}
+
+impl PageCounter {
+    pub(crate) fn add(&self, pages: PageCount) {
+        self.seen.fetch_add(pages.seen, Ordering::Relaxed);
+        self.skipped.fetch_add(pages.skipped, Ordering::Relaxed);
+    }
+
+    /// When all pieces of a call are done.
+    pub(crate) fn total(&self) -> PageCount {
+        PageCount { seen: self.seen.load(Ordering::Relaxed), skipped: self.skipped.load(Ordering::Relaxed) }
     }
 }
 
@@ -266,6 +322,11 @@ impl Watch<'_> {
         part.tiles += tiles;
     }
 
+    /// Pages of the cache that some tiles of a launch came to.
+    pub(crate) fn pages(&mut self, launch: usize, pages: PageCount) {
+        self.phase.parts[launch].pages += pages;
+    }
+
     /// When the phase is over.
     pub(crate) fn end(mut self) {
         self.phase.end = self.log.now();
@@ -291,7 +352,8 @@ mod tests {
     use super::*;
 
     fn part(kernel: usize, begin: u64, end: u64, tiles: u32) -> Part {
-        Part { kernel: Some(kernel), begin, end, busy: end - begin, tiles }
+        let pages = PageCount { seen: u64::from(tiles), skipped: 1 };
+        Part { kernel: Some(kernel), begin, end, busy: end - begin, tiles, pages }
     }
 
     #[test]
@@ -315,6 +377,9 @@ mod tests {
         let phase =
             |prepare, begin| Phase { prepare, begin, end: begin + 10, parts: vec![part(0, begin, begin + 10, 1)] };
         recorder.add(&[vec![phase(true, 0), phase(false, 10)]]);
-        assert_eq!(recorder.finish().kernels[0], KernelTime { launches: 1, time: 20.0, busy: 20.0 });
+        assert_eq!(
+            recorder.finish().kernels[0],
+            KernelTime { launches: 1, time: 20.0, busy: 20.0, pages: PageCount { seen: 2, skipped: 2 } }
+        );
     }
 }

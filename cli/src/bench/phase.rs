@@ -3,7 +3,7 @@
 use bloomery_ir::Program;
 use bloomery_ir::work::Work;
 use bloomery_runtime::limits::Reading;
-use bloomery_runtime::profile::Call;
+use bloomery_runtime::profile::{Call, PageCount};
 
 use crate::profile::{bound_seconds, works};
 
@@ -16,6 +16,8 @@ pub(super) struct Phase {
     pub(super) seconds: f64,
     /// All kernels' work together.
     pub(super) work: Work,
+    /// The pages of the cache that attention came to.
+    pub(super) pages: PageCount,
 }
 
 impl Phase {
@@ -23,7 +25,9 @@ impl Phase {
     pub(super) fn new(program: &Program, calls: &[Call], tokens: usize, seconds: f64) -> Phase {
         let mut all = Work::default();
         works(program, calls).into_values().for_each(|work| all += work);
-        Phase { tokens, seconds, work: all }
+        let mut pages = PageCount::default();
+        calls.iter().for_each(|call| pages += call.pages);
+        Phase { tokens, seconds, work: all, pages }
     }
 
     pub(super) fn tokens_per_s(&self) -> f64 {
@@ -63,7 +67,7 @@ mod tests {
             weight_bytes: 4_000_000_000,
             ..Work::default()
         };
-        let phase = Phase { tokens: 50, seconds: 2.0, work };
+        let phase = Phase { tokens: 50, seconds: 2.0, work, pages: PageCount::default() };
         assert_eq!((phase.tokens_per_s(), phase.gflops(), phase.gb_per_s()), (25.0, 50.0, 2.0));
         let limits = |fma_gflops, read_gb_per_s| Reading { fma_gflops, read_gb_per_s };
         assert_eq!(phase.bound_tokens_per_s(&limits(100.0, 8.0)), 50.0);

@@ -38,9 +38,11 @@ fn line(text: &mut String, kernel: &KernelProfile) {
     let KernelProfile { name, calls, ms, waiting_ms, gb_per_s, gflop_per_s, .. } = kernel;
     let (gb, gflop) = (kernel.bytes as f64 / 1e9, kernel.flop as f64 / 1e9);
     let (share, bound) = (percent(kernel.share), kernel.fraction_of_bound.map_or("-".to_owned(), percent));
+    let pages =
+        kernel.pages.map(|pages| format!("  pages skipped {}", percent(pages.pages_skipped_share))).unwrap_or_default();
     let _ = writeln!(
         text,
-        "{name:<36}{calls:>7}{ms:>10.2}{share:>7}{waiting_ms:>9.2}{gb:>8.3}{gflop:>9.2}{gb_per_s:>8.2}{gflop_per_s:>9.1}{bound:>7}"
+        "{name:<36}{calls:>7}{ms:>10.2}{share:>7}{waiting_ms:>9.2}{gb:>8.3}{gflop:>9.2}{gb_per_s:>8.2}{gflop_per_s:>9.1}{bound:>7}{pages}"
     );
 }
 

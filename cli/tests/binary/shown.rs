@@ -237,6 +237,14 @@ fn a_profile_has_every_kernel_and_a_trace_every_thread() {
         assert!(bound > 0.0 && sum(kernel, "flop") > 0.0 && sum(kernel, "weight_bytes") > 0.0, "{kernel}");
     }
 
+    // Eleven tokens and four more fit a page: none is skipped, and only attention says so.
+    let attention = kernels.iter().filter(|kernel| kernel["name"].as_str().unwrap().contains("attention"));
+    assert!(attention.clone().count() > 0);
+    for kernel in attention {
+        assert!(sum(kernel, "pages") > 0.0 && sum(kernel, "pages_skipped_share") == 0.0, "{kernel}");
+    }
+    assert!(kernels.iter().any(|kernel| kernel.get("pages").is_none()));
+
     let trace: Value = serde_json::from_slice(&std::fs::read(&trace).unwrap()).unwrap();
     let events = trace["traceEvents"].as_array().unwrap();
     let named = |name: &str| events.iter().filter(|event| event["name"] == name).count();
@@ -249,12 +257,15 @@ fn a_profile_has_every_kernel_and_a_trace_every_thread() {
     }
     let tiles = events.iter().filter(|event| event["cat"] == "kernel").map(|event| sum(&event["args"], "tiles"));
     assert!(tiles.fold(f64::INFINITY, f64::min) >= 1.0);
+    assert!(events.iter().any(|event| event["args"]["pages"].as_u64().is_some_and(|pages| pages > 0)));
 
     let shown = call(&[args!["run", &path, "--profile"], prompt].concat());
     let table = String::from_utf8(shown.stderr).unwrap();
     assert!(shown.status.success() && table.starts_with("kernel ") && table.contains("sampling"), "{table}");
+    assert!(table.contains("pages skipped 0.0%"), "{table}");
     let benched = json(args!["bench", &path, "--prompt-tokens", "9", "--repeats", "1", "--profile", "--json"]);
     assert_eq!(keys(&benched["profile"]), keys(&profile));
+    assert_eq!(benched["decode_pages_skipped_fraction"], 0);
 }
 
 /// Of two spans of a thread one holds the other, or one ends before the other begins.

@@ -70,7 +70,8 @@ static void run(struct bench *bench)
         rows[0] = 0, rows[1] = (i32)bench->dims[0], rows[2] = (i32)bench->position;
         for (u32 i = 0; i < bench->dims[2]; i++) pages[i] = (i32)i;
     }
-    struct call call = {views, bench->dims, aligned_alloc(64, (bench->shared + 127) / 64 * 64), aligned_alloc(64, (bench->local + 127) / 64 * 64)};
+    struct pages seen = {0, 0};
+    struct call call = {views, bench->dims, aligned_alloc(64, (bench->shared + 127) / 64 * 64), aligned_alloc(64, (bench->local + 127) / 64 * 64), &seen};
     u64 copies = READ / bench->w_bytes; /* other weights each time, as many bytes as the limit reads */
     if (bench->flop / bench->w_bytes > 20 && copies > 4) copies = 4;
     if (copies < 1) copies = 1;

@@ -78,7 +78,8 @@ impl Program {
         Program { emulator: emulator.map(str::to_owned), ..self }
     }
 
-    /// Runs launches one after another; returns their views afterwards.
+    /// Runs launches one after another; returns their views afterwards, and behind them the pages of the cache they
+    /// saw and skipped, each a `u64`.
     pub fn run(&self, launches: &[Launch]) -> Result<Vec<Vec<Vec<u8>>>, String> {
         let input: Vec<u8> = launches.iter().flat_map(|launch| self.encode(launch)).collect();
         let mut child = self
@@ -101,7 +102,10 @@ impl Program {
             rest = tail;
             head.to_vec()
         };
-        Ok(launches.iter().map(|launch| launch.views.iter().map(|view| take(view.len())).collect()).collect())
+        Ok(launches
+            .iter()
+            .map(|launch| launch.views.iter().map(Vec::len).chain([16]).map(&mut take).collect())
+            .collect())
     }
 
     fn command(&self) -> Command {

@@ -185,10 +185,7 @@ fn pages_that_add_nothing_are_not_read() {
         cases.kernel(&shape.append());
         cases.kernel(&shape.attention());
         let builds = Builds::of(&cases.kernels);
-        let (rows, pages, dims) = tables(&[(150, 0)]);
-        let views = vec![shape.rows(&[(150, 0)], 1), shape.rows(&[(150, 0)], 2), shape.cache(), rows, pages];
-        let cache =
-            builds.run(&[Launch { kernel: 0, views, dims: dims.to_vec(), tiles_at_once: 0 }]).remove(0).remove(2);
+        let cache = filled(&builds, &shape);
         let mut poisoned = cache.clone();
         let dtype = if element == Element::F32 { DType::F32 } else { DType::F16 };
         let dims = [6, 2, shape.heads, 64, shape.d];
@@ -198,13 +195,7 @@ fn pages_that_add_nothing_are_not_read() {
         }
         // The last row alone, and the last twenty as a block: 150 - 20 - 63 is two steep pages and more.
         for call in [[(1, 149)], [(20, 130)]] {
-            let attend = |cache: &[u8]| {
-                let (rows, pages, dims) = tables(&call);
-                let q = shape.rows(&call, 0);
-                let out = vec![0; q.len()];
-                let views = vec![q, cache.to_vec(), rows, pages, bytes(&shape.slopes()), out];
-                floats(&builds.run(&[Launch { kernel: 1, views, dims: dims.to_vec(), tiles_at_once: 0 }])[0][5])
-            };
+            let attend = |cache: &[u8]| floats(&attended(&builds, &shape, &call, shape.rows(&call, 0), cache)[5]);
             let (clean, dirty) = (attend(&cache), attend(&poisoned));
             for (i, (clean, dirty)) in clean.iter().zip(&dirty).enumerate().filter(|(i, _)| i / shape.d % 2 == 0) {
                 assert!(
@@ -214,6 +205,44 @@ fn pages_that_add_nothing_are_not_read() {
             }
         }
     }
+}
+
+/// Queries of zeros see nothing but ALiBi: a page is left out when its newest key is 88 / slope = 44 tokens or more back
+/// for the steep head, 352 for the other.
+#[test]
+fn pages_are_counted_and_those_left_out_too() {
+    let shape = Shape { element: Element::F16, heads: 2, d: 16 };
+    let mut cases = Cases::default();
+    cases.kernel(&shape.append());
+    cases.kernel(&shape.attention());
+    let builds = Builds::of(&cases.kernels);
+    let cache = filled(&builds, &shape);
+    // One row, two that go one by one, a block; seen and skipped.
+    let ways: [(usize, usize, [u64; 2]); 6] =
+        [(1, 149, [6, 1]), (1, 107, [4, 0]), (1, 108, [4, 1]), (2, 107, [8, 1]), (20, 130, [6, 1]), (60, 0, [2, 0])];
+    for (count, before, expect) in ways {
+        let zeros = vec![0; 4 * count * shape.heads * shape.d];
+        let counts = attended(&builds, &shape, &[(count, before)], zeros, &cache).remove(6);
+        let counts: Vec<u64> =
+            counts.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap())).collect();
+        assert_eq!(counts, expect, "{count} rows after {before}");
+    }
+}
+
+/// The cache of a call of [`Shape::append`], kernel 0, with all tokens of the first sequence.
+fn filled(builds: &Builds, shape: &Shape) -> Vec<u8> {
+    let call = [(150, 0)];
+    let (rows, pages, dims) = tables(&call);
+    let views = vec![shape.rows(&call, 1), shape.rows(&call, 2), shape.cache(), rows, pages];
+    builds.run(&[Launch { kernel: 0, views, dims: dims.to_vec(), tiles_at_once: 0 }]).remove(0).remove(2)
+}
+
+/// The views and counts of a call of [`Shape::attention`], kernel 1.
+fn attended(builds: &Builds, shape: &Shape, call: Call, q: Vec<u8>, cache: &[u8]) -> Vec<Vec<u8>> {
+    let (rows, pages, dims) = tables(call);
+    let out = vec![0; q.len()];
+    let views = vec![q, cache.to_vec(), rows, pages, bytes(&shape.slopes()), out];
+    builds.run(&[Launch { kernel: 1, views, dims: dims.to_vec(), tiles_at_once: 0 }]).remove(0)
 }
 
 /// One way through both sequences, call by call; kernels `append` and `append + 1`. The rows of each sequence.

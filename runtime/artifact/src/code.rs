@@ -1,9 +1,9 @@
 //! Code images: machine code for one class of processors, and what a launcher must know of each kernel in it.
 //!
 //! A kernel is one or two C functions, `void f(const struct call *c, u32 begin, u32 end)`, that compute tiles
-//! `begin..end`. `struct call { void *const *views; const u32 *dims; void *shared; void *local; }`: data pointers of
-//! the kernel graph's inputs, then outputs; values of the program's symbols in order; scratch of the launch; scratch of
-//! the worker.
+//! `begin..end`. `struct call { void *const *views; const u32 *dims; void *shared; void *local; struct pages *pages; }`:
+//! data pointers of the kernel graph's inputs, then outputs; values of the program's symbols in order; scratch of the
+//! launch; scratch of the worker; where the worker counts pages of the cache, `struct pages { u64 seen, skipped; }`.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,10 +1,11 @@
-/* Reads launches from the input until it ends, runs them, writes their views. See `hosted.rs` for the format. */
+/* Reads launches from the input until it ends, runs them, writes their views and counts of pages. See `hosted.rs` for the format. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 typedef unsigned int u32;
-struct call { void *const *views; const u32 *dims; void *shared; void *local; };
+struct pages { unsigned long long seen, skipped; };
+struct call { void *const *views; const u32 *dims; void *shared; void *local; struct pages *pages; };
 struct entry { void (*phase[2])(const struct call *, u32, u32); };
 extern const struct entry entries[];
 
@@ -33,7 +34,8 @@ int main(void)
         take(dims, dim_count * 4);
         take(sizes, view_count * 4);
         for (u32 i = 0; i < view_count; i++) take(views[i] = fresh(sizes[i]), sizes[i]);
-        struct call call = {views, dims, fresh(head[4]), fresh(head[5])};
+        struct pages pages = {0, 0};
+        struct call call = {views, dims, fresh(head[4]), fresh(head[5]), &pages};
         for (u32 phase = 0; phase < 2; phase++) {
             u32 tiles = head[1 + phase], step = at_once ? at_once : tiles;
             for (u32 t = 0; t < tiles; t += step) {
@@ -44,6 +46,7 @@ int main(void)
             if (sizes[i]) fwrite(views[i], sizes[i], 1, stdout);
             free(views[i]);
         }
+        fwrite(&pages, sizeof pages, 1, stdout);
         free(call.shared);
         free(call.local);
     }

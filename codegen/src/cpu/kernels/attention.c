@@ -49,6 +49,7 @@ INLINE void @name@_single(const struct call *c, struct block at, u32 head)
     f32 slope = ((const f32 *)c->views[@slopes@])[head], size = size_of_row(q, D) * @scale@;
     vf largest = vf_all(-__builtin_inff()), sum = vf_zero();
     f32 out[DP];
+    u32 skipped = 0;
     for (u32 j = 0; j < DP; j += 16) vf_store(out + j, vf_zero());
     for (u32 keys = at.position + 1; keys > 0;) {
         u32 first = (keys - 1) / T * T, here = keys - first;
@@ -57,9 +58,10 @@ INLINE void @name@_single(const struct call *c, struct block at, u32 head)
         for (u32 i = 0; i < T; i += 16) prefetch(@name@_sizes(next, head) + i);
         if (here < T || !page_adds_nothing(@name@_sizes(page, head), T, size, slope, first, vf_first(largest))) {
             @name@_row(q, slope, page + head * (T * DP), next + head * (T * DP), first, here, &largest, &sum, out);
-        }
+        } else skipped++;
         keys = first;
     }
+    count_pages(c, blocks_of(at.position + 1, T), skipped);
     for (u32 g = 0; g < DP / 16; g++) @name@_store(c, at.row, head, g, vf_div(vf_load(out + g * 16), sum));
 }
 
@@ -154,9 +156,9 @@ INLINE void @name@_block(const struct call *c, struct block at, u32 head)
     f32 slope = ((const f32 *)c->views[@slopes@])[head];
     struct @name@_rows *rows = c->local;
     f32 *wide_k = (f32 *)(rows + 1), *wide_v = wide_k + T * DP; /* [T/16][DP][16], [T][DP] */
-    u32 panels = blocks_of(at.rows, 6);
+    u32 panels = blocks_of(at.rows, 6), pages = blocks_of(at.position + at.rows, T), skipped = 0;
     @name@_start(c, at, head, panels, rows);
-    for (u32 first = blocks_of(at.position + at.rows, T) * T; first > 0;) {
+    for (u32 first = pages * T; first > 0;) {
         first -= T;
         const @type@ *page = @name@_page(c, at.sequence, first), *page_k = page + head * (T * DP), *page_v = page_k + VALUES;
         u32 idle[@panels@], all = 1;
@@ -164,7 +166,10 @@ INLINE void @name@_block(const struct call *c, struct block at, u32 head)
             idle[panel] = @name@_idle(at, panel, rows, @name@_sizes(page, head), slope, first);
             all &= idle[panel];
         }
-        if (all) continue;
+        if (all) {
+            skipped++;
+            continue;
+        }
         page_bias(slope, first, rows->bias);
         /* Keys with all rows, then values with all rows: each half of the page stays in the first cache. */
         const f32 *k = widened_@type@(page_k, T * DP, wide_k);
@@ -172,6 +177,7 @@ INLINE void @name@_block(const struct call *c, struct block at, u32 head)
         const f32 *v = widened_@type@(page_v, T * DP, wide_v);
         for (u32 panel = 0; panel < panels; panel++) if (!idle[panel]) @name@_add(at, panel, rows, v, first);
     }
+    count_pages(c, pages, skipped);
     for (u32 r = 0; r < at.rows; r++) for (u32 g = 0; g < DP / 16; g++) {
         vf x = vf_load(rows->out[r / 6][r % 6] + g * 16);
         @name@_store(c, at.row + r, head, g, vf_div(x, vf_all(rows->sum[r / 6][r % 6])));

@@ -69,6 +69,8 @@ INLINE u32 page_adds_nothing(const f32 *sizes, u32 page_tokens, f32 size, f32 sl
     return vf_largest(most) - largest < -88.0f;
 }
 
+INLINE void count_pages(const struct call *c, u32 seen, u32 skipped) { c->pages->seen += seen, c->pages->skipped += skipped; }
+
 /* slope * position of the keys of a page, whose first one has position `first`. */
 INLINE void page_bias(f32 slope, u32 first, f32 *bias)
 {

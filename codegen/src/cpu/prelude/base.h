@@ -12,13 +12,18 @@ typedef u16 f16;  /* IEEE half, as bits */
 typedef u16 bf16; /* the upper half of an f32, as bits */
 typedef float f32;
 
+/* What a worker came to of the cache: one head's part of a page counts once for each tile of attention. */
+struct pages { u64 seen, skipped; };
+
 /* One launch. `views`: inputs, then outputs. `dims`: the program's symbols (tokens, sequences, ..).
- * `shared`: scratch of this launch, the same for all workers. `local`: scratch of this worker. */
+ * `shared`: scratch of this launch, the same for all workers. `local`: scratch of this worker. `pages`: where this
+ * worker counts. */
 struct call {
     void *const *views;
     const u32 *dims;
     void *shared;
     void *local;
+    struct pages *pages;
 };
 
 #ifdef SMALL /* the plain definitions are compiled to be right, not fast */
