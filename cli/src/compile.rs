@@ -2,8 +2,10 @@
 //!
 //! The way: settings and names of weights ([`model`]), graphs, passes, a program, code for each class ([`crate::code`]), then
 //! weights packed one by one as they are written ([`weights`]). Nothing large is held: a tensor is mapped, packed in
-//! pieces, written, dropped. Equal inputs give equal bytes; the artifact knows hashes of what was read, no path, no time.
+//! pieces by all threads, written, dropped. Equal inputs give equal bytes; the artifact knows hashes of what was read, no
+//! path, no time.
 
+mod in_order;
 mod model;
 mod random;
 mod values;

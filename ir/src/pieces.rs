@@ -12,9 +12,8 @@ use crate::ops::Op;
 use crate::strided::Strided;
 use crate::tensor::{Tensor, write_element};
 use crate::types::{DType, Mesh, TensorType};
-use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 /// A range of one dimension.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,13 +24,16 @@ pub struct Cut {
     pub range: Range<usize>,
 }
 
-/// A weight graph being evaluated.
+/// What gives a part of the input of a number.
+type Parameter<'g, 'a> = Box<dyn Fn(usize, Option<Cut>) -> Strided<'a> + Send + Sync + 'g>;
+
+/// A weight graph being evaluated; threads may ask for pieces at the same time.
 pub struct Pieces<'g, 'a> {
     graph: &'g Graph,
     definitions: Vec<Option<usize>>,
-    parameter: &'g dyn Fn(usize, Option<Cut>) -> Strided<'a>,
-    /// Small values that several pieces need whole.
-    known: RefCell<BTreeMap<ValueId, Tensor>>,
+    parameter: Parameter<'g, 'a>,
+    /// Small values that several pieces need whole, by number: the first who asks computes one, the others wait.
+    known: Vec<OnceLock<Tensor>>,
 }
 
 /// Elements that are computed with at once, about: as f64 they fit the second cache.
@@ -60,8 +62,12 @@ enum Value<'a> {
 impl<'g, 'a> Pieces<'g, 'a> {
     /// For a verified weight graph; `parameter` gives a part of the input of that number as stored, whose elements are
     /// rounded to the input's type.
-    pub fn new(graph: &'g Graph, parameter: &'g dyn Fn(usize, Option<Cut>) -> Strided<'a>) -> Pieces<'g, 'a> {
-        Pieces { graph, definitions: graph.definitions(), parameter, known: RefCell::default() }
+    pub fn new(
+        graph: &'g Graph,
+        parameter: impl Fn(usize, Option<Cut>) -> Strided<'a> + Send + Sync + 'g,
+    ) -> Pieces<'g, 'a> {
+        let known = graph.types.iter().map(|_| OnceLock::new()).collect();
+        Pieces { graph, definitions: graph.definitions(), parameter: Box::new(parameter), known }
     }
 
     /// The result, or the part of it that `cut` names.
@@ -132,16 +138,22 @@ impl<'g, 'a> Pieces<'g, 'a> {
         self.evaluated(node, &operands, shape)
     }
 
-    /// All of its result, which is kept when it is small, from parts of its operands when they are large.
+    /// All of its result, which is kept when it is small.
     fn whole(&self, node: &Node) -> Tensor {
         let result = node.results[0];
-        if let Some(known) = self.known.borrow().get(&result) {
-            return known.clone();
+        if self.elements(result) > AT_ONCE {
+            return self.put_together(node);
         }
-        let elements = |value: &ValueId| self.shape(*value).iter().product::<usize>();
-        let largest = node.operands.iter().chain(&node.results).map(elements).max().unwrap_or(0);
+        self.known[result.index()].get_or_init(|| self.put_together(node)).clone()
+    }
+
+    /// All of its result, from parts of its operands when they are large.
+    fn put_together(&self, node: &Node) -> Tensor {
+        let result = node.results[0];
+        let values = node.operands.iter().chain(&node.results);
+        let largest = values.map(|value| self.elements(*value)).max().unwrap_or(0);
         let shape = self.shape(result);
-        let tensor = match shape.first() {
+        match shape.first() {
             Some(&extent) if largest > AT_ONCE => {
                 let step = (extent / largest.div_ceil(AT_ONCE)).max(1);
                 let ranges = (0..extent).step_by(step).map(|start| start..(start + step).min(extent));
@@ -149,11 +161,7 @@ impl<'g, 'a> Pieces<'g, 'a> {
                 Tensor { dtype: self.graph.ty(result).dtype, data: rows.collect(), shape }
             }
             _ => self.parted(node, None),
-        };
-        if tensor.data.len() <= AT_ONCE {
-            self.known.borrow_mut().insert(result, tensor.clone());
         }
-        tensor
     }
 
     fn reshape(&self, node: &Node, cut: Option<Cut>) -> Value<'a> {
@@ -213,6 +221,10 @@ impl<'g, 'a> Pieces<'g, 'a> {
         tensor(self.value(value, cut), self.graph.ty(value).dtype)
     }
 
+    fn elements(&self, value: ValueId) -> usize {
+        self.shape(value).iter().product()
+    }
+
     fn shape(&self, value: ValueId) -> Vec<usize> {
         self.graph.ty(value).shape(&Bindings::new()).expect("weights have numbers for extents")
     }
@@ -254,6 +266,7 @@ mod tests {
     use super::*;
     use crate::interpret::{Interpreter, Precision};
     use crate::parse::parse;
+    use std::sync::Mutex;
 
     const TEXT: &str = "graph @main(param %w: f32[3]) { return %w }
         weight @one(param %a: f16[4, 6], param %b: f16[4, 6], param %g: f32[4], param %s: f32[3, 2]) {
@@ -302,7 +315,7 @@ mod tests {
             let whole = whole.rounded();
             let part = |cut: Option<Cut>| {
                 let parameter = |i: usize, cut| stored(&given[i], cut);
-                Pieces::new(graph, &parameter).piece(cut).tensor(graph.ty(graph.outputs[0]).dtype)
+                Pieces::new(graph, parameter).piece(cut).tensor(graph.ty(graph.outputs[0]).dtype)
             };
             assert_eq!(part(None), whole);
             for dim in 0..whole.shape.len() {
@@ -325,21 +338,21 @@ mod tests {
               return %1
             }";
         let module = parse(text).unwrap();
-        let (graph, asked) = (&module.weights[0], RefCell::new(vec![]));
+        let (graph, asked) = (&module.weights[0], Mutex::new(vec![]));
         let given = parameters(graph);
         let parameter = |i: usize, cut: Option<Cut>| {
             if i == 1 {
-                asked.borrow_mut().push(cut.clone().map(|cut| (cut.dim, cut.range)));
+                asked.lock().unwrap().push(cut.clone().map(|cut| (cut.dim, cut.range)));
             }
             stored(&given[i], cut)
         };
-        let pieces = Pieces::new(graph, &parameter);
+        let pieces = Pieces::new(graph, parameter);
         let parts: Vec<f64> =
             (0..3).flat_map(|i| pieces.piece(Some(Cut { dim: 0, range: i..i + 1 })).tensor(DType::F32).data).collect();
         let alone = crate::Module { graphs: vec![graph.clone()], ..crate::Module::default() };
         let whole = Interpreter::new(&alone, Precision::Double).run(&graph.name, &given).unwrap().remove(0).rounded();
         assert_eq!(parts, whole.data);
-        assert_eq!(*asked.borrow(), [Some((1, 0..2)), Some((1, 2..4))], "in two parts, once for all pieces");
+        assert_eq!(*asked.lock().unwrap(), [Some((1, 0..2)), Some((1, 2..4))], "in two parts, once for all pieces");
     }
 
     #[test]
@@ -352,7 +365,7 @@ mod tests {
             let whole = Strided::new(&bytes[i], DType::F16, vec![4, 3, 2], 0, vec![1, 8, 4]);
             cut.map_or(whole.clone(), |cut| whole.range(cut.dim, cut.range))
         };
-        let second = Pieces::new(graph, &view).piece(Some(Cut { dim: 1, range: 1..2 }));
+        let second = Pieces::new(graph, view).piece(Some(Cut { dim: 1, range: 1..2 }));
         assert!(std::ptr::eq(second.bytes(), &*bytes[1]) && second.strides() == [1, 0, 8, 4], "{second:?}");
     }
 }

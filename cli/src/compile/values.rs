@@ -1,6 +1,6 @@
 //! The values of a model's weights, a part at a time: from its mapped checkpoint, or made of a seed.
 
-use std::cell::RefCell;
+use std::sync::{Mutex, PoisonError};
 
 use bloomery_ir::pieces::Cut;
 use bloomery_ir::{DType, Strided};
@@ -14,12 +14,13 @@ use super::random;
 pub(super) struct Values<'a> {
     loaded: &'a Loaded,
     /// The large random weight that was made last: its parts are often asked for one after another, small ones between.
-    last: RefCell<Option<(String, Option<u64>, Strided<'static>)>>,
+    /// Threads that want one wait for whoever makes it.
+    last: Mutex<Option<(String, Option<u64>, Strided<'static>)>>,
 }
 
 impl<'a> Values<'a> {
     pub(super) fn of(loaded: &'a Loaded) -> Values<'a> {
-        Values { loaded, last: RefCell::new(None) }
+        Values { loaded, last: Mutex::new(None) }
     }
 
     /// The type that a weight is stored in.
@@ -54,7 +55,7 @@ impl<'a> Values<'a> {
 
     /// All of a random weight.
     fn random(&self, seed: u64, name: &str, layer: Option<u64>) -> Strided<'static> {
-        let mut last = self.last.borrow_mut();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((known, of, values)) = &*last
             && (known.as_str(), *of) == (name, layer)
         {

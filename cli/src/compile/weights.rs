@@ -1,9 +1,12 @@
 //! Packing: each parameter from where it is kept into the layout its kernels read, a few megabytes at a time.
 //!
 //! Large parameters are cut along their outermost dimension that is not summed over, where the pieces of the packed
-//! form follow one another; what is in memory at once is one piece, and for random weights the values it is made from.
+//! form follow one another; what is in memory at once is a piece for each thread ([`in_order`]), and for random weights
+//! the values they are made from.
 //! A parameter that a weight graph makes is cut in the same way: each piece is made of pieces of the checkpoint's
 //! weights, and what that graph only moves is packed from where it is stored.
+
+use std::sync::Arc;
 
 use bloomery_artifact::{Slot, WeightSink, WeightTable};
 use bloomery_codegen::pack::pack;
@@ -13,6 +16,7 @@ use bloomery_ir::pieces::{self, Cut, Pieces};
 use bloomery_ir::program::{Origin, Parameter, Program};
 use bloomery_ir::{Bindings, DType, Graph, Layout, Tensor, run_program};
 
+use super::in_order::in_order;
 use super::values::Values;
 use crate::{Error, Progress};
 
@@ -27,17 +31,69 @@ pub(super) fn write(
     values: &Values<'_>,
     progress: &mut dyn Progress,
 ) -> Result<(), Error> {
-    for slot in plan.slots() {
-        let parameter = &program.parameters[slot.parameter];
-        sink.begin(slot.parameter, slot.layer)?;
-        match &parameter.origin {
-            Origin::Literal(literals) => sink.put(&literal(parameter, literals))?,
-            Origin::Checkpoint => one(sink, parameter, &slot, None, values, progress)?,
-            Origin::Computed(graph) => one(sink, parameter, &slot, Some(graph), values, progress)?,
+    let pieces = plan.slots().into_iter().flat_map(|slot| pieces_of(&program.parameters[slot.parameter], slot, values));
+    in_order(pieces, Piece::made, |(piece, packed)| {
+        let Slot { parameter, layer, .. } = piece.of.slot;
+        if piece.first {
+            sink.begin(parameter, layer)?;
         }
-    }
-    Ok(())
+        let packed = packed?;
+        progress.go_on()?;
+        sink.put(&packed)?;
+        progress.advance(packed.len() as u64);
+        if piece.last {
+            piece.of.done();
+        }
+        Ok(())
+    })
 }
+
+/// A parameter, or one layer of it, that is being made.
+struct Making<'a> {
+    parameter: &'a Parameter,
+    slot: Slot,
+    values: &'a Values<'a>,
+    /// The checkpoint's weights it is made of.
+    sources: Vec<&'a str>,
+    /// What a weight graph makes of them.
+    computed: Option<Pieces<'a, 'a>>,
+}
+
+/// A piece of one.
+struct Piece<'a> {
+    of: Arc<Making<'a>>,
+    /// None for all of it.
+    cut: Option<Cut>,
+    first: bool,
+    last: bool,
+}
+
+/// The pieces that follow one another in a slot, and the bytes that making each takes.
+fn pieces_of<'a>(
+    parameter: &'a Parameter,
+    slot: Slot,
+    values: &'a Values<'a>,
+) -> impl Iterator<Item = (Piece<'a>, u64)> + use<'a> {
+    let shape = shape(parameter);
+    let made_by = if let Origin::Computed(graph) = &parameter.origin { Some(&**graph) } else { None };
+    let cuts: Vec<Option<Cut>> = match &parameter.origin {
+        Origin::Literal(_) => vec![None],
+        _ => Steps::of(&parameter.layout, &shape, slot.bytes, made_by).cuts().map(Some).collect(),
+    };
+    let computed = made_by.is_some_and(|graph| !pieces::only_moves(graph));
+    let of = Arc::new(Making::new(parameter, slot, values));
+    let count = cuts.len();
+    cuts.into_iter().enumerate().map(move |(i, cut)| {
+        let mut shape = shape.clone();
+        cut.iter().for_each(|cut| shape[cut.dim] = cut.range.len());
+        let elements = shape.iter().product::<usize>() as u64;
+        let bytes = parameter.ty.dtype.bytes(elements) + if computed { COMPUTED * elements } else { 0 };
+        (Piece { of: Arc::clone(&of), cut, first: i == 0, last: i + 1 == count }, bytes)
+    })
+}
+
+/// Bytes that computing an element takes: operands and results in f64.
+const COMPUTED: u64 = 4 * 8;
 
 /// A constant's bytes.
 fn literal(parameter: &Parameter, values: &[f64]) -> Vec<u8> {
@@ -54,35 +110,58 @@ fn shape(parameter: &Parameter) -> Vec<usize> {
     ty.shape(&Bindings::new()).expect("the plan knew its size")
 }
 
-/// One parameter, or one layer of it: the checkpoint's, or what a weight graph makes.
-fn one(
-    sink: &mut WeightSink<'_>,
-    parameter: &Parameter,
-    slot: &Slot,
-    made_by: Option<&Graph>,
-    values: &Values<'_>,
-    progress: &mut dyn Progress,
-) -> Result<(), Error> {
-    let (dtype, layer) = (parameter.ty.dtype, parameter.stacked.then_some(slot.layer));
-    let sources: Vec<&str> = match made_by {
-        Some(graph) => graph.inputs.iter().map(|input| &*input.name).collect(),
-        None => vec![&parameter.name],
-    };
-    let stored = sources.iter().map(|name| values.dtype(name)).find(|stored| *stored != dtype).unwrap_or(dtype);
-    let part = |i: usize, cut| values.part(sources[i], layer, cut);
-    let made = made_by.map(|graph| Pieces::new(graph, &part));
-    let mut packed = Vec::new();
-    for cut in Steps::of(&parameter.layout, &shape(parameter), slot.bytes, made_by).cuts() {
-        let source = made.as_ref().map_or_else(|| part(0, Some(cut.clone())), |made| made.piece(Some(cut.clone())));
-        packed.resize(parameter.layout.bytes(source.shape(), dtype) as usize, 0);
-        pack(&source, dtype, &parameter.layout, &mut packed);
-        check_range(parameter, slot.layer, stored, &packed)?;
-        progress.go_on()?;
-        sink.put(&packed)?;
-        progress.advance(packed.len() as u64);
+impl<'a> Making<'a> {
+    fn new(parameter: &'a Parameter, slot: Slot, values: &'a Values<'a>) -> Making<'a> {
+        let sources: Vec<&str> = match &parameter.origin {
+            Origin::Literal(_) => vec![],
+            Origin::Checkpoint => vec![&parameter.name],
+            Origin::Computed(graph) => graph.inputs.iter().map(|input| &*input.name).collect(),
+        };
+        let computed = if let Origin::Computed(graph) = &parameter.origin {
+            let (sources, layer) = (sources.clone(), parameter.stacked.then_some(slot.layer));
+            Some(Pieces::new(graph, move |i, cut| values.part(sources[i], layer, cut)))
+        } else {
+            None
+        };
+        Making { parameter, slot, values, sources, computed }
     }
-    sources.iter().for_each(|name| values.done_with(name, layer));
-    Ok(())
+
+    fn layer(&self) -> Option<u64> {
+        self.parameter.stacked.then_some(self.slot.layer)
+    }
+
+    /// The type that its values come in: one that is not its own, if there is one.
+    fn stored(&self) -> DType {
+        let own = self.parameter.ty.dtype;
+        self.sources.iter().map(|name| self.values.dtype(name)).find(|stored| *stored != own).unwrap_or(own)
+    }
+
+    /// Lets go of what it was made of.
+    fn done(&self) {
+        self.sources.iter().for_each(|name| self.values.done_with(name, self.layer()));
+    }
+}
+
+impl Piece<'_> {
+    /// Its packed bytes, which threads make in any order.
+    fn made(self) -> (Self, Result<Vec<u8>, Error>) {
+        let packed = self.packed();
+        (self, packed)
+    }
+
+    fn packed(&self) -> Result<Vec<u8>, Error> {
+        let Making { parameter, slot, values, sources, computed } = &*self.of;
+        let dtype = parameter.ty.dtype;
+        let source = match (&parameter.origin, computed) {
+            (Origin::Literal(literals), _) => return Ok(literal(parameter, literals)),
+            (_, Some(computed)) => computed.piece(self.cut.clone()),
+            (_, None) => values.part(sources[0], self.of.layer(), self.cut.clone()),
+        };
+        let mut packed = vec![0; parameter.layout.bytes(source.shape(), dtype) as usize];
+        pack(&source, dtype, &parameter.layout, &mut packed);
+        check_range(parameter, slot.layer, self.of.stored(), &packed)?;
+        Ok(packed)
+    }
 }
 
 /// Refuses weights that grew infinite on their way to f16, whose largest number is 65504.

@@ -19,7 +19,7 @@ fn stored(tensor: &Tensor) -> Strided<'static> {
 }
 
 /// A weight graph's result from the tensors of these names, whole or layer by layer.
-fn made(graph: &Graph, given: &dyn Fn(&str) -> Tensor, layers: Option<usize>) -> Tensor {
+fn made(graph: &Graph, given: &(dyn Fn(&str) -> Tensor + Sync), layers: Option<usize>) -> Tensor {
     let ty = graph.ty(graph.outputs[0]);
     let one = |layer: Option<usize>| {
         let part = |i: usize, cut: Option<Cut>| {
@@ -27,7 +27,7 @@ fn made(graph: &Graph, given: &dyn Fn(&str) -> Tensor, layers: Option<usize>) ->
             let whole = stored(&layer.map_or(whole.clone(), |layer| whole.layer(layer)));
             cut.map_or(whole.clone(), |cut| whole.range(cut.dim, cut.range))
         };
-        Pieces::new(graph, &part).piece(None).tensor(ty.dtype)
+        Pieces::new(graph, part).piece(None).tensor(ty.dtype)
     };
     let Some(count) = layers else { return one(None) };
     let layers: Vec<Tensor> = (0..count).map(|layer| one(Some(layer))).collect();
