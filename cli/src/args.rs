@@ -83,8 +83,8 @@ pub(crate) struct Compile {
     /// The type of weights
     #[arg(long, value_enum, default_value_t = Dtype::Keep)]
     dtype: Dtype,
-    /// What to make code for, comma-separated: cpu:all-x86 (v3 and v4), cpu:x86-64-v3, cpu:x86-64-v4, cpu:aarch64,
-    /// interpreter
+    /// What to make code for, comma-separated: cpu:all-x86 (v3, v4 and amx), cpu:x86-64-v3, cpu:x86-64-v4,
+    /// cpu:x86-64-amx, cpu:aarch64, interpreter
     #[arg(long, value_name = "TARGET,..", value_delimiter = ',', default_values_t = [Target::default_here()])]
     target: Vec<Target>,
     /// The arithmetic of products
@@ -130,7 +130,9 @@ enum KvDtype {
 /// `--compute`
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Arithmetic {
+    /// As exact as f32
     F32,
+    /// Activations rounded to bf16 before each product with a weight; weights must be bf16
     Bf16,
 }
 
@@ -211,7 +213,8 @@ pub(crate) struct Retarget {
     /// The new artifact [default: FILE.bloom, replaced when the new one is complete]
     #[arg(short, long, value_name = "OUT.bloom")]
     output: Option<PathBuf>,
-    /// What to make code for, comma-separated: cpu:all-x86 (v3 and v4), cpu:x86-64-v3, cpu:x86-64-v4, cpu:aarch64
+    /// What to make code for, comma-separated: cpu:all-x86 (v3, v4 and amx), cpu:x86-64-v3, cpu:x86-64-v4,
+    /// cpu:x86-64-amx, cpu:aarch64
     #[arg(long, value_name = "TARGET,..", value_delimiter = ',', required = true)]
     pub(crate) target: Vec<Target>,
 }
@@ -234,7 +237,7 @@ struct Running {
     /// How many threads [default: one per processor]
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..=THREADS_MAX as u64))]
     threads: Option<u64>,
-    /// x86-64-v3, x86-64-v4, aarch64 or interpreter [default: the best that the artifact and this processor have]
+    /// x86-64-v3, x86-64-v4, x86-64-amx, aarch64 or interpreter [default: the best that the artifact and this processor have]
     #[arg(long, value_name = "CLASS", value_parser = class)]
     cpu: Option<String>,
     /// Tokens that run at once [default: what the artifact was compiled for]

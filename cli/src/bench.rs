@@ -126,12 +126,16 @@ pub fn bench(options: &BenchOptions, progress: &mut dyn Progress) -> Result<Benc
 fn profile(options: &BenchOptions, gauge: &mut Gauge) -> Result<Profiled, Error> {
     let once = once(options, Detail::Kernels)?;
     let limits = gauge.read(&once.weights);
-    Ok(profiled(once.artifact.program(), &once.recorded, Some(&limits)))
+    Ok(profiled(&once.artifact, &once.class, &once.recorded, Some(&limits)))
 }
 
 fn mean(a: Reading, b: Reading) -> Reading {
     let mean = |a: f64, b: f64| (a + b) / 2.0;
-    Reading { fma_gflops: mean(a.fma_gflops, b.fma_gflops), read_gb_per_s: mean(a.read_gb_per_s, b.read_gb_per_s) }
+    Reading {
+        fma_gflops: mean(a.fma_gflops, b.fma_gflops),
+        tiles_gflops: mean(a.tiles_gflops, b.tiles_gflops),
+        read_gb_per_s: mean(a.read_gb_per_s, b.read_gb_per_s),
+    }
 }
 
 impl Once {
@@ -139,7 +143,7 @@ impl Once {
     fn figures(&self, limits: &Reading, peak_rss: f64) -> Vec<(&'static str, f64)> {
         let (prefill, decode) = (&self.prefill, &self.decode);
         let fraction = |phase: &Phase| over(phase.tokens_per_s(), phase.bound_tokens_per_s(limits));
-        vec![
+        let mut figures = vec![
             ("load_ms", self.load * 1e3),
             ("first_token_ms", self.first * 1e3),
             ("prefill_tokens_per_s", prefill.tokens_per_s()),
@@ -156,7 +160,11 @@ impl Once {
             ("limit_fma_gflops", limits.fma_gflops),
             ("limit_read_gb_per_s", limits.read_gb_per_s),
             ("peak_rss_bytes", peak_rss),
-        ]
+        ];
+        if limits.tiles_gflops > 0.0 {
+            figures.push(("limit_tiles_gflops", limits.tiles_gflops));
+        }
+        figures
     }
 
     fn work(&self) -> Vec<(&'static str, f64)> {
@@ -191,11 +199,11 @@ fn once(options: &BenchOptions, detail: Detail) -> Result<Once, Error> {
     let recorded = session.recorded().expect("it was begun above");
     // Calls are in order: those of the prompts, twice, those that fill the context, those of new tokens.
     let calls = |calls: Range<usize>| &recorded.calls[calls];
-    let phase = |calls, tokens: usize, seconds| Phase::new(artifact.program(), calls, options.batch * tokens, seconds);
+    let (threads, class) = (session.executor().threads(), session.executor().class().to_owned());
+    let phase = |calls, tokens: usize, seconds| Phase::new(&artifact, &class, calls, options.batch * tokens, seconds);
     let prefill = phase(calls(timed.prefill_calls), options.prompt_tokens, timed.prefill);
     let decode_calls = timed.calls_before_decode..recorded.calls.len();
     let decode = phase(calls(decode_calls), options.new_tokens.saturating_sub(1), timed.decode);
-    let (threads, class) = (session.executor().threads(), session.executor().class().to_owned());
     let weights = Arc::clone(session.executor().weights());
     Ok(Once { load, first: timed.first, prefill, decode, threads, class, artifact, weights, recorded })
 }

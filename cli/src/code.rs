@@ -23,8 +23,8 @@ pub(crate) struct Made {
 
 /// Images for the targets; none when only the interpreter is asked for. Classes are compiled beside each other.
 pub(crate) fn images(program: &Program, targets: &[Target], progress: &mut dyn Progress) -> Result<Vec<Made>, Error> {
-    let asked = |class: &&Class| targets.iter().any(|target| target.classes().contains(class));
-    let classes: Vec<Class> = CLASSES.iter().filter(asked).copied().collect();
+    let classes: BTreeSet<Class> = targets.iter().flat_map(|target| target.classes()).collect();
+    let classes: Vec<Class> = classes.into_iter().collect();
     if classes.is_empty() {
         return Ok(Vec::new());
     }
@@ -117,7 +117,7 @@ pub(crate) fn describe(
 pub(crate) fn source(program: &Program, targets: &[Target]) -> Result<String, Error> {
     let classes: Vec<Class> = targets.iter().flat_map(|target| target.classes()).collect();
     match classes[..] {
-        [class] => Ok(cpu::source(class, &cpu::emit_program(program).map_err(ImageError::from)?)),
+        [class] => Ok(cpu::source(class, &cpu::emit_program(class, program).map_err(ImageError::from)?)),
         _ => Err(Error::Refused(format!(
             "--emit c wants one class of processors, the targets name {}: say --target cpu:CLASS",
             classes.len()

@@ -5,6 +5,7 @@
 //! pieces by all threads, written, dropped. Equal inputs give equal bytes; the artifact knows hashes of what was read, no
 //! path, no time.
 
+mod compute_error;
 mod in_order;
 mod model;
 mod random;
@@ -17,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bloomery_artifact::{ArtifactWriter, Meta, Provenance, Source, plan_weights};
 use bloomery_codegen::cpu::Cpu;
-use bloomery_ir::{DType, Module, Program, Target as _};
+use bloomery_ir::{DType, Module, Op, Program, Target as _};
 use bloomery_models::config::WeightType;
 use bloomery_models::{BloomOptions, bloom};
 use bloomery_passes::Context;
@@ -85,8 +86,18 @@ pub enum ModelSource {
 pub enum Compute {
     /// As exact as f32.
     F32,
-    /// Activations rounded to bf16.
+    /// Activations rounded to bf16, weights of bf16, sums of f32.
     Bf16,
+}
+
+impl Compute {
+    /// Its name on the command line and in artifacts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Compute::F32 => "f32",
+            Compute::Bf16 => "bf16",
+        }
+    }
 }
 
 /// What to print instead of compiling to the end.
@@ -148,7 +159,7 @@ fn write(
     hashes: impl FnOnce() -> Vec<Source>,
     progress: &mut dyn Progress,
 ) -> Result<Compiled, Error> {
-    let description = describe(loaded, options);
+    let description = describe(loaded, options)?;
     let program = lower(loaded, &description, options, progress)?;
     // The file comes before the code: where it cannot be written, nobody waits for the compiler.
     let mut writer = ArtifactWriter::create(output)?;
@@ -181,7 +192,7 @@ pub fn emit(
 ) -> Result<String, Error> {
     check(options)?;
     let loaded = load(options, progress)?;
-    let description = describe(&loaded, options);
+    let description = describe(&loaded, options)?;
     match (what, stop_after) {
         (Emit::Ir, None) => Ok(bloomery_ir::print::print(&description.module)),
         (Emit::Ir | Emit::Stage, last) => Ok(passes(&loaded, &description, options, last, progress)?.print()),
@@ -201,12 +212,6 @@ fn check(options: &CompileOptions) -> Result<(), Error> {
     };
     bounds("--max-context", options.max_context, CONTEXT_MAX)?;
     bounds("--chunk", options.chunk, CHUNK_MAX)?;
-    if options.compute == Compute::Bf16 {
-        return Err(Error::Refused(
-            "--compute bf16 comes with the class x86-64-amx, for which there is no code yet: use --compute f32"
-                .to_owned(),
-        ));
-    }
     match options.kv_dtype {
         Some(WeightType::Bf16) => Err(Error::Refused("--kv-dtype is bf16, it must be f32 or f16".to_owned())),
         _ => Ok(()),
@@ -235,12 +240,13 @@ struct Description {
     interfaces: Vec<bloomery_ir::Interface>,
 }
 
-fn describe(loaded: &Loaded, options: &CompileOptions) -> Description {
+fn describe(loaded: &Loaded, options: &CompileOptions) -> Result<Description, Error> {
     let page_tokens = Cpu.page_tokens();
     let dtype = |name: &str| DType::from(options.dtype.unwrap_or_else(|| loaded.weights.dtype(name)));
     let bloom_options = BloomOptions {
         activation: Cpu.activation(),
         weights: &dtype,
+        left: (options.compute == Compute::Bf16).then_some(DType::BF16),
         kv_dtype: kv_dtype(options).into(),
         page_tokens,
         chunk: options.chunk,
@@ -249,7 +255,26 @@ fn describe(loaded: &Loaded, options: &CompileOptions) -> Description {
         ..BloomOptions::default()
     };
     let model = bloom(&loaded.config, &bloom_options);
-    Description { module: model.module, interfaces: model.interfaces }
+    if options.compute == Compute::Bf16 {
+        check_bf16(&model.module)?;
+    }
+    Ok(Description { module: model.module, interfaces: model.interfaces })
+}
+
+/// That the right operands of all products are of bf16.
+fn check_bf16(module: &Module) -> Result<(), Error> {
+    for graph in &module.graphs {
+        let products = graph.nodes.iter().filter(|node| matches!(node.op, Op::MatMul(_)));
+        for weight in products.filter_map(|product| graph.inputs.get(product.operands[1].index())) {
+            if weight.ty.dtype != DType::BF16 {
+                return Err(Error::Refused(format!(
+                    "--compute bf16 multiplies with weights of bf16, and {} is of {}: say --dtype bf16, or --compute f32",
+                    weight.name, weight.ty.dtype
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn kv_dtype(options: &CompileOptions) -> WeightType {
@@ -315,12 +340,15 @@ fn meta(loaded: &Loaded, options: &CompileOptions, inputs: Vec<Source>, images: 
     let config = &loaded.config;
     let named = [
         ("dtype", options.dtype.map_or("keep", WeightType::name).to_owned()),
-        ("compute", "f32".to_owned()),
+        ("compute", options.compute.name().to_owned()),
         ("kv-dtype", kv_dtype(options).name().to_owned()),
         ("max-context", options.max_context.to_string()),
         ("chunk", options.chunk.to_string()),
     ];
     let mut all: BTreeMap<String, String> = named.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    if options.compute == Compute::Bf16 {
+        all.insert("compute-error".to_owned(), format!("{:.1e}", compute_error::of_bf16(config.hidden)));
+    }
     if let ModelSource::Random { size, seed } = &options.model {
         all.insert("size".to_owned(), size.clone());
         all.insert("random-weights".to_owned(), seed.to_string());

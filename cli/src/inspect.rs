@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::Error;
+use crate::profile::tile_pieces;
 
 /// What was found.
 #[derive(Clone, Debug, Serialize)]
@@ -83,6 +84,8 @@ pub struct ArtifactView {
     pub classes: Vec<String>,
     /// The one that this processor runs it by; none means the interpreter, or that nothing here runs it.
     pub best_class: Option<String>,
+    /// Of each class whose products run on matrix tiles, with bits of their own: those products.
+    pub tiles: BTreeMap<String, TilesView>,
     /// What runs.
     pub plan: Plan,
     /// What running takes.
@@ -106,6 +109,15 @@ pub struct SectionView {
     pub bytes: u64,
     /// Of its bytes, in hexadecimal; weights have hashes by piece instead.
     pub sha256: Option<String>,
+}
+
+/// Products on matrix tiles, in the code of one class.
+#[derive(Clone, Debug, Serialize)]
+pub struct TilesView {
+    /// How many kernels are such products.
+    pub kernels: usize,
+    /// Pieces of bf16 that an activation becomes, at most: three are as exact as f32, one is rounded.
+    pub pieces: u32,
 }
 
 /// The program in numbers.
@@ -256,12 +268,23 @@ fn view(artifact: &Artifact) -> ArtifactView {
         max_context: meta.max_context,
         classes: artifact.classes().into_iter().map(str::to_owned).collect(),
         best_class: bloomery_runtime::best_class(artifact).map(str::to_owned),
+        tiles: artifact
+            .classes()
+            .into_iter()
+            .filter_map(|class| Some((class.to_owned(), tiles(artifact, class)?)))
+            .collect(),
         plan: plan(artifact.program(), artifact.weight_table()),
         memory: memory(artifact),
         options: meta.options.clone(),
         provenance: meta.provenance.clone(),
         notes: meta.notes.clone(),
     }
+}
+
+/// The products of a class that run on tiles, if it has any.
+fn tiles(artifact: &Artifact, class: &str) -> Option<TilesView> {
+    let pieces: Vec<u32> = tile_pieces(artifact, class).into_iter().filter(|pieces| *pieces > 0).collect();
+    Some(TilesView { kernels: pieces.len(), pieces: pieces.iter().copied().max()? })
 }
 
 fn plan(program: &Program, table: &WeightTable) -> Plan {

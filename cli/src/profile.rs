@@ -1,12 +1,15 @@
 //! Profiles: what each kernel took, computed and touched, and how near that is to what the machine could do.
 //!
 //! The runtime says when ([`bloomery_runtime::profile`]), the program what ([`bloomery_ir::work`]); here both meet.
-//! A *bound* is the least time for some work: its products at the peak of multiply-adds, or its weights and cache at the
-//! bandwidth of reading, whichever is longer. Pages of the cache that attention proved it need not read are no work where
-//! every row was alone in its sequence, as in decoding; rows together share pages, and count all of them.
+//! A *bound* is the least time for some work: its products at the peak of multiply-adds, or of matrix tiles where they run
+//! on those, or its weights and cache at the bandwidth of reading, whichever is longer. Pages of the cache that attention
+//! proved it need not read are no work where every row was alone in its sequence, as in decoding; rows together share
+//! pages, and count all of them.
 
 use std::collections::BTreeMap;
+use std::ops::AddAssign;
 
+use bloomery_artifact::Artifact;
 use bloomery_ir::work::{Sizes, Work, entry_work, page_work};
 use bloomery_ir::{Bindings, Program};
 use bloomery_runtime::limits::Reading;
@@ -34,6 +37,9 @@ pub struct Profiled {
 pub struct ProfileLimits {
     /// f32 multiply-adds of the class, all threads together.
     pub fma_gflops: f64,
+    /// Products of bf16 on matrix tiles, where the class has them.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub tiles_gflops: f64,
     /// Reading the weights where they are mapped.
     pub read_gb_per_s: f64,
 }
@@ -106,29 +112,34 @@ pub struct Outside {
 }
 
 /// Puts times and work together.
-pub(crate) fn profiled(program: &Program, profile: &Profile, limits: Option<&Reading>) -> Profiled {
+pub(crate) fn profiled(artifact: &Artifact, class: &str, profile: &Profile, limits: Option<&Reading>) -> Profiled {
+    let (program, pieces) = (artifact.program(), tile_pieces(artifact, class));
     let works = works(program, &profile.calls);
     let kernel = |(i, time): (usize, &KernelTime)| {
         let key = (i < program.kernels.len()).then_some(i);
         let name = key.map_or("copy", |i| &program.kernels[i].name);
         let work = works.get(&key).copied().unwrap_or_default();
-        row(name, time, &work, profile, limits)
+        let bound = limits.map(|limits| Load::of(&work, key, &pieces).seconds(limits));
+        row(name, time, &work, profile, bound)
     };
     let mut kernels: Vec<KernelProfile> =
         profile.kernels.iter().enumerate().filter(|(_, time)| time.launches > 0).map(kernel).collect();
     kernels.sort_by(|a, b| b.ms.total_cmp(&a.ms));
-    let limits =
-        limits.map(|reading| ProfileLimits { fma_gflops: reading.fma_gflops, read_gb_per_s: reading.read_gb_per_s });
+    let limits = limits.map(|&Reading { fma_gflops, tiles_gflops, read_gb_per_s }| ProfileLimits {
+        fma_gflops,
+        tiles_gflops,
+        read_gb_per_s,
+    });
     let total_ms = profile.elapsed as f64 / 1e6;
     Profiled { total_ms, threads: profile.threads, limits, kernels, outside: outside(profile) }
 }
 
-fn row(name: &str, time: &KernelTime, work: &Work, profile: &Profile, limits: Option<&Reading>) -> KernelProfile {
+fn row(name: &str, time: &KernelTime, work: &Work, profile: &Profile, bound: Option<f64>) -> KernelProfile {
     debug_assert_eq!(work.launches, time.launches, "{name}: every launch was timed");
     let seconds = time.time / 1e9;
     let per_second = |amount: u64| if seconds > 0.0 { amount as f64 / 1e9 / seconds } else { 0.0 };
     let waiting = (time.time - time.busy / profile.threads as f64).max(0.0);
-    let bound = limits.map(|limits| bound_seconds(work, limits)).filter(|bound| *bound > 0.0 && seconds > 0.0);
+    let bound = bound.filter(|bound| *bound > 0.0 && seconds > 0.0);
     KernelProfile {
         name: name.to_owned(),
         calls: time.launches,
@@ -160,10 +171,53 @@ fn outside(profile: &Profile) -> Outside {
     Outside { calls_ms: ms(calls - kernels), check_ms: ms(check), sampling_ms: ms(sampling), host_ms: ms(host) }
 }
 
-/// The least seconds that products, weights and cache of some work take; 0 without limits.
-pub(crate) fn bound_seconds(work: &Work, limits: &Reading) -> f64 {
-    let over = |amount: u64, rate: f64| if rate > 0.0 { amount as f64 / 1e9 / rate } else { 0.0 };
-    over(work.product_flops(), limits.fma_gflops).max(over(work.streamed_bytes(), limits.read_gb_per_s))
+/// Pieces that a product of each kernel is multiplied in on tiles, as the class's code does it; none for the interpreter.
+pub(crate) fn tile_pieces(artifact: &Artifact, class: &str) -> Vec<u32> {
+    let kernels = artifact.image(class).map(|image| image.kernels);
+    kernels.unwrap_or_default().iter().map(|kernel| kernel.tile_pieces).collect()
+}
+
+/// What of some work takes a least time.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Load {
+    /// Operations of products on vectors.
+    pub(crate) vector_flops: u64,
+    /// Those on tiles, every piece counted.
+    pub(crate) tile_flops: u64,
+    /// Bytes of weights and cache.
+    pub(crate) bytes: u64,
+}
+
+impl Load {
+    /// Of a kernel's work, by how the code does its product.
+    pub(crate) fn of(work: &Work, kernel: Option<usize>, tile_pieces: &[u32]) -> Load {
+        let pieces = kernel.and_then(|kernel| tile_pieces.get(kernel)).copied().unwrap_or_default();
+        let on_vectors = if pieces == 0 { work.matmul_flops } else { 0 };
+        Load {
+            vector_flops: on_vectors + work.attention_flops,
+            tile_flops: u64::from(pieces) * work.matmul_flops,
+            bytes: work.streamed_bytes(),
+        }
+    }
+
+    /// The least seconds it takes; 0 without limits.
+    pub(crate) fn seconds(&self, limits: &Reading) -> f64 {
+        let over = |amount: u64, rate: f64| if rate > 0.0 { amount as f64 / 1e9 / rate } else { 0.0 };
+        let products = over(self.vector_flops, limits.fma_gflops) + over(self.tile_flops, limits.tiles_gflops);
+        products.max(over(self.bytes, limits.read_gb_per_s))
+    }
+}
+
+impl AddAssign for Load {
+    fn add_assign(&mut self, other: Load) {
+        self.vector_flops += other.vector_flops;
+        self.tile_flops += other.tile_flops;
+        self.bytes += other.bytes;
+    }
+}
+
+fn is_zero(rate: &f64) -> bool {
+    *rate == 0.0
 }
 
 /// The work of some calls, by kernel; under no kernel that of copies.
@@ -199,11 +253,21 @@ mod tests {
 
     #[test]
     fn a_bound_is_the_slower_of_both() {
-        let limits = Reading { fma_gflops: 100.0, read_gb_per_s: 10.0 };
-        let work = |matmul_flops, weight_bytes| Work { matmul_flops, weight_bytes, ..Work::default() };
-        assert_eq!(bound_seconds(&work(200_000_000_000, 1_000_000_000), &limits), 2.0);
-        assert_eq!(bound_seconds(&work(200_000_000_000, 30_000_000_000), &limits), 3.0);
-        let unknown = Reading { fma_gflops: 0.0, read_gb_per_s: 10.0 };
-        assert_eq!(bound_seconds(&work(200_000_000_000, 1_000_000_000), &unknown), 0.1);
+        let limits = Reading { fma_gflops: 100.0, tiles_gflops: 0.0, read_gb_per_s: 10.0 };
+        let load = |matmul_flops, weight_bytes| {
+            Load::of(&Work { matmul_flops, weight_bytes, ..Work::default() }, Some(0), &[])
+        };
+        assert_eq!(load(200_000_000_000, 1_000_000_000).seconds(&limits), 2.0);
+        assert_eq!(load(200_000_000_000, 30_000_000_000).seconds(&limits), 3.0);
+        let unknown = Reading { fma_gflops: 0.0, ..limits };
+        assert_eq!(load(200_000_000_000, 1_000_000_000).seconds(&unknown), 0.1);
+    }
+
+    #[test]
+    fn pieces_on_tiles_count_each() {
+        let limits = Reading { fma_gflops: 100.0, tiles_gflops: 3000.0, read_gb_per_s: 10.0 };
+        let work = Work { matmul_flops: 1_000_000_000_000, attention_flops: 50_000_000_000, ..Work::default() };
+        let seconds = |kernel| Load::of(&work, Some(kernel), &[0, 1, 3]).seconds(&limits);
+        assert_eq!([0, 1, 2].map(seconds), [10.5, 0.5 + 1.0 / 3.0, 1.5]);
     }
 }

@@ -192,7 +192,7 @@ impl Record {
         let executor = session.executor();
         let read = || Gauge::new(executor.weights(), executor.class(), executor.threads()).read(executor.weights());
         let limits = self.limits.then(read);
-        Some(profiled(executor.artifact().program(), recorded, limits.as_ref()))
+        Some(profiled(executor.artifact(), executor.class(), recorded, limits.as_ref()))
     }
 }
 

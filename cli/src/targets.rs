@@ -61,7 +61,7 @@ impl Target {
     /// The classes that an image is made for.
     pub(crate) fn classes(self) -> Vec<Class> {
         match self {
-            Target::AllX86 => vec![Class::V3, Class::V4],
+            Target::AllX86 => vec![Class::V3, Class::V4, Class::Amx],
             Target::Cpu(class) => vec![class],
             Target::Interpreter => vec![],
         }
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn an_unknown_name_is_answered_with_the_known_ones() {
         let error = "cpu:x86-64-v9".parse::<Target>().unwrap_err().to_string();
-        let known = "cpu:all-x86, cpu:x86-64-v3, cpu:x86-64-v4, cpu:aarch64, interpreter";
+        let known = "cpu:all-x86, cpu:x86-64-v3, cpu:x86-64-v4, cpu:x86-64-amx, cpu:aarch64, interpreter";
         assert_eq!(error, format!("there is no target `cpu:x86-64-v9`; there are {known}"));
     }
 }

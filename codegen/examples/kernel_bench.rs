@@ -71,9 +71,10 @@ fn product(element: Element, m: usize, k: usize, n: usize) -> Case {
     }
     let norm = (n != 1024).then_some(Norm { affine: Some((stored(3), stored(4))), epsilon: 1e-5 });
     let store = store.to(sum, Matrix::whole(5, n));
-    let spec = GemmSpec { count: Count::of(0), rows, k, n, x: Matrix::whole(0, k), w: stored(1), norm, store };
+    let spec =
+        GemmSpec { count: Count::of(0), rows, k, n, x: Matrix::whole(0, k), w: stored(1), norm, rounded: false, store };
     Case {
-        kernel: emit(&name.replace(' ', "_"), &Spec::Gemm(spec)),
+        kernel: emit(Class::V3, &name.replace(' ', "_"), &Spec::Gemm(spec)),
         name,
         rows: m,
         views: vec![4 * m * k, 0, 4 * n, 4 * k, 4 * k, 4 * m * n],
@@ -111,7 +112,7 @@ fn attention(element: Element, m: usize, before: usize) -> Case {
     let pages = (before + m).div_ceil(64);
     let keys: usize = (0..m).map(|row| before + row + 1).sum();
     Case {
-        kernel: emit(&name.replace(' ', "_"), &Spec::Attention(spec)),
+        kernel: emit(Class::V3, &name.replace(' ', "_"), &Spec::Attention(spec)),
         name,
         rows: m,
         views: vec![4 * m * heads * d, 0, 12, 4 * pages, 4 * heads, 4 * m * heads * d],

@@ -2,8 +2,8 @@
 //!
 //! The C is freestanding and written once, over a small prelude of 16-lane vectors (`prelude/`) that every class
 //! of processor defines for itself and plain C defines for all: results agree bit for bit. `kernels/` holds the
-//! templates, one file a kind; the emitters beside this file fill them. Start at `spec`, then `gemm`; `class` says which
-//! processors there is code for.
+//! templates, one file a kind; the emitters beside this file fill them. Start at `spec`, then `gemm` (and `tiles`, where a
+//! class has those); `class` says which processors there is code for.
 //!
 //! Not here: which kernels a model needs (passes), how they are launched (runtime).
 
@@ -27,6 +27,7 @@ pub mod spec;
 mod store;
 mod target;
 mod text;
+mod tiles;
 
 pub use class::{CLASSES, Class};
 pub use kernel::{Kernel, Phase, SharedScratch, Tiles};
@@ -34,24 +35,25 @@ pub use target::Cpu;
 
 use bloomery_ir::Program;
 use bloomery_ir::target::Refusal;
-use spec::Spec;
+use spec::{Element, Spec};
 
-/// Writes all kernels of a program, in its order.
+/// Writes all kernels of a program for a class, in its order.
 ///
 /// # Errors
 /// A kernel that [`Cpu`] refuses, with its name: a mistake of the passes.
-pub fn emit_program(program: &Program) -> Result<Vec<Kernel>, Refusal> {
+pub fn emit_program(class: Class, program: &Program) -> Result<Vec<Kernel>, Refusal> {
     let one = |kernel: &bloomery_ir::program::Kernel| {
         let spec = recognise::recognise(&kernel.graph, &kernel.inputs, &program.symbols);
         let spec = spec.map_err(|refusal| Refusal(format!("`{}`: {}", kernel.name, refusal.0)))?;
-        Ok(emit(&kernel.name, &spec))
+        Ok(emit(class, &kernel.name, &spec))
     };
     program.kernels.iter().map(one).collect()
 }
 
-/// Writes one kernel. `name` becomes its symbol.
-pub fn emit(name: &str, spec: &Spec) -> Kernel {
+/// Writes one kernel. `name` becomes its symbol. Of classes only whether they have tiles makes a difference.
+pub fn emit(class: Class, name: &str, spec: &Spec) -> Kernel {
     match spec {
+        Spec::Gemm(spec) if class.has_tiles() && spec.w.element == Element::Bf16 => tiles::emit(name, spec),
         Spec::Gemm(spec) => gemm::emit(name, spec),
         Spec::Attention(spec) => attention::emit(name, spec),
         Spec::CacheAppend(spec) => append::emit(name, spec),

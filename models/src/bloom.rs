@@ -16,6 +16,8 @@ pub struct BloomOptions<'a> {
     pub activation: DType,
     /// The element type of each parameter, by name; of the widest layer where layers differ.
     pub weights: &'a dyn Fn(&str) -> DType,
+    /// What products with weights round their left operands to, if to anything.
+    pub left: Option<DType>,
     /// The element type of cached keys and values.
     pub kv_dtype: DType,
     /// Tokens in one page of the cache.
@@ -38,6 +40,7 @@ impl Default for BloomOptions<'_> {
         BloomOptions {
             activation: DType::F32,
             weights: &|_| DType::F32,
+            left: None,
             kv_dtype: DType::F32,
             page_tokens: 64,
             chunk: 512,
@@ -107,16 +110,17 @@ fn block(cx: &Description<'_>) -> Block {
     let slopes = s.with("slopes", &format!("f32[{}]", cx.config.heads));
 
     let normed = cx.norm(&s, x, "h.input_layernorm");
+    let left = cx.rounded(normed);
     let [query, key, value] =
-        ["query", "key", "value"].map(|name| linear(&s, normed, "n h, h a d -> n a d", &format!("h.attention.{name}")));
+        ["query", "key", "value"].map(|name| linear(&s, left, "n h, h a d -> n a d", &format!("h.attention.{name}")));
     let kv = kv.cache_append(key, value, rows, pages);
     let read = query.alibi_attention(kv, rows, pages, slopes, 1.0 / (cx.config.head_dim() as f64).sqrt());
-    let attended = linear(&s, read, "n a d, a d h -> n h", "h.attention.dense");
+    let attended = linear(&s, cx.rounded(read), "n a d, a d h -> n h", "h.attention.dense");
     let x = attended + cx.residual(x, normed);
 
     let normed = cx.norm(&s, x, "h.post_attention_layernorm");
-    let up = linear(&s, normed, "n h, h f -> n f", "h.mlp.up").gelu();
-    let down = linear(&s, up, "n f, f h -> n h", "h.mlp.down");
+    let up = linear(&s, cx.rounded(normed), "n h, h f -> n f", "h.mlp.up").gelu();
+    let down = linear(&s, cx.rounded(up), "n f, f h -> n h", "h.mlp.down");
     let x = (down + cx.residual(x, normed)).to(cx.options.activation);
     s.block(&[x], &[kv])
 }
@@ -129,7 +133,7 @@ fn head(cx: &Description<'_>) -> Graph {
     let pick = s.input("pick", "i32[R]");
     let normed = cx.norm(&s, hidden.gather(pick), "ln_f");
     let table = s.param(if cx.config.tied_head { "word_embeddings.weight" } else { "lm_head.weight" });
-    let logits = normed.matmul("r h, v h -> r v", table).to(DType::F32);
+    let logits = cx.rounded(normed).matmul("r h, v h -> r v", table).to(DType::F32);
     s.graph(&[logits])
 }
 
@@ -143,6 +147,11 @@ impl Description<'_> {
     fn norm<'s>(&self, s: &'s Scope<'s>, x: Value<'s>, name: &str) -> Value<'s> {
         let [gamma, beta] = ["weight", "bias"].map(|part| s.param(&format!("{name}.{part}")));
         x.layer_norm(gamma, beta, self.config.layer_norm_epsilon)
+    }
+
+    /// The left operand of products: the same numbers, or rounded to fewer digits where the options say so.
+    fn rounded<'s>(&self, x: Value<'s>) -> Value<'s> {
+        self.options.left.map_or(x, |left| x.to(left).to(self.options.activation))
     }
 
     /// What a sublayer's result is added to: its input, or its input after the norm.
@@ -223,5 +232,15 @@ mod tests {
             let body = &bloom(&config, &options).module.graphs[0];
             assert_eq!(body.ty(body.outputs[0]).to_string(), "f32[N, 1024]");
         }
+    }
+
+    #[test]
+    fn products_round_their_left_operands_where_that_is_asked_for() {
+        let config = sizes::by_name("560m").unwrap();
+        let options = BloomOptions { left: Some(DType::BF16), weights: &|_| DType::BF16, ..BloomOptions::default() };
+        let text = ir::print::print(&bloom(&config, &options).module);
+        // Before query, key and value, dense, up, down; before the head.
+        assert_eq!(text.matches("cast").count(), 2 * 5 + 1, "{text}");
+        assert_eq!(text.matches("{to = bf16} : bf16").count(), 5, "{text}");
     }
 }

@@ -45,7 +45,8 @@ struct Groups {
 }
 
 impl Groups {
-    /// Joins producers to consumers, in order of the producers.
+    /// Joins producers to consumers, in order of the producers; again as long as that joins any, since a consumer may have
+    /// found its own place only after a producer asked for it.
     fn of(graph: &Graph, module: &Module, cx: &Context<'_>) -> Result<Groups, PassError> {
         let nodes = 0..graph.nodes.len();
         let mut groups = Groups { last: nodes.clone().collect(), members: nodes.map(|node| vec![node]).collect() };
@@ -60,14 +61,28 @@ impl Groups {
             })?;
             costs.insert(position, cost);
         }
+        while groups.join(graph, module, &readers, &mut costs, cx)? {}
+        Ok(groups)
+    }
+
+    /// One round through all producers; whether any was joined.
+    fn join(
+        &mut self,
+        graph: &Graph,
+        module: &Module,
+        readers: &[Vec<usize>],
+        costs: &mut BTreeMap<usize, f64>,
+        cx: &Context<'_>,
+    ) -> Result<bool, PassError> {
+        let before = self.members.iter().filter(|members| !members.is_empty()).count();
         for position in 0..graph.nodes.len() {
-            let Some(reader) = sole_reader(graph, &readers, position) else { continue };
+            let Some(reader) = sole_reader(graph, readers, position) else { continue };
             // Only the last node of a group has readers outside.
-            if groups.last[position] != position || stays(&graph.nodes[position].op) || stays(&graph.nodes[reader].op) {
+            if self.last[position] != position || stays(&graph.nodes[position].op) || stays(&graph.nodes[reader].op) {
                 continue;
             }
-            let into = groups.last[reader];
-            let members = sorted([&groups.members[position][..], &groups.members[into]].concat());
+            let into = self.last[reader];
+            let members = sorted([&self.members[position][..], &self.members[into]].concat());
             if members.len() > MEMBERS_MOST {
                 continue;
             }
@@ -76,13 +91,13 @@ impl Groups {
             if let Ok(cost) = cx.target.cost(&joined)
                 && cost <= apart
             {
-                groups.members[position].clear();
-                members.iter().for_each(|&member| groups.last[member] = into);
-                groups.members[into] = members;
+                self.members[position].clear();
+                members.iter().for_each(|&member| self.last[member] = into);
+                self.members[into] = members;
                 costs.insert(into, cost);
             }
         }
-        Ok(groups)
+        Ok(self.members.iter().filter(|members| !members.is_empty()).count() < before)
     }
 }
 

@@ -194,8 +194,13 @@ fn kernel_codes() -> Vec<KernelCode> {
         Phase { offset: index as u64 * 1024, tiles }
     };
     let rows = |dim| Tiles::Rows { count: Count::of(dim), rows: 1, columns: 1 };
-    let simple =
-        |name, tiles| KernelCode { prepare: None, main: phase(name, tiles), shared: SharedScratch::NONE, local: 0 };
+    let simple = |name, tiles| KernelCode {
+        prepare: None,
+        main: phase(name, tiles),
+        shared: SharedScratch::NONE,
+        local: 0,
+        tile_pieces: 0,
+    };
     let blocks = Tiles::Blocks { table: 2, count: Count::of(1), rows: 2, columns: 1 };
     let project = KernelCode {
         prepare: Some(phase("project_prepare", rows(0))),

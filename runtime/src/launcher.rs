@@ -5,6 +5,7 @@
 
 use crate::error::RunError;
 use crate::profile::PageCount;
+use crate::tiles;
 use bloomery_artifact::{Artifact, Image, KernelCode, Phase};
 use memmap2::{Mmap, MmapMut, MmapOptions};
 use std::fs::File;
@@ -28,7 +29,10 @@ pub(crate) struct Call {
 type Feature = (&'static str, bool);
 
 /// Every class that artifacts may hold code for, best first.
-const CLASSES: [&str; 4] = ["x86-64-v4", "x86-64-v3", "aarch64", "plain"];
+const CLASSES: [&str; 6] = [AMX, "x86-64-v4", "x86-64-v3", "aarch64", "plain", "plain-tiles"];
+
+/// The class that needs the system's leave besides the processor's features.
+const AMX: &str = "x86-64-amx";
 
 #[cfg(target_arch = "x86_64")]
 fn features(class: &str) -> Option<Vec<Feature>> {
@@ -50,10 +54,12 @@ fn features(class: &str) -> Option<Vec<Feature>> {
         ("avx512vl", has!("avx512vl")),
         ("avx512vnni", has!("avx512vnni")),
     ];
+    let amx = [("amx-tile", tiles::has_bf16()), ("amx-bf16", tiles::has_bf16())];
     match class {
-        "plain" => Some(vec![]),
+        "plain" | "plain-tiles" => Some(vec![]),
         "x86-64-v3" => Some(v3),
         "x86-64-v4" => Some(v3.into_iter().chain(v4).collect()),
+        AMX => Some(v3.into_iter().chain(v4).chain(amx).collect()),
         _ => None,
     }
 }
@@ -77,7 +83,13 @@ fn obstacle(class: &str) -> Option<String> {
         });
     };
     let missing: Vec<&str> = features.into_iter().filter(|(_, there)| !there).map(|(name, _)| name).collect();
-    (!missing.is_empty()).then(|| format!("it has no {}", missing.join(", ")))
+    match missing[..] {
+        [] if class == AMX && !tiles::granted() => {
+            Some("the system grants this process no tiles (Linux does from 5.16 on)".to_owned())
+        }
+        [] => None,
+        _ => Some(format!("it has no {}", missing.join(", "))),
+    }
 }
 
 /// Whether this processor runs code of a class.
@@ -249,6 +261,9 @@ mod tests {
     fn a_better_class_asks_for_more() {
         let names = |class| features(class).expect("it is of x86-64").into_iter().map(|(name, _)| name);
         let v4: Vec<&str> = names("x86-64-v4").collect();
+        let amx: Vec<&str> = names("x86-64-amx").collect();
+        assert!(v4.iter().chain(&["amx-tile", "amx-bf16"]).all(|name| amx.contains(name)));
+        assert_eq!(runs_here("x86-64-amx"), runs_here("x86-64-v4") && tiles::has_bf16() && tiles::granted());
         assert!(names("x86-64-v3").all(|name| v4.contains(&name)));
         for name in ["avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512vnni"] {
             assert!(v4.contains(&name), "{name}");

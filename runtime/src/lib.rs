@@ -16,6 +16,7 @@ pub mod sampling;
 mod launcher;
 mod native;
 mod threads;
+mod tiles;
 mod weights;
 
 pub mod executor;

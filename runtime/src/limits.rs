@@ -5,7 +5,7 @@
 //! those of a [`Team`], placed by the system as a session's are; each starts its own clock when all are there, and a
 //! figure is the work of all over the longest span.
 //!
-//! [`measure`] gives the whole table; a [`Gauge`] takes the two limits of a session again and again, in little time.
+//! [`measure`] gives the whole table; a [`Gauge`] takes the limits of a session again and again, in little time.
 
 mod bandwidth;
 mod dots;
@@ -189,10 +189,11 @@ fn calibrate(team: &mut Team, load: &Load, aim: Duration) -> u64 {
     }
 }
 
-/// Takes the two limits of a session again and again, between its steps.
+/// Takes the limits of a session again and again, between its steps.
 pub struct Gauge {
     team: Team,
     peak: Option<(Load, u64)>,
+    tiles: Option<(Load, u64)>,
     way: Way,
     /// Passes over the weights.
     passes: u64,
@@ -203,6 +204,8 @@ pub struct Gauge {
 pub struct Reading {
     /// f32 multiply-adds in registers, GFLOP/s; 0 on processors without a loop for it.
     pub fma_gflops: f64,
+    /// Products of bf16 on matrix tiles, GFLOP/s; 0 where the class of processors has none.
+    pub tiles_gflops: f64,
     /// Reading the artifact's weights where they are mapped, GB/s.
     pub read_gb_per_s: f64,
 }
@@ -219,10 +222,11 @@ impl Gauge {
     /// which way to read is the best.
     pub fn new(weights: &Arc<Weights>, class: &str, threads: usize) -> Gauge {
         let mut team = Team::new(threads);
-        let peak = fma::of_class(class).map(|load| {
+        let mut ready = |load: Load| {
             let rounds = calibrate(&mut team, &load, GLANCE);
             (load, rounds)
-        });
+        };
+        let (peak, tiles) = (fma::of_class(class).map(&mut ready), tiles::of_class(class).map(&mut ready));
         let memory = Memory::weights(Arc::clone(weights), READ_MOST);
         // The first pass of all maps the pages.
         seconds(&mut team, &memory.load(WAYS[0], threads), 1);
@@ -234,16 +238,18 @@ impl Gauge {
         }
         let (way, _) = rates.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)).expect("there is a way to read");
         let passes = calibrate(&mut team, &memory.load(way, threads), GLANCE);
-        Gauge { team, peak, way, passes }
+        Gauge { team, peak, tiles, way, passes }
     }
 
-    /// Measures both. The weights may be those of another executor; their pages should have been touched.
+    /// Measures them. The weights may be those of another executor; their pages should have been touched.
     pub fn read(&mut self, weights: &Arc<Weights>) -> Reading {
         let load = Memory::weights(Arc::clone(weights), READ_MOST).load(self.way, self.team.threads());
-        let mut reading = Reading { fma_gflops: 0.0, read_gb_per_s: 0.0 };
+        let mut reading = Reading { fma_gflops: 0.0, tiles_gflops: 0.0, read_gb_per_s: 0.0 };
         for _ in 0..GLANCES {
-            if let Some((peak, rounds)) = &self.peak {
-                reading.fma_gflops = reading.fma_gflops.max(rate(&mut self.team, peak, *rounds));
+            for (peak, best) in [(&self.peak, &mut reading.fma_gflops), (&self.tiles, &mut reading.tiles_gflops)] {
+                if let Some((load, rounds)) = peak {
+                    *best = best.max(rate(&mut self.team, load, *rounds));
+                }
             }
             reading.read_gb_per_s = reading.read_gb_per_s.max(rate(&mut self.team, &load, self.passes));
         }
@@ -294,5 +300,6 @@ mod tests {
         let reading = Gauge::new(weights.now(), "interpreter", 2).read(weights.now());
         assert!(reading.read_gb_per_s > 0.0 && reading.read_gb_per_s.is_finite(), "{reading:?}");
         assert_eq!(reading.fma_gflops > 0.0, !fma::loads().is_empty(), "{reading:?}");
+        assert_eq!(reading.tiles_gflops, 0.0, "{reading:?}");
     }
 }

@@ -34,14 +34,14 @@ const MODELS: &[&str] = &[
 /// An artifact in a folder of its own.
 pub(crate) struct Compiled {
     pub(crate) artifact: Arc<Artifact>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// Compiles a fixture's model; `change` sets options.
 pub(crate) fn compiled(name: &str, change: impl Fn(&mut CompileOptions)) -> Compiled {
     let folder = tempfile::tempdir().unwrap();
     let path = write(name, &folder, change);
-    Compiled { artifact: Arc::new(Artifact::open(&path, Check::Full).unwrap()), _folder: folder }
+    Compiled { artifact: Arc::new(Artifact::open(&path, Check::Full).unwrap()), folder }
 }
 
 fn write(name: &str, to: &tempfile::TempDir, change: impl Fn(&mut CompileOptions)) -> PathBuf {
@@ -56,10 +56,10 @@ fn write(name: &str, to: &tempfile::TempDir, change: impl Fn(&mut CompileOptions
 
 /// How to run: class, threads, chunk.
 #[derive(Clone, Copy, Debug)]
-struct How {
-    class: Option<&'static str>,
-    threads: usize,
-    chunk: usize,
+pub(crate) struct How {
+    pub(crate) class: Option<&'static str>,
+    pub(crate) threads: usize,
+    pub(crate) chunk: usize,
 }
 
 /// The best class here, one thread.
@@ -67,6 +67,10 @@ const BEST: How = How { class: None, threads: 1, chunk: 512 };
 const INTERPRETER: How = How { class: Some("interpreter"), threads: 1, chunk: 512 };
 
 impl Compiled {
+    pub(crate) fn path(&self) -> PathBuf {
+        self.folder.path().join("model.bloom")
+    }
+
     fn session(&self, how: How, lengths: impl IntoIterator<Item = usize>) -> Session {
         let options = SessionOptions {
             class: how.class.map(str::to_owned),
@@ -79,7 +83,7 @@ impl Compiled {
     }
 
     /// `[sequence, vocabulary]` of each prompt.
-    fn logits(&self, how: How, prompts: &[Vec<u32>]) -> Vec<Tensor> {
+    pub(crate) fn logits(&self, how: How, prompts: &[Vec<u32>]) -> Vec<Tensor> {
         let all = all_logits(&mut self.session(how, prompts.iter().map(Vec::len)), prompts).unwrap();
         let [_, longest, vocabulary] = all.shape;
         let of = |(i, prompt): (usize, &Vec<u32>)| {
@@ -98,7 +102,7 @@ impl Compiled {
     }
 }
 
-fn check_logits(fixture: &Fixture, model: &Compiled, how: How) {
+pub(crate) fn check_logits(fixture: &Fixture, model: &Compiled, how: How) {
     for (i, prompt) in fixture.prompts().iter().enumerate() {
         let (whole, last) = (fixture.recorded(&format!("logits.{i}")), fixture.recorded(&format!("logits.{i}.last16")));
         let Some(recorded) = whole.or(last) else { continue };

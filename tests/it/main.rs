@@ -15,3 +15,4 @@ mod golden;
 mod profile;
 mod retargeted;
 mod samples;
+mod tiles;

@@ -1,11 +1,11 @@
 //! One phase of a repeat, prompts or decoding: what it took, what it did, and what its bound is.
 
-use bloomery_ir::Program;
+use bloomery_artifact::Artifact;
 use bloomery_ir::work::Work;
 use bloomery_runtime::limits::Reading;
 use bloomery_runtime::profile::{Call, PageCount};
 
-use crate::profile::{bound_seconds, works};
+use crate::profile::{Load, tile_pieces, works};
 
 /// What was done in a phase.
 #[derive(Clone, Copy, Debug, Default)]
@@ -18,16 +18,21 @@ pub(super) struct Phase {
     pub(super) work: Work,
     /// The pages of the cache that attention came to.
     pub(super) pages: PageCount,
+    /// What of it its bound is made of.
+    load: Load,
 }
 
 impl Phase {
     /// From the calls that were made in it.
-    pub(super) fn new(program: &Program, calls: &[Call], tokens: usize, seconds: f64) -> Phase {
-        let mut all = Work::default();
-        works(program, calls).into_values().for_each(|work| all += work);
-        let mut pages = PageCount::default();
-        calls.iter().for_each(|call| pages += call.pages);
-        Phase { tokens, seconds, work: all, pages }
+    pub(super) fn new(artifact: &Artifact, class: &str, calls: &[Call], tokens: usize, seconds: f64) -> Phase {
+        let pieces = tile_pieces(artifact, class);
+        let mut phase = Phase { tokens, seconds, ..Phase::default() };
+        for (kernel, work) in works(artifact.program(), calls) {
+            phase.work += work;
+            phase.load += Load::of(&work, kernel, &pieces);
+        }
+        calls.iter().for_each(|call| phase.pages += call.pages);
+        phase
     }
 
     pub(super) fn tokens_per_s(&self) -> f64 {
@@ -46,7 +51,7 @@ impl Phase {
 
     /// Tokens in a second that a machine of these limits could do at most.
     pub(super) fn bound_tokens_per_s(&self, limits: &Reading) -> f64 {
-        over(self.tokens as f64, bound_seconds(&self.work, limits))
+        over(self.tokens as f64, self.load.seconds(limits))
     }
 }
 
@@ -67,9 +72,10 @@ mod tests {
             weight_bytes: 4_000_000_000,
             ..Work::default()
         };
-        let phase = Phase { tokens: 50, seconds: 2.0, work, pages: PageCount::default() };
+        let load = Load::of(&work, None, &[]);
+        let phase = Phase { tokens: 50, seconds: 2.0, work, load, ..Phase::default() };
         assert_eq!((phase.tokens_per_s(), phase.gflops(), phase.gb_per_s()), (25.0, 50.0, 2.0));
-        let limits = |fma_gflops, read_gb_per_s| Reading { fma_gflops, read_gb_per_s };
+        let limits = |fma_gflops, read_gb_per_s| Reading { fma_gflops, tiles_gflops: 0.0, read_gb_per_s };
         assert_eq!(phase.bound_tokens_per_s(&limits(100.0, 8.0)), 50.0);
         assert_eq!(phase.bound_tokens_per_s(&limits(100.0, 2.0)), 25.0);
         assert_eq!(Phase::default().bound_tokens_per_s(&limits(100.0, 2.0)), 0.0);

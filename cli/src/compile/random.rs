@@ -49,7 +49,7 @@ fn some(stream: u64, mean: f32, first: u64, out: &mut [u8]) {
 }
 
 /// About normal, deviation 1.
-fn normal(stream: u64, i: u64) -> f32 {
+pub(super) fn normal(stream: u64, i: u64) -> f32 {
     let bits = mix(stream.wrapping_add(i.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
     let sum = (bits & 0xffff) + (bits >> 16 & 0xffff) + (bits >> 32 & 0xffff) + (bits >> 48);
     (sum as f32 - SUM_MEAN) / SUM_DEVIATION

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use bloomery::inspect::{ArtifactView, Inspection, IoView, ParameterView, Tensors};
+use bloomery::inspect::{ArtifactView, Inspection, IoView, ParameterView, Tensors, TilesView};
 use bloomery_models::config::BloomConfig;
 
 use super::size;
@@ -57,6 +57,9 @@ fn artifact(view: &ArtifactView) -> String {
     };
     let _ = writeln!(text, "context   {} tokens, ends at ids {:?}", view.max_context, view.eos);
     let _ = writeln!(text, "code for  {classes}");
+    for (class, TilesView { kernels, pieces }) in &view.tiles {
+        let _ = writeln!(text, "tiles     {class}: {kernels} products, activations in {pieces} piece(s) of bf16");
+    }
     text += "\nsections\n";
     for section in &view.sections {
         let hash = section.sha256.as_ref().map_or("by piece", |hash| &hash[..16]);

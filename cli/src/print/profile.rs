@@ -29,7 +29,11 @@ pub(crate) fn profile(profile: &Profiled) -> String {
     );
     if let Some(limits) = &profile.limits {
         let (fma, read) = (limits.fma_gflops, limits.read_gb_per_s);
-        let _ = writeln!(text, "bound: products at {fma:.1} GFLOP/s or weights and cache at {read:.1} GB/s");
+        let tiles = match limits.tiles_gflops {
+            0.0 => String::new(),
+            rate => format!(" (on tiles at {rate:.0}, each piece of an activation counted)"),
+        };
+        let _ = writeln!(text, "bound: products at {fma:.1} GFLOP/s{tiles} or weights and cache at {read:.1} GB/s");
     }
     text
 }

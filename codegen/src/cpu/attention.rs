@@ -77,6 +77,7 @@ pub(crate) fn emit(name: &str, spec: &AttentionSpec) -> Kernel {
         prepare: None,
         main: Phase { symbol: name.into(), tiles },
         shared: SharedScratch::NONE,
+        tile_pieces: 0,
         local,
     }
 }

@@ -12,14 +12,18 @@ pub enum Class {
     V3,
     /// AVX-512 F, BW, CD, DQ, VL and VNNI.
     V4,
+    /// V4 with AMX-TILE and AMX-BF16: products with bf16 weights run on matrix tiles.
+    Amx,
     /// NEON of ARMv8.0: its FMA and its converters between f16 and f32 are all that is asked for.
     Aarch64,
     /// Plain C: any processor, slowly; what the others are tested against.
     Plain,
+    /// Plain C with tiles in plain C: what AMX is tested against, whose products have bits of their own.
+    PlainTiles,
 }
 
 /// Every class that artifacts hold code for, by architecture, better ones later.
-pub const CLASSES: &[Class] = &[Class::V3, Class::V4, Class::Aarch64];
+pub const CLASSES: &[Class] = &[Class::V3, Class::V4, Class::Amx, Class::Aarch64];
 
 /// What a compiler for the processors of another machine is called.
 #[derive(Debug, PartialEq, Eq)]
@@ -58,23 +62,30 @@ impl Class {
         match self {
             Class::V3 => "x86-64-v3",
             Class::V4 => "x86-64-v4",
+            Class::Amx => "x86-64-amx",
             Class::Aarch64 => "aarch64",
             Class::Plain => "plain",
+            Class::PlainTiles => "plain-tiles",
         }
     }
 
     /// The class of a name.
     pub fn by_name(name: &str) -> Option<Class> {
-        CLASSES.iter().chain([&Class::Plain]).find(|class| class.name() == name).copied()
+        CLASSES.iter().chain([&Class::Plain, &Class::PlainTiles]).find(|class| class.name() == name).copied()
     }
 
     /// Which processors it is of; plain C is of all.
     pub fn architecture(self) -> Option<&'static Architecture> {
         match self {
-            Class::V3 | Class::V4 => Some(&X86_64),
+            Class::V3 | Class::V4 | Class::Amx => Some(&X86_64),
             Class::Aarch64 => Some(&AARCH64),
-            Class::Plain => None,
+            Class::Plain | Class::PlainTiles => None,
         }
+    }
+
+    /// Whether its products with bf16 weights run on tiles, whatever the number of rows; then they have bits of their own.
+    pub fn has_tiles(self) -> bool {
+        matches!(self, Class::Amx | Class::PlainTiles)
     }
 
     /// Whether this machine's processor is of the class's architecture; it may lack features yet.
@@ -88,8 +99,11 @@ impl Class {
             Class::V3 => &["-march=x86-64-v3"],
             // Without the width, gcc keeps to half registers where it vectorises on its own.
             Class::V4 => &["-march=x86-64-v4", "-mavx512vnni", "-mprefer-vector-width=512"],
+            Class::Amx => {
+                &["-march=x86-64-v4", "-mavx512vnni", "-mprefer-vector-width=512", "-mamx-tile", "-mamx-bf16"]
+            }
             Class::Aarch64 => &["-march=armv8-a"],
-            Class::Plain => &["-DSMALL"],
+            Class::Plain | Class::PlainTiles => &["-DSMALL"],
         }
     }
 
@@ -98,9 +112,19 @@ impl Class {
         const X86: &str = include_str!("prelude/x86.h");
         match self {
             Class::V3 => &[X86, include_str!("prelude/v3.h")],
-            Class::V4 => &[X86, include_str!("prelude/v4.h")],
+            Class::V4 | Class::Amx => &[X86, include_str!("prelude/v4.h")],
             Class::Aarch64 => &[include_str!("prelude/aarch64.h")],
-            Class::Plain => &[include_str!("prelude/plain.h")],
+            Class::Plain | Class::PlainTiles => &[include_str!("prelude/plain.h")],
+        }
+    }
+
+    /// Definitions of the tile primitives, and what is made of them.
+    fn tiles(self) -> &'static [&'static str] {
+        const PRODUCTS: &str = include_str!("prelude/tiles.h");
+        match self {
+            Class::Amx => &[include_str!("prelude/tiles_amx.h"), PRODUCTS],
+            Class::PlainTiles => &[include_str!("prelude/tiles_plain.h"), PRODUCTS],
+            Class::V3 | Class::V4 | Class::Aarch64 | Class::Plain => &[],
         }
     }
 
@@ -120,6 +144,7 @@ impl Class {
             &streams(Element::F16),
             &streams(Element::Bf16),
             include_str!("prelude/attention.h"),
+            &self.tiles().join("\n"),
         ]
         .join("\n")
     }

@@ -42,13 +42,14 @@ pub(crate) fn emit(name: &str, spec: &GemmSpec) -> Kernel {
     kernel
 }
 
-fn story(name: &str, spec: &GemmSpec) -> String {
+pub(super) fn story(name: &str, spec: &GemmSpec) -> String {
     let GemmSpec { k, n, .. } = spec;
     let rows = match spec.rows {
         Rows::One => "1",
         Rows::Many { .. } => "rows",
     };
     let x = if spec.norm.is_some() { "layer_norm(x)" } else { "x" };
+    let x = if spec.rounded { format!("bf16({x})") } else { x.to_owned() };
     format!("/* {name}: out[{rows}, {n}] = {x}[{rows}, {k}] @ w[{k}, {n}] of {}. */\n", spec.w.element.c_name())
 }
 
@@ -57,7 +58,8 @@ fn depth(spec: &GemmSpec) -> usize {
     spec.k.next_multiple_of(spec.w.element.pair())
 }
 
-fn head(name: &str, spec: &GemmSpec) -> String {
+/// The functions that a product begins and ends with.
+pub(super) fn head(name: &str, spec: &GemmSpec) -> String {
     let norm = spec.norm.as_ref().map(|norm| norm::function(name, norm, spec.k) + "\n").unwrap_or_default();
     norm + &store::function(name, &spec.store, spec.n)
 }
@@ -68,16 +70,13 @@ fn many(name: &str, spec: &GemmSpec, max: usize) -> Kernel {
     let (panel_rows, group) = if max <= FEW { (PANEL_ROWS_FEW, GROUP_FEW) } else { (PANEL_ROWS, GROUP) };
     let group = group.min(panels);
     let row_panels = even_share(max.div_ceil(panel_rows), ROW_PANELS_MAX);
-    let norm = match spec.norm {
-        Some(_) => format!("            from[r] = {name}_norm(c, from[r], (f32 *)c->local + r * K);"),
-        None => "            /* as it is */".into(),
-    };
+    let ready = ready(name, spec, "from[r]", "(f32 *)c->local + r * K", "            ");
     let text = fill(
         include_str!("kernels/gemm.c"),
         &[
             ("name", &name),
             ("store", &head(name, spec)),
-            ("norm", &norm),
+            ("ready", &ready),
             ("k", &spec.k),
             ("n", &spec.n),
             ("pair", &pair),
@@ -99,7 +98,7 @@ fn many(name: &str, spec: &GemmSpec, max: usize) -> Kernel {
     let rows = |rows, columns| Tiles::Rows { count: spec.count, rows, columns };
     let row_bytes = 4 * depth.next_multiple_of(block);
     let tile_bytes = 4 * 16 * (PANELS_AT_ONCE_MOST * block + group * row_panels * panel_rows);
-    let norm_bytes = if spec.norm.is_some() { 4 * panel_rows * spec.k } else { 0 };
+    let ready_bytes = if is_changed(spec) { 4 * panel_rows * spec.k } else { 0 };
     Kernel {
         text,
         prepare: Some(Phase { symbol: format!("{name}_prepare"), tiles: rows(panel_rows as u32, 1) }),
@@ -112,18 +111,32 @@ fn many(name: &str, spec: &GemmSpec, max: usize) -> Kernel {
             per_row: row_bytes as u64,
             count: spec.count,
         },
-        local: tile_bytes.max(norm_bytes),
+        local: tile_bytes.max(ready_bytes),
+        tile_pieces: 0,
     }
 }
 
 /// `total` cut into as few shares of at most `most` as there can be: the size of a share when they are even.
-fn even_share(total: usize, most: usize) -> usize {
+pub(super) fn even_share(total: usize, most: usize) -> usize {
     let total = total.max(1);
     total.div_ceil(total.div_ceil(most))
 }
 
+/// Whether rows are changed before they are multiplied.
+fn is_changed(spec: &GemmSpec) -> bool {
+    spec.norm.is_some() || spec.rounded
+}
+
+/// Lines that make a row ready: normalised, rounded.
+fn ready(name: &str, spec: &GemmSpec, from: &str, to: &str, indent: &str) -> String {
+    let norm = spec.norm.as_ref().map(|_| format!("{indent}{from} = {name}_norm(c, {from}, {to});"));
+    let round = spec.rounded.then(|| format!("{indent}{from} = round_row({from}, K, {to});"));
+    let lines: Vec<String> = norm.into_iter().chain(round).collect();
+    if lines.is_empty() { format!("{indent}/* as it is */") } else { lines.join("\n") }
+}
+
 /// Panels of a tile that streams: about 128 KiB, long enough to be worth claiming, short enough to share out.
-fn panels_of_tile(steps: usize) -> usize {
+pub(super) fn panels_of_tile(steps: usize) -> usize {
     (2048 / steps.max(1)).clamp(1, 64).next_multiple_of(4)
 }
 
@@ -132,22 +145,23 @@ fn one(name: &str, spec: &GemmSpec) -> Kernel {
     let steps = depth(spec) / pair;
     let group = panels_of_tile(steps).min(panels);
     let at_once = STREAMS.min(group);
-    let prepared = spec.norm.is_some() || spec.k % pair != 0;
+    let prepared = is_changed(spec) || spec.k % pair != 0;
     let row = match prepared {
         true => "c->shared".into(),
         false => format!("(const f32 *)c->views[{}] + {}", spec.x.view, spec.x.offset),
     };
-    let norm = match spec.norm {
-        Some(_) => format!("    from = {name}_norm(c, from, c->local);"),
-        None => "    /* as it is */".into(),
+    let why = match (&spec.norm, spec.rounded) {
+        (Some(_), true) => "normalised and rounded to bf16",
+        (Some(_), false) => "normalised",
+        (None, true) => "rounded to bf16",
+        (None, false) => "with an even number of k",
     };
-    let why = if spec.norm.is_some() { "normalised" } else { "with an even number of k" };
     let prepare = fill(
         include_str!("kernels/gemv_prepare.c"),
         &[
             ("name", &name),
             ("why", &why),
-            ("norm", &norm),
+            ("ready", &ready(name, spec, "from", "c->local", "    ")),
             ("k", &spec.k),
             ("pair", &pair),
             ("steps", &steps),
@@ -184,6 +198,7 @@ fn one(name: &str, spec: &GemmSpec) -> Kernel {
             per_row: 0,
             count: spec.count,
         },
-        local: if spec.norm.is_some() { 4 * spec.k } else { 0 },
+        local: if is_changed(spec) { 4 * spec.k } else { 0 },
+        tile_pieces: 0,
     }
 }

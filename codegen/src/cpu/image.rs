@@ -66,7 +66,7 @@ pub fn image(compiler: &Compiler, class: Class, kernels: &[Kernel]) -> Result<Im
 /// # Errors
 /// A kernel without an emitter (the passes' mistake), and what the compiler says.
 pub fn code_image(compiler: &Compiler, class: Class, program: &Program) -> Result<CodeImage, ImageError> {
-    let kernels = super::emit_program(program)?;
+    let kernels = super::emit_program(class, program)?;
     let image = image(compiler, class, &kernels)?;
     let phase = |phase: &super::Phase| Phase { offset: image.symbols[&phase.symbol], tiles: phase.tiles };
     let code = |kernel: &Kernel| KernelCode {
@@ -74,6 +74,7 @@ pub fn code_image(compiler: &Compiler, class: Class, program: &Program) -> Resul
         main: phase(&kernel.main),
         shared: kernel.shared,
         local: kernel.local as u64,
+        tile_pieces: kernel.tile_pieces,
     };
     let kernels = kernels.iter().map(code).collect();
     Ok(CodeImage { class: class.name().to_owned(), bytes: image.bytes, kernels })

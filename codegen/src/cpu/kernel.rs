@@ -24,13 +24,15 @@ pub struct Kernel {
     pub shared: SharedScratch,
     /// Bytes of scratch of each worker.
     pub local: usize,
+    /// Pieces of bf16 that each left operand of its product is multiplied as on matrix tiles; 0 without tiles.
+    pub tile_pieces: u32,
 }
 
 impl Kernel {
     /// A kernel of one phase that needs no scratch.
     pub(crate) fn simple(name: &str, text: String, tiles: Tiles) -> Kernel {
         let main = Phase { symbol: name.into(), tiles };
-        Kernel { text, prepare: None, main, shared: SharedScratch::NONE, local: 0 }
+        Kernel { text, prepare: None, main, shared: SharedScratch::NONE, local: 0, tile_pieces: 0 }
     }
 
     /// The phases in order.

@@ -3,7 +3,8 @@
 //! A kernel has at most one *anchor*, the operation that gives it its kind; a product may have a normalisation before
 //! it, and everything may have calculations place by place behind it. Reshapes change no byte and are looked through,
 //! and so are slices of columns before an anchor that reads activations: it reads them where they lie, from row to row of
-//! the whole. A single operation that fits no emitter becomes plain loops. What is refused here, passes keep apart.
+//! the whole. A product rounds its rows to bf16 on the way, where casts say so. A single operation that fits no emitter
+//! becomes plain loops. What is refused here, passes keep apart.
 
 use super::layouts::contracted_of;
 use super::loops;
@@ -215,7 +216,8 @@ impl Reading<'_> {
         let contracted = self.contracted(op, left, right)?;
         let (count, k) = self.matrix(self.graph.ty(left), contracted.len())?;
         let n = self.matrix(self.graph.ty(right), self.graph.ty(right).rank())?.1 / k;
-        let before = self.source(left);
+        let (rows, rounded) = self.behind_rounding(left);
+        let before = self.source(rows);
         let norm = match (self.definition(before), anchors.len()) {
             (None | Some(Node { op: Op::Slice(_), .. }), 1) => None,
             (Some(node), 2) => match &node.op {
@@ -227,14 +229,26 @@ impl Reading<'_> {
         if norm.is_some() && self.graph.readers()[before.index()].len() > 1 {
             return refuse("the normalised rows are used beside the product");
         }
-        let x = self.activations(norm.as_ref().map_or(left, |(node, _)| node.operands[0]), k)?;
+        let x = self.activations(norm.as_ref().map_or(rows, |(node, _)| node.operands[0]), k)?;
         let w = Stored { view: self.input(right)?, element: self.element(right)? };
         let rows = match self.most(count) {
             1 => Rows::One,
             max => Rows::Many { max },
         };
         let store = Places::new(self, Some(node.results[0]), count, n).store()?;
-        Ok(Spec::Gemm(GemmSpec { count, rows, k, n, x, w, norm: norm.map(|(_, norm)| norm), store }))
+        Ok(Spec::Gemm(GemmSpec { count, rows, k, n, x, w, norm: norm.map(|(_, norm)| norm), rounded, store }))
+    }
+
+    /// The value that is rounded to bf16 before it is multiplied, cast there and back; or the value itself. Whether it is.
+    fn behind_rounding(&self, value: ValueId) -> (ValueId, bool) {
+        let cast = |value: ValueId, to: DType| match self.definition(self.source(value)) {
+            Some(Node { op: Op::Cast(cast), operands, .. }) if cast.to == to => Some(operands[0]),
+            _ => None,
+        };
+        match cast(value, DType::F32).and_then(|half| cast(half, DType::BF16)) {
+            Some(whole) if self.graph.ty(whole).dtype == DType::F32 => (whole, true),
+            _ => (value, false),
+        }
     }
 
     /// The contracted dimensions of a packed right operand, checked against its layout.

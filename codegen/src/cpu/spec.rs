@@ -202,7 +202,7 @@ impl Store {
     }
 }
 
-/// `out[rows, n] = store(norm(x)[rows, k] @ w[k, n])`, w in packed panels.
+/// `out[rows, n] = store(round(norm(x))[rows, k] @ w[k, n])`, w in packed panels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GemmSpec {
     /// How many rows.
@@ -219,6 +219,8 @@ pub struct GemmSpec {
     pub w: Stored,
     /// Normalisation of the left operand.
     pub norm: Option<Norm>,
+    /// Whether the left operand is rounded to bf16 before it is multiplied.
+    pub rounded: bool,
     /// What is done with the product.
     pub store: Store,
 }

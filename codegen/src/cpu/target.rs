@@ -5,8 +5,9 @@ use super::layouts;
 use super::recognise::recognise;
 use super::spec::Spec;
 use bloomery_ir::op::elements;
+use bloomery_ir::ops::cast::Cast;
 use bloomery_ir::target::{Refusal, Target};
-use bloomery_ir::{Bindings, DType, Graph, TensorType};
+use bloomery_ir::{Bindings, DType, Graph, Op, TensorType, ValueId};
 
 /// Tokens in a page of the cache.
 const PAGE_TOKENS: u64 = 64;
@@ -16,6 +17,17 @@ const LAUNCH: f64 = 500.0;
 const FLOP_PER_NANOSECOND: f64 = 60.0;
 const FLOP_PER_NANOSECOND_LOOPS: f64 = 1.0;
 const BYTES_PER_NANOSECOND: f64 = 10.0;
+
+/// Whether a value is another one rounded to bf16, widened again or not.
+fn is_rounding(kernel: &Graph, value: ValueId) -> bool {
+    let definitions = kernel.definitions();
+    let Some(node) = definitions[value.index()].map(|i| &kernel.nodes[i]) else { return false };
+    match &node.op {
+        Op::Cast(Cast { to: DType::BF16 }) => true,
+        Op::Cast(_) | Op::Reshape(_) => is_rounding(kernel, node.operands[0]),
+        _ => false,
+    }
+}
 
 /// CPUs of every class.
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,6 +54,9 @@ impl Target for Cpu {
 
     fn cost(&self, kernel: &Graph) -> Result<f64, Refusal> {
         let spec = recognise(kernel, &layouts::inputs(kernel), &kernel.symbols)?;
+        if matches!(spec, Spec::Gemm(_)) && kernel.outputs.iter().any(|output| is_rounding(kernel, *output)) {
+            return Err(Refusal("rows are rounded to bf16 by the product that takes them".into()));
+        }
         let most: Bindings = kernel.symbols.iter().map(|symbol| (symbol.name.clone(), symbol.most)).collect();
         let flop = kernel.nodes.iter().map(|node| {
             let flops = node.op.def().flops(&kernel.types_of(&node.operands), &kernel.types_of(&node.results));

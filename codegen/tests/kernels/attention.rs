@@ -141,7 +141,7 @@ fn rows_have_the_same_bits_in_every_chunk() {
         cases.kernel(&shape.append());
         cases.kernel(&shape.attention());
     });
-    let builds = Builds::of(&cases.kernels);
+    let builds = Builds::of(&cases);
     for (i, shape) in shapes.iter().enumerate() {
         let results: Vec<_> = WAYS.iter().map(|way| run(&builds, 2 * i, shape, way)).collect();
         for (way, sequence) in (0..WAYS.len()).flat_map(|way| [(way, 0), (way, 1)]) {
@@ -184,7 +184,7 @@ fn pages_that_add_nothing_are_not_read() {
         let mut cases = Cases::default();
         cases.kernel(&shape.append());
         cases.kernel(&shape.attention());
-        let builds = Builds::of(&cases.kernels);
+        let builds = Builds::of(&cases);
         let cache = filled(&builds, &shape);
         let mut poisoned = cache.clone();
         let dtype = if element == Element::F32 { DType::F32 } else { DType::F16 };
@@ -215,7 +215,7 @@ fn pages_are_counted_and_those_left_out_too() {
     let mut cases = Cases::default();
     cases.kernel(&shape.append());
     cases.kernel(&shape.attention());
-    let builds = Builds::of(&cases.kernels);
+    let builds = Builds::of(&cases);
     let cache = filled(&builds, &shape);
     // One row, two that go one by one, a block; seen and skipped.
     let ways: [(usize, usize, [u64; 2]); 6] =

@@ -29,6 +29,9 @@ const NATIVE: Way =
 /// The definition of the others.
 pub(crate) const PLAIN: Way = Way { name: "plain C", class: Class::Plain, options: &["-O1"], ..NATIVE };
 
+/// The same for classes with tiles, whose products have bits of their own.
+pub(crate) const PLAIN_TILES: Way = Way { name: "tiles in plain C", class: Class::PlainTiles, ..PLAIN };
+
 const SANITIZERS: &[&str] = &["-O1", "-DSMALL", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
 
 const V3: Way = Way { name: "x86-64-v3 natively", class: Class::V3, ..NATIVE };
@@ -54,6 +57,25 @@ const V4_PORTABLE: Way = Way {
     own_code: false,
     wants: Some("libsimde-dev"),
     ..V4
+};
+const AMX: Way = Way { name: "x86-64-amx natively", class: Class::Amx, ..NATIVE };
+/// The vectors by SIMDe, the tiles' instructions by a signal handler.
+const AMX_PORTABLE: Way = Way {
+    name: "x86-64-amx by SIMDe and a handler of illegal instructions",
+    options: &[
+        "-O2",
+        "-Wno-psabi",
+        "-DSMALL",
+        "-march=x86-64-v3",
+        "-mno-avx512f",
+        "-include",
+        concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kernels/amx.h"),
+        "-include",
+        concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kernels/simde.h"),
+    ],
+    own_code: false,
+    wants: Some("libsimde-dev, and gcc 12 or newer"),
+    ..AMX
 };
 const AARCH64: Way = Way { name: "aarch64 natively", class: Class::Aarch64, ..NATIVE };
 const AARCH64_EMULATED: Way = Way {
@@ -95,6 +117,7 @@ fn candidates() -> Vec<Way> {
     let mut all = vec![
         of(Class::V3, V3, V3_EMULATED),
         of(Class::V4, V4, V4_PORTABLE),
+        of(Class::Amx, AMX, AMX_PORTABLE),
         of(Class::Aarch64, AARCH64, AARCH64_EMULATED),
     ];
     if here(Class::V3) {
@@ -103,7 +126,7 @@ fn candidates() -> Vec<Way> {
     all
 }
 
-/// Every way that works here besides [`PLAIN`].
+/// Every way that works here besides [`PLAIN`] and [`PLAIN_TILES`].
 pub(crate) fn ways() -> impl Iterator<Item = &'static Way> {
     probed().iter().filter(|(_, works)| *works).map(|(way, _)| way)
 }

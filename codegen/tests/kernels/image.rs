@@ -8,6 +8,7 @@ use bloomery_codegen::cpu::spec::{
     Binary, Count, Element, GemmSpec, Matrix, RowFunction, RowSpec, Rows, Spec, Step, Store, Stored,
 };
 use bloomery_codegen::cpu::{CLASSES, Class, Kernel, emit};
+use std::io::Write;
 
 const SIZE: usize = 64;
 
@@ -25,11 +26,12 @@ fn kernels() -> [Kernel; 2] {
         x: Matrix::whole(0, SIZE),
         w: Stored { view: 1, element: Element::F16 },
         norm: None,
+        rounded: false,
         store: store.to(twice, Matrix::whole(2, SIZE)),
     };
     let (x, out) = (Matrix::whole(0, SIZE), Matrix::whole(1, SIZE));
     let softmax = RowSpec { count: Count::of(0), width: SIZE, function: RowFunction::Softmax, x, out };
-    [emit("up", &Spec::Gemm(product)), emit("softmax", &Spec::Row(softmax))]
+    [emit(Class::Plain, "up", &Spec::Gemm(product)), emit(Class::Plain, "softmax", &Spec::Row(softmax))]
 }
 
 fn launches() -> [Launch; 2] {
@@ -65,6 +67,44 @@ fn images_run_at_the_start_of_any_page() {
         let found = way.build_of_image(&kernels).run(&launches).unwrap_or_else(|error| panic!("{}: {error}", way.name));
         assert!(found == expected, "{}: the image and plain C differ", way.name);
     }
+}
+
+/// The one class that no portable intrinsics stand in for: that its instructions are there, and tiles are given back.
+#[test]
+fn the_image_for_amx_holds_the_instructions_of_tiles() {
+    let mut store = Store::new();
+    let value = store.step(Step::Value);
+    let product = GemmSpec {
+        count: Count::of(0),
+        rows: Rows::Many { max: 64 },
+        k: SIZE,
+        n: SIZE,
+        x: Matrix::whole(0, SIZE),
+        w: Stored { view: 1, element: Element::Bf16 },
+        norm: None,
+        rounded: false,
+        store: store.to(value, Matrix::whole(2, SIZE)),
+    };
+    let kernels = [emit(Class::Amx, "up", &Spec::Gemm(product))];
+    let image = match image(&Compiler::for_class(Class::Amx), Class::Amx, &kernels) {
+        Ok(image) => image,
+        Err(error) => {
+            writeln!(std::io::stderr(), "no image for x86-64-amx was looked at: {error}").expect("stderr is open");
+            return;
+        }
+    };
+    // VEX.128.0F38.W0: three bytes of which the second and third hold registers and the prefix (their last bits), then the
+    // operation and what it is done with.
+    let count = |prefix: u8, operation: u8, with: fn(u8) -> bool| {
+        let vex = |code: &[u8]| code[0] == 0xc4 && code[1] & 31 == 2 && code[2] & 0x87 == prefix;
+        image.bytes.windows(5).filter(|code| vex(code) && code[3] == operation && with(code[4])).count()
+    };
+    let memory = |with: u8| with >> 6 != 3;
+    assert!(count(0, 0x49, memory) > 0, "ldtilecfg");
+    assert!(count(3, 0x4b, memory) > 0, "tileloadd");
+    assert!(count(2, 0x4b, memory) > 0, "tilestored");
+    assert!(count(2, 0x5c, |with| with >> 6 == 3) > 0, "tdpbf16ps");
+    assert!(count(0, 0x49, |with| with == 0xc0) > 0, "tilerelease");
 }
 
 #[test]

@@ -14,18 +14,30 @@ mod samples;
 use bloomery_codegen::cpu::hosted::{Launch, Program};
 use bloomery_codegen::cpu::spec::Spec;
 use bloomery_codegen::cpu::{Kernel, emit};
-use classes::{PLAIN, ways};
+use classes::{PLAIN, PLAIN_TILES, Way, ways};
 
 /// Kernels by index, and what is to be launched.
-#[derive(Default)]
 pub(crate) struct Cases {
+    /// Whose bits all builds must have.
+    definition: Way,
     kernels: Vec<Kernel>,
     launches: Vec<Launch>,
 }
 
+impl Default for Cases {
+    fn default() -> Cases {
+        Cases::of(PLAIN)
+    }
+}
+
 impl Cases {
+    /// `definition` is [`PLAIN`] or [`PLAIN_TILES`].
+    fn of(definition: Way) -> Cases {
+        Cases { definition, kernels: vec![], launches: vec![] }
+    }
+
     fn kernel(&mut self, spec: &Spec) -> usize {
-        self.kernels.push(emit(&format!("kernel{}", self.kernels.len()), spec));
+        self.kernels.push(emit(self.definition.class, &format!("kernel{}", self.kernels.len()), spec));
         self.kernels.len() - 1
     }
 
@@ -36,20 +48,21 @@ impl Cases {
 
     /// The views of every launch afterwards, the same in all builds.
     fn run(&self) -> Vec<Vec<Vec<u8>>> {
-        Builds::of(&self.kernels).run(&self.launches)
+        Builds::of(self).run(&self.launches)
     }
 }
 
-/// The same kernels by the plain definitions and in every other way.
+/// The same kernels by the plain definitions and in every other way of classes that give the same bits.
 pub(crate) struct Builds {
     plain: Program,
     others: Vec<(&'static str, Program)>,
 }
 
 impl Builds {
-    fn of(kernels: &[Kernel]) -> Builds {
-        let others = ways().map(|way| (way.name, way.build(kernels))).collect();
-        Builds { plain: PLAIN.build(kernels), others }
+    fn of(cases: &Cases) -> Builds {
+        let alike = ways().filter(|way| way.class.has_tiles() == cases.definition.class.has_tiles());
+        let others = alike.map(|way| (way.name, way.build(&cases.kernels))).collect();
+        Builds { plain: cases.definition.build(&cases.kernels), others }
     }
 
     /// The views of every launch afterwards; all builds must agree in every bit.

@@ -1,8 +1,8 @@
 //! Every function of the prelude that a class defines for itself, on the values where definitions part: NaN, infinities,
 //! subnormals, zeros of both signs, ties of rounding; what plain C makes of them, all classes must.
 
-use crate::Cases;
 use crate::data::{bytes, random};
+use crate::{Cases, PLAIN_TILES};
 use bloomery_codegen::cpu::{Kernel, Phase, SharedScratch, Tiles};
 
 /// Groups of 16 lanes: enough for every half.
@@ -138,7 +138,7 @@ void {name}(const struct call *c, u32 begin, u32 end)
         any = u32::from(nan == Nan::Any),
     );
     let main = Phase { symbol: name.into(), tiles: Tiles::fixed(GROUPS as u32) };
-    Kernel { text, prepare: None, main, shared: SharedScratch::NONE, local: 0 }
+    Kernel { text, prepare: None, main, shared: SharedScratch::NONE, local: 0, tile_pieces: 0 }
 }
 
 /// x, y, z: every pair of edges, the third going round, every second group with numbers of ordinary size instead; all halves;
@@ -184,4 +184,56 @@ fn no_function_of_plain_c_is_forgotten() {
     for name in names {
         assert!(CALLS.iter().any(|(_, call)| call.contains(&format!("{name}("))), "`{name}` is called nowhere");
     }
+}
+
+/// Tiles of halves whose products lie around the smallest normal number, where what counts as zero shows; sums likewise.
+#[test]
+fn tiles_are_what_plain_c_says() {
+    const TILES: usize = 24;
+    let text = "
+void tiles(const struct call *c, u32 begin, u32 end)
+{
+    for (u32 i = begin; i < end; i++) {
+        const u16 *left = (const u16 *)c->views[0] + i * 1024, *right = (const u16 *)c->views[1] + i * 512;
+        f32 *sums = (f32 *)c->views[2] + i * 512;
+        struct tiles tiles;
+        tiles_begin(&tiles, i % 16 + 1, i % 3 ? i % 7 + 1 : 0);
+        tile_load(&tiles, 0, sums);
+        tile_zero(&tiles, 2);
+        tile_load(&tiles, 4, left);
+        tile_load(&tiles, 5, left + 512);
+        tile_load(&tiles, 7, right);
+        tile_product(&tiles, 0, 4, 7);
+        tile_product(&tiles, 2, 5, 7);
+        tile_product(&tiles, 2, 5, 7);
+        tile_store(&tiles, 0, sums);
+        tile_store(&tiles, 2, sums + 256);
+        tiles_end(&tiles);
+    }
+}
+";
+    let main = Phase { symbol: "tiles".into(), tiles: Tiles::fixed(TILES as u32) };
+    let kernel =
+        Kernel { text: text.into(), prepare: None, main, shared: SharedScratch::NONE, local: 0, tile_pieces: 1 };
+    let mut cases = Cases::of(PLAIN_TILES);
+    cases.kernels.push(kernel);
+    // A sign and digits at random, exponents from a list.
+    let numbers = |seed: u64, count: usize, exponents: &[u32]| -> Vec<u32> {
+        let draws = random(seed, count).into_iter().zip(random(seed + 50, count));
+        let number = |(a, b): (f32, f32)| {
+            let exponent = exponents[(b.to_bits() >> 3) as usize % exponents.len()];
+            a.to_bits() & 0x807f_ffff | exponent << 23
+        };
+        draws.map(number).collect()
+    };
+    let halves = |numbers: Vec<u32>| numbers.iter().flat_map(|bits| ((bits >> 16) as u16).to_le_bytes()).collect();
+    let left = halves(numbers(1, TILES * 1024, &[0, 1, 2, 60, 62, 64, 66, 127]));
+    let right = halves(numbers(2, TILES * 512, &[0, 1, 61, 63, 65, 67, 126]));
+    let sums = numbers(3, TILES * 512, &[0, 1, 2, 3]).into_iter().flat_map(u32::to_le_bytes).collect();
+    let before: Vec<Vec<u8>> = vec![left, right, sums];
+    cases.launch(0, before.clone(), &[], 5);
+    let after = cases.run().remove(0);
+    let changed = after[2].iter().zip(&before[2]).filter(|(new, old)| new != old).count();
+    assert!(changed > TILES * 256, "{changed} bytes of sums changed");
+    assert!(after[..2] == before[..2]);
 }

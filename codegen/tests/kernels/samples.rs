@@ -1,9 +1,9 @@
 //! Every sample of every operation, as a kernel of its own and grouped as passes group: what the C computes is what
 //! the interpreter computes.
 
-use crate::Cases;
 use crate::classes::only_compiled;
 use crate::data::random;
+use crate::{Cases, PLAIN_TILES};
 use bloomery_codegen::cpu::cc::Compiler;
 use bloomery_codegen::cpu::image::image;
 use bloomery_codegen::cpu::recognise::recognise;
@@ -31,10 +31,24 @@ struct Run {
 
 #[test]
 fn every_sample_of_every_operation_is_computed() {
-    let mut cases = Cases::default();
+    let cases = every_sample(Cases::default(), |_| true);
+    for class in only_compiled().filter(|class| !class.has_tiles()) {
+        let image = image(&Compiler::for_class(class), class, &cases.kernels);
+        assert!(image.is_ok(), "{}: {}", class.name(), image.unwrap_err());
+    }
+}
+
+#[test]
+fn every_sample_of_a_product_is_computed_on_tiles() {
+    let cases = every_sample(Cases::of(PLAIN_TILES), |name| name == "matmul");
+    assert!(cases.kernels.iter().any(|kernel| kernel.tile_pieces > 0), "none has weights of bf16");
+}
+
+/// Checks the samples of operations whose names are wanted.
+fn every_sample(mut cases: Cases, wanted: impl Fn(&str) -> bool) -> Cases {
     let mut runs = vec![];
     for sample in Op::samples() {
-        if NOT_KERNELS.contains(&sample.op.name()) {
+        if NOT_KERNELS.contains(&sample.op.name()) || !wanted(sample.op.name()) {
             continue;
         }
         for n in [1, 5, 13] {
@@ -48,10 +62,7 @@ fn every_sample_of_every_operation_is_computed() {
         }
     }
     check(&cases, &runs);
-    for class in only_compiled() {
-        let image = image(&Compiler::for_class(class), class, &cases.kernels);
-        assert!(image.is_ok(), "{}: {}", class.name(), image.unwrap_err());
-    }
+    cases
 }
 
 /// Kernels as passes make them: a norm before a product, calculations behind it.
@@ -88,6 +99,20 @@ const GROUPED: &[&str] = &[
       %3 = cast %2 {to = \"f16\"} : f16[N, 2, 6]
       %4 = tanh %3 : f16[N, 2, 6]
       return %2, %4
+    }",
+    // Rounded to bf16 on the way into a product, behind a norm and without one.
+    "graph @rounded<N: 9..64>(%x: f32[N, 24], param %w: bf16[24, 40], %bias: bf16[40]) {
+      %0 = cast %x {to = \"bf16\"} : bf16[N, 24]
+      %1 = cast %0 {to = \"f32\"} : f32[N, 24]
+      %2 = matmul %1, %w : f32[N, 40]
+      %3 = add %2, %bias : f32[N, 40]
+      return %3
+    }",
+    "graph @rounded_row<N: 1..1>(%x: f32[N, 3, 8], param %w: bf16[3, 8, 40]) {
+      %0 = cast %x {to = \"bf16\"} : bf16[N, 3, 8]
+      %1 = cast %0 {to = \"f32\"} : f32[N, 3, 8]
+      %2 = matmul %1, %w {spec = \"n a d, a d h -> n h\"} : f32[N, 40]
+      return %2
     }",
     // Without factor and shift, which the weight has taken in.
     "graph @plain_norm<N: 9..64>(%x: f32[N, 24], param %w: f32[24, 40]) {
@@ -127,9 +152,17 @@ const GROUPED: &[&str] = &[
 
 #[test]
 fn grouped_kernels_are_computed() {
-    let mut cases = Cases::default();
+    grouped(Cases::default(), |_| true);
+}
+
+#[test]
+fn grouped_products_are_computed_on_tiles() {
+    grouped(Cases::of(PLAIN_TILES), |text| text.contains("param %w: bf16"));
+}
+
+fn grouped(mut cases: Cases, wanted: impl Fn(&str) -> bool) {
     let mut runs = vec![];
-    for text in GROUPED {
+    for text in GROUPED.iter().filter(|text| wanted(text)) {
         let module = bloomery_ir::parse(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
         let graph = module.graphs[0].clone();
         let n = graph.symbols[0].most.min(11);
@@ -175,6 +208,15 @@ fn what_is_no_kernel_is_refused() {
         }",
     );
     assert_eq!(across, "no kernel: rows of f32[N, 12] are no columns of f32[N, 3, 8]");
+    let rounded = refused(
+        "graph @rounded<N: 1..8>(%x: f32[N, 8], param %w: bf16[8, 8]) {
+          %0 = matmul %x, %w : f32[N, 8]
+          %1 = cast %0 {to = \"bf16\"} : bf16[N, 8]
+          %2 = cast %1 {to = \"f32\"} : f32[N, 8]
+          return %2
+        }",
+    );
+    assert_eq!(rounded, "no kernel: rows are rounded to bf16 by the product that takes them");
     let calculated = refused(
         "graph @calculated<N: 1..8>(%x: f32[N, 8]) {
           %0 = slice %x {dim = 1, from = 0, to = 4} : f32[N, 4]

@@ -416,7 +416,7 @@ mod tests {
 
     fn image() -> CodeImage {
         let main = Phase { offset: 16, tiles: Tiles::fixed(1) };
-        let kernel = KernelCode { prepare: None, main, shared: SharedScratch::NONE, local: 0 };
+        let kernel = KernelCode { prepare: None, main, shared: SharedScratch::NONE, local: 0, tile_pieces: 0 };
         CodeImage { class: "x86-64-v3".into(), bytes: vec![0xc3; 40], kernels: vec![kernel] }
     }
 

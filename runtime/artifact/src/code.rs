@@ -29,6 +29,9 @@ pub struct KernelCode {
     pub shared: SharedScratch,
     /// Bytes of scratch of each worker.
     pub local: u64,
+    /// Pieces of bf16 that each left operand of its product is multiplied as on matrix tiles; 0 without tiles. Such
+    /// products have bits of their own, the same for every number of rows.
+    pub tile_pieces: u32,
 }
 
 impl KernelCode {

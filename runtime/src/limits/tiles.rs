@@ -1,17 +1,21 @@
 //! AMX tiles of 16 rows by 64 bytes: four accumulators (tiles 0 to 3), two pieces of the left side (4, 5) and two of
 //! the right (6, 7), so that each step is four products. From registers, or with all four pieces loaded from the second
 //! level cache before each step.
-//!
-//! The kernel gives a process tile registers when it asks, once.
 
 use super::Load;
+use crate::tiles;
 
-/// Whether processor and kernel let this process use tiles of both kinds.
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+/// Whether processor and system let this process use tiles of both kinds.
 pub(super) fn permitted() -> bool {
-    use std::sync::OnceLock;
-    static ASKED: OnceLock<bool> = OnceLock::new();
-    *ASKED.get_or_init(|| x86::has_tiles() && x86::ask_for_tiles())
+    tiles::has_bf16() && tiles::has_int8() && tiles::granted()
+}
+
+/// The loop that products of bf16 are judged by: as multiply-adds of vectors are, by what registers alone allow.
+const PEAK: &str = "tiles_bf16_registers";
+
+/// That loop, for classes of processors whose products run on tiles.
+pub(super) fn of_class(class: &str) -> Option<Load> {
+    loads().into_iter().find(|load| class == "x86-64-amx" && load.name == PEAK)
 }
 
 /// The loops, where tiles are permitted.
@@ -25,18 +29,12 @@ pub(super) fn loads() -> Vec<Load> {
     // SAFETY: processor and kernel permit tiles of both kinds.
     unsafe {
         vec![
-            Load::instructions("tiles_bf16_registers", "GFLOP/s", bf16, x86::bf16_registers),
+            Load::instructions(PEAK, "GFLOP/s", bf16, x86::bf16_registers),
             Load::instructions("tiles_bf16_l2", "GFLOP/s", bf16, x86::bf16_l2),
             Load::instructions("tiles_int8_registers", "GOP/s", int8, x86::int8_registers),
             Load::instructions("tiles_int8_l2", "GOP/s", int8, x86::int8_l2),
         ]
     }
-}
-
-/// Only x86-64 has them.
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-pub(super) fn permitted() -> bool {
-    false
 }
 
 /// Only x86-64 has them.
@@ -50,23 +48,6 @@ pub(super) fn loads() -> Vec<Load> {
 mod x86 {
     use std::arch::asm;
     use std::cell::RefCell;
-
-    /// Asks for the permission: `ARCH_REQ_XCOMP_PERM` of the state that is tile data.
-    pub(super) fn ask_for_tiles() -> bool {
-        const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
-        const TILE_DATA: libc::c_long = 18;
-        // SAFETY: two numbers; the call changes what this process may do, and nothing in its memory.
-        unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, TILE_DATA) == 0 }
-    }
-
-    /// Tiles, and products of bf16 and of int8: bits 24, 22, 25 of `edx` of leaf 7.
-    #[allow(unused_unsafe, reason = "newer versions of Rust call `cpuid` safe")]
-    pub(super) fn has_tiles() -> bool {
-        let wanted = 1 << 24 | 1 << 22 | 1 << 25;
-        // SAFETY: every x86-64 processor has `cpuid`.
-        let (highest, leaf) = unsafe { (std::arch::x86_64::__cpuid(0).eax, std::arch::x86_64::__cpuid_count(7, 0)) };
-        highest >= 7 && leaf.edx & wanted == wanted
-    }
 
     /// What `ldtilecfg` reads.
     #[repr(C, align(64))]

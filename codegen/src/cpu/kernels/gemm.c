@@ -10,7 +10,7 @@ void @name@_prepare(const struct call *c, u32 begin, u32 end)
         const f32 *from[R];
         for (u32 r = 0; r < R; r++) {
             from[r] = x + (u64)min_u32(panel * R + r, rows - 1) * @x_stride@;
-@norm@
+@ready@
         }
         f32 *to = (f32 *)c->shared + (u64)panel * (BLOCK * R);
         for (u32 k = 0; k < DEPTH; k += BLOCK, to += (u64)row_panels * (BLOCK * R)) {

@@ -38,6 +38,13 @@ INLINE void vf_store_f32(f32 *p, vf x) { vf_store(p, x); }
 INLINE vf vf_round_f16(vf x) { f16 h[16]; vf_store_f16(h, x); return vf_load_f16(h); }
 INLINE vf vf_round_bf16(vf x) { bf16 h[16]; vf_store_bf16(h, x); return vf_load_bf16(h); }
 
+/* to[width] = x[width] rounded to bf16; both may be the same. */
+INLINE const f32 *round_row(const f32 *x, u32 width, f32 *to)
+{
+    for (u32 i = 0; i < width; i += 16) store_some(to + i, vf_round_bf16(load_some(x + i, width - i)), width - i);
+    return to;
+}
+
 /* to[step][count]: up to six rows side by side, x's k = first + step. A k past the end gives zeros. */
 INLINE void pack_rows(u32 count, const f32 *const *x, u32 width, u32 first, u32 steps, f32 *to)
 {
