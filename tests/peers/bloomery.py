@@ -33,4 +33,6 @@ def figures(printed: dict, work: Work) -> dict:
     if work.kind in ("check", "cold"):
         return {"ids": [sequence["ids"][0] for sequence in printed["sequences"]]}
     rate = f"{work.kind}_tokens_per_s"
-    return {"tokens_per_s": printed[rate], "least": printed[f"{rate}_min"], "most": printed[f"{rate}_max"]}
+    rates = {"tokens_per_s": printed[rate], "least": printed[f"{rate}_min"], "most": printed[f"{rate}_max"]}
+    # The process's own peak holds what `bench` measures the machine with, too; this one was taken before.
+    return rates | {"peak_rss_bytes": printed["peak_rss_bytes"]}

@@ -66,7 +66,7 @@ def measured(program: Program, work: Work, seconds_max: float) -> dict:
             raise Failed(reason(errors.read().decode(errors="replace"), process.returncode))
     if "refused" in printed:
         raise Failed(printed["refused"])
-    return program.figures(printed, work) | {"seconds": seconds, "peak_rss_bytes": usage.ru_maxrss * 1024}
+    return {"seconds": seconds, "peak_rss_bytes": usage.ru_maxrss * 1024} | program.figures(printed, work)
 
 
 def answer(lines, begin: float) -> tuple[dict | None, float]:
