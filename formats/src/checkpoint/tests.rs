@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::safetensors::{NewTensor, write};
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/hf");
 
