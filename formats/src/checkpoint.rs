@@ -14,10 +14,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::map::Mapping;
-use crate::{Dtype, FormatError, safetensors};
+use crate::{Dtype, FormatError, safetensors, torch};
 
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+/// A model's file of weights, and the index of its shards: the first that is there is read.
+const WEIGHTS: &[[&str; 2]] =
+    &[["model.safetensors", "model.safetensors.index.json"], ["pytorch_model.bin", "pytorch_model.bin.index.json"]];
 
 /// A mapped checkpoint: one file or several, seen as one set of named tensors.
 #[derive(Debug)]
@@ -52,23 +53,26 @@ pub(crate) fn row_major(shape: &[usize]) -> Vec<usize> {
 }
 
 impl Checkpoint {
-    /// Opens a model's folder: its `model.safetensors`, or else the shards of its `model.safetensors.index.json`.
+    /// Opens a model's folder: its `model.safetensors`, or else the shards of its `model.safetensors.index.json`, or else
+    /// the same of `pytorch_model.bin`.
     ///
     /// # Errors
     /// The folder holds neither; a shard is missing, lies elsewhere, repeats another's tensor or lacks one that the index
     /// puts there; a file is damaged or cannot be mapped.
     pub fn open(folder: &Path) -> Result<Checkpoint, FormatError> {
-        let (single, index) = (folder.join(SINGLE), folder.join(INDEX));
-        if present(&single)? {
-            Checkpoint::open_file(&single)
-        } else if present(&index)? {
-            Checkpoint::open_shards(folder, &index)
-        } else {
-            Err(FormatError::NoWeights { folder: folder.to_path_buf(), hint: hint(folder) })
+        for names in WEIGHTS {
+            let [single, index] = names.map(|name| folder.join(name));
+            if present(&single)? {
+                return Checkpoint::open_file(&single);
+            }
+            if present(&index)? {
+                return Checkpoint::open_shards(folder, &index);
+            }
         }
+        Err(FormatError::NoWeights { folder: folder.to_path_buf(), hint: hint(folder) })
     }
 
-    /// Opens one safetensors file of any name.
+    /// Opens one file of any name; see [`is_torch`] for how its format is told.
     ///
     /// # Errors
     /// The file is damaged or cannot be mapped.
@@ -100,8 +104,7 @@ impl Checkpoint {
     /// Maps one more file and lists its tensors.
     fn add(&mut self, path: &Path) -> Result<(), FormatError> {
         let mapping = Mapping::open(path)?;
-        let found = safetensors::read(mapping.bytes())
-            .map_err(|problem| FormatError::Safetensors { path: path.to_path_buf(), problem })?;
+        let found = described(path, mapping.bytes())?;
         let file = self.files.len();
         self.files.push(mapping);
         for (name, tensor) in found {
@@ -195,6 +198,27 @@ impl Tensor<'_> {
     }
 }
 
+/// The tensors of one file.
+fn described(path: &Path, bytes: &[u8]) -> Result<Vec<(String, Described)>, FormatError> {
+    let path = path.to_path_buf();
+    if bytes.starts_with(b"version https://git-lfs") {
+        Err(FormatError::LfsPointer { path })
+    } else if is_torch(&path, bytes) {
+        torch::read(bytes).map_err(|problem| FormatError::Torch { path, problem })
+    } else {
+        safetensors::read(bytes).map_err(|problem| FormatError::Safetensors { path, problem })
+    }
+}
+
+/// Whether a file is to be read as torch's, by its name or else by how it begins.
+fn is_torch(path: &Path, bytes: &[u8]) -> bool {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("safetensors") => false,
+        Some("bin" | "pt" | "pth") => true,
+        _ => torch::begins(bytes),
+    }
+}
+
 /// Whether something is there; an unreadable folder is an error, not an absence.
 fn present(path: &Path) -> Result<bool, FormatError> {
     path.try_exists().map_err(|source| FormatError::Io { action: "open", path: path.to_path_buf(), source })
@@ -208,16 +232,13 @@ fn hint(folder: &Path) -> String {
     if !folder.is_dir() {
         return " (there is no such folder)".to_owned();
     }
-    let ends = |suffix| names(folder).iter().any(|path| path.extension().is_some_and(|found| found == suffix));
-    if ends("bin") {
-        " (it holds torch .bin files, which are not read: save the model with safe_serialization=True)".to_owned()
-    } else if ends("safetensors") {
+    let ends = |suffix: &str| names(folder).iter().any(|path| path.extension().is_some_and(|found| found == suffix));
+    let others = [("safetensors", WEIGHTS[0][0]), ("bin", WEIGHTS[1][0])].into_iter().find(|(suffix, _)| ends(suffix));
+    others.map_or(String::new(), |(suffix, name)| {
         format!(
-            " (it holds safetensors files of other names: rename a single file to {SINGLE}, or add the index of the shards)"
+            " (it holds .{suffix} files of other names: rename a single file to {name}, or add the index of the shards)"
         )
-    } else {
-        String::new()
-    }
+    })
 }
 
 #[cfg(test)]

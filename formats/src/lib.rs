@@ -10,6 +10,7 @@ mod dtype;
 mod error;
 pub mod map;
 pub mod safetensors;
+pub mod torch;
 
 pub use checkpoint::{Checkpoint, Tensor};
 pub use dtype::Dtype;
