@@ -7,7 +7,7 @@ use std::path::Path;
 
 use bloomery_artifact::format::MAGIC;
 use bloomery_artifact::{Artifact, Check, Provenance, WeightTable, sizes};
-use bloomery_formats::safetensors::Checkpoint;
+use bloomery_formats::Checkpoint;
 use bloomery_ir::Bindings;
 use bloomery_ir::print::print_graph;
 use bloomery_ir::program::{Buffer, Origin, Parameter, Program, Step};
@@ -240,7 +240,7 @@ pub(crate) fn is_artifact(path: &Path) -> bool {
 }
 
 fn tensors(checkpoint: &Checkpoint) -> Tensors {
-    let view = |tensor: bloomery_formats::safetensors::Tensor<'_>| TensorView {
+    let view = |tensor: bloomery_formats::Tensor<'_>| TensorView {
         name: tensor.name.to_owned(),
         dtype: tensor.dtype.name().to_owned(),
         shape: tensor.shape.to_vec(),

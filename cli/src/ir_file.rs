@@ -4,8 +4,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use bloomery_codegen::cpu::Cpu;
-use bloomery_formats::Dtype;
-use bloomery_formats::safetensors::{self, Checkpoint};
+use bloomery_formats::{Checkpoint, Dtype, Tensor as Stored};
 use bloomery_ir::interpret::shard;
 use bloomery_ir::tensor::read_element;
 use bloomery_ir::{DType, Dim, Graph, Input, Interpreter, Mesh, Module, Precision, Tensor};
@@ -93,6 +92,9 @@ fn read(file: &Checkpoint, input: &Input, mesh: &Mesh) -> Result<Tensor, String>
         let held: Vec<&str> = file.tensors().map(|tensor| tensor.name).collect();
         return Err(format!("it lacks input `{name}` (it holds {})", held.join(", ")));
     };
+    if !stored.is_dense() {
+        return Err(format!("input %{name} is not stored row by row (its strides are {:?})", stored.strides));
+    }
     let other = || format!("input %{name} is {ty}, a tensor {}{:?} is given", stored.dtype, stored.shape);
     let data = values(&stored, ty.dtype).ok_or_else(other)?;
     let outside = data.iter().find(|value| ty.dtype == DType::I32 && f64::from(**value as i32) != **value);
@@ -108,7 +110,7 @@ fn read(file: &Checkpoint, input: &Input, mesh: &Mesh) -> Result<Tensor, String>
 }
 
 /// The elements as numbers, if they are of this type; 64-bit integers pass as 32-bit ones.
-fn values(tensor: &safetensors::Tensor<'_>, dtype: DType) -> Option<Vec<f64>> {
+fn values(tensor: &Stored<'_>, dtype: DType) -> Option<Vec<f64>> {
     if (tensor.dtype, dtype) == (Dtype::I64, DType::I32) {
         let numbers = tensor.bytes.chunks_exact(8).map(|bytes| i64::from_le_bytes(bytes.try_into().expect("eight")));
         return Some(numbers.map(|number| number as f64).collect());

@@ -23,7 +23,7 @@ pub enum FormatError {
         path: PathBuf,
     },
     /// Nothing to read in the model's folder.
-    #[error("{} holds neither model.safetensors nor model.safetensors.index.json{hint}", folder.display())]
+    #[error("{} holds neither model.safetensors nor pytorch_model.bin, nor the index of either's shards{hint}", folder.display())]
     NoWeights {
         /// The model's folder.
         folder: PathBuf,
@@ -37,6 +37,20 @@ pub enum FormatError {
         path: PathBuf,
         /// What is wrong inside.
         problem: SafetensorsProblem,
+    },
+    /// A torch file that cannot be read, or should not be.
+    #[error("{} cannot be read as a torch file: {problem}", path.display())]
+    Torch {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong inside.
+        problem: crate::torch::TorchProblem,
+    },
+    /// What Git leaves in place of a large file.
+    #[error("{} is a pointer that Git LFS left for the file itself: `git lfs pull` there, or `hf download`, fetches it", path.display())]
+    LfsPointer {
+        /// The pointer.
+        path: PathBuf,
     },
     /// The index of a sharded checkpoint does not parse.
     #[error("{} is not a checkpoint index: {source}", path.display())]

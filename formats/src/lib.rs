@@ -3,12 +3,15 @@
 //! What lives here: mapping a file, and one module per format. What deliberately does not: what a tensor means (that is
 //! `models`), and our own artifact (that is `artifact`). This crate uses nothing of ours.
 //!
-//! Start reading at [`safetensors`]; [`map`] is the only place with `unsafe`.
+//! Start reading at [`Checkpoint`]; [`map`] is the only place with `unsafe`.
 
+mod checkpoint;
 mod dtype;
 mod error;
 pub mod map;
 pub mod safetensors;
+pub mod torch;
 
+pub use checkpoint::{Checkpoint, Tensor};
 pub use dtype::Dtype;
 pub use error::FormatError;

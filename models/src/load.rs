@@ -8,8 +8,16 @@ use bloomery_ir::{DType, Tensor};
 use crate::config::{BloomConfig, WeightType};
 use crate::names::{Resolved, parameters, source};
 
-/// A stored tensor's bytes and element type.
-pub type Stored<'a> = (&'a [u8], DType);
+/// A stored tensor.
+#[derive(Clone, Copy, Debug)]
+pub struct Stored<'a> {
+    /// Its elements, the first one first.
+    pub bytes: &'a [u8],
+    /// Their type.
+    pub dtype: DType,
+    /// The step of each dimension, in elements; other than row by row where a checkpoint keeps a transposed view.
+    pub strides: &'a [usize],
+}
 
 /// The parameter `name` (of `layer`, when it is a block's) as a view of the checkpoint.
 ///
@@ -23,10 +31,23 @@ pub fn read_parameter<'a>(
     lookup: impl Fn(&str) -> Option<Stored<'a>>,
 ) -> Strided<'a> {
     let source = source(config, name, layer);
-    let (bytes, dtype) = lookup(&resolved.stored_name(&source)).expect("`resolve` saw every tensor");
+    let Stored { bytes, dtype, strides } = lookup(&resolved.stored_name(&source)).expect("`resolve` saw every tensor");
     let parameter = parameters(config).into_iter().find(|parameter| parameter.name == name);
     let shape = parameter.expect("`source` knows the name").shape();
-    Strided::new(bytes, dtype, shape, source.offset, source.strides)
+    let place = |position: usize| relaid(position, &source.shape, strides);
+    Strided::new(bytes, dtype, shape, place(source.offset), source.strides.iter().map(|&step| place(step)).collect())
+}
+
+/// Where an element is that lies at `position` if the tensor is kept row by row. It holds for steps too: those of
+/// [`source`] go along one dimension of the stored tensor and never carry into the next.
+fn relaid(position: usize, shape: &[usize], strides: &[usize]) -> usize {
+    let mut rest = position;
+    let mut place = 0;
+    for (dim, stride) in strides.iter().enumerate().skip(1).rev() {
+        place += rest % shape[dim] * stride;
+        rest /= shape[dim];
+    }
+    place + strides.first().map_or(0, |stride| rest * stride)
 }
 
 /// The whole parameter as the graph takes it: of all layers, stacked, when it is a block's; rounded to `dtype`.
@@ -57,5 +78,22 @@ impl From<WeightType> for DType {
             WeightType::F16 => DType::F16,
             WeightType::Bf16 => DType::BF16,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_in_other_orders() {
+        for position in 0..12 {
+            assert_eq!(relaid(position, &[3, 4], &[4, 1]), position);
+            assert_eq!(relaid(position, &[3, 4], &[1, 3]), position % 4 * 3 + position / 4);
+            assert_eq!(relaid(position, &[12], &[2]), 2 * position);
+        }
+        // One past the end, as a step over a dimension of one element is.
+        assert_eq!(relaid(12, &[3, 4], &[5, 1]), 15);
+        assert_eq!(relaid(0, &[], &[]), 0);
     }
 }

@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bloomery_formats::Dtype;
-use bloomery_formats::safetensors::Checkpoint;
+use bloomery_formats::{Checkpoint, Dtype};
 use bloomery_ir::{DType, Tensor};
 use bloomery_models::config::BloomConfig;
 use bloomery_models::load::{Stored, parameter_tensor};
@@ -51,8 +50,8 @@ impl Fixture {
     }
 
     fn stored(&self, name: &str) -> Option<Stored<'_>> {
-        let tensor = self.checkpoint.tensor(name)?;
-        Some((tensor.bytes, DType::by_name(tensor.dtype.name())?))
+        let bloomery_formats::Tensor { bytes, dtype, strides, .. } = self.checkpoint.tensor(name)?;
+        Some(Stored { bytes, dtype: DType::by_name(dtype.name())?, strides })
     }
 
     /// A tensor of `golden.safetensors`, if it is recorded.

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bloomery_artifact::Source;
+use bloomery_formats::Checkpoint;
 use bloomery_formats::map::{self, Mapping};
-use bloomery_formats::safetensors::Checkpoint;
 use bloomery_models::config::{BloomConfig, GenerationDefaults, WeightType};
 use bloomery_models::names::{Resolved, resolve};
 use bloomery_models::sizes;

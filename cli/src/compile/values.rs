@@ -2,9 +2,10 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use bloomery_formats::Tensor;
 use bloomery_ir::pieces::Cut;
 use bloomery_ir::{DType, Strided};
-use bloomery_models::load::read_parameter;
+use bloomery_models::load::{Stored, read_parameter};
 use bloomery_models::names;
 
 use super::model::{Loaded, Weights};
@@ -33,8 +34,8 @@ impl<'a> Values<'a> {
         let whole = match (&self.loaded.weights, &cut) {
             (Weights::Stored { checkpoint, resolved }, _) => {
                 let stored = |name: &str| {
-                    let tensor = checkpoint.tensor(name)?;
-                    Some((tensor.bytes, DType::by_name(tensor.dtype.name())?))
+                    let Tensor { bytes, dtype, strides, .. } = checkpoint.tensor(name)?;
+                    Some(Stored { bytes, dtype: DType::by_name(dtype.name())?, strides })
                 };
                 read_parameter(&self.loaded.config, resolved, name, layer.map(|layer| layer as usize), stored)
             }

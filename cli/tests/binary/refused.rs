@@ -5,8 +5,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use bloomery_formats::Dtype;
-use bloomery_formats::safetensors::{Checkpoint, NewTensor, write};
+use bloomery_formats::safetensors::{NewTensor, write};
+use bloomery_formats::{Checkpoint, Dtype};
 
 use crate::{args, bloomery, call, fixture, model, printed, stderr, trained};
 

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use bloomery_formats::safetensors::Checkpoint;
+use bloomery_formats::Checkpoint;
 use serde_json::Value;
 
 use crate::{args, bloomery, call, compile, fixture, model, printed, trained};

@@ -4,11 +4,10 @@
 //! back). The frame around it is read here, because the crate's own entry adds file offsets without asking whether they
 //! overflow, and because its messages hold no numbers.
 
-use std::ops::Range;
-
 use safetensors::tensor::Metadata;
 
 use crate::Dtype;
+use crate::checkpoint::{Described, row_major};
 use crate::error::SafetensorsProblem as Problem;
 
 /// Bytes of the length that stands before the header.
@@ -16,17 +15,8 @@ const LENGTH: usize = 8;
 /// The crate's and every other reader's limit on the header.
 const HEADER_MAX: u64 = 100_000_000;
 
-/// A tensor as the header describes it; `range` is in bytes of the file and lies within it.
-#[derive(Debug, PartialEq)]
-pub(super) struct Described {
-    pub(super) name: String,
-    pub(super) dtype: Dtype,
-    pub(super) shape: Vec<usize>,
-    pub(super) range: Range<usize>,
-}
-
 /// The tensors that a whole file's `bytes` hold, in no particular order.
-pub(super) fn read(bytes: &[u8]) -> Result<Vec<Described>, Problem> {
+pub(crate) fn read(bytes: &[u8]) -> Result<Vec<(String, Described)>, Problem> {
     let json = header(bytes)?;
     let metadata: Metadata = serde_json::from_slice(json)?;
     let data = LENGTH + json.len();
@@ -40,7 +30,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<Vec<Described>, Problem> {
             return Err(Problem::Dtype { tensor: name, dtype: info.dtype.to_string() });
         };
         let range = data + info.data_offsets.0..data + info.data_offsets.1;
-        Ok(Described { name, dtype, shape: info.shape.clone(), range })
+        let strides = row_major(&info.shape);
+        Ok((name, Described { dtype, shape: info.shape.clone(), strides, range }))
     };
     metadata.tensors().into_iter().map(describe).collect()
 }
@@ -76,8 +67,9 @@ mod tests {
     #[test]
     fn describes_a_tensor_by_its_place_in_the_file() {
         let start = 8 + ONE.len();
-        let expect = Described { name: "a".into(), dtype: Dtype::Bf16, shape: vec![2, 3], range: start..start + 12 };
-        assert_eq!(read(&file(ONE, 12)).unwrap(), [expect]);
+        let range = start..start + 12;
+        let expect = Described { dtype: Dtype::Bf16, shape: vec![2, 3], strides: vec![3, 1], range };
+        assert_eq!(read(&file(ONE, 12)).unwrap(), [("a".to_owned(), expect)]);
     }
 
     #[test]
@@ -123,7 +115,10 @@ mod tests {
                 let mut changed = whole.clone();
                 changed[at] = byte;
                 let found = read(&changed).unwrap_or_default();
-                assert!(found.iter().all(|tensor| changed.get(tensor.range.clone()).is_some()), "byte {at} as {byte}");
+                assert!(
+                    found.iter().all(|(_, tensor)| changed.get(tensor.range.clone()).is_some()),
+                    "byte {at} as {byte}"
+                );
             }
         }
     }

@@ -117,7 +117,7 @@ fn temporary(path: &Path) -> io::Result<BufWriter<NamedTempFile>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::safetensors::Checkpoint;
+    use crate::Checkpoint;
 
     #[test]
     fn what_is_written_reads_back() {

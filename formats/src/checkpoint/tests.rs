@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use super::*;
+use crate::safetensors::{NewTensor, write};
 
+const SINGLE: &str = WEIGHTS[0][0];
+const INDEX: &str = WEIGHTS[0][1];
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/hf");
 
 fn fixture(name: &str) -> Checkpoint {
@@ -70,8 +73,8 @@ fn shards_may_hold_more_than_the_index_lists() {
 
 #[test]
 fn refuses_folders_without_weights_and_says_what_is_there() {
-    refused(&[], None, "holds neither model.safetensors nor model.safetensors.index.json");
-    refused(&[("pytorch_model.bin", &["a"])], None, "safe_serialization=True");
+    refused(&[], None, "holds neither model.safetensors nor pytorch_model.bin, nor the index");
+    refused(&[("adapter.bin", &["a"])], None, "rename a single file to pytorch_model.bin");
     refused(&[("adapter.safetensors", &["a"])], None, "rename a single file to model.safetensors");
     let message = Checkpoint::open(Path::new("no/such/folder")).unwrap_err().to_string();
     assert!(message.contains("there is no such folder"), "{message}");
@@ -105,4 +108,74 @@ fn refuses_damaged_files_by_name() {
     std::fs::remove_file(&path).unwrap();
     std::fs::create_dir(&path).unwrap();
     assert!(Checkpoint::open(folder.path()).unwrap_err().to_string().contains("not a regular file"));
+}
+
+/// A copy of a recorded model's weights, to be damaged.
+fn copied(name: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(Path::new(FIXTURES).join(name).join("model")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn torch_shards_of_either_naming_are_one_set() {
+    for (name, dtype, files) in [("tiny-sharded", Dtype::F16, 3), ("tiny-sharded-underscore", Dtype::Bf16, 4)] {
+        let checkpoint = fixture(name);
+        assert!(checkpoint.tensors().all(|tensor| tensor.dtype == dtype && tensor.is_dense()), "{name}");
+        assert_eq!((checkpoint.tensors().len(), checkpoint.files().len()), (29, files), "{name}");
+    }
+    let views = fixture("tiny-bin-lmhead");
+    assert_eq!(views.tensors().filter(|tensor| !tensor.is_dense()).count(), 1);
+}
+
+#[test]
+fn torch_shards_that_do_not_fit_their_index() {
+    let broken = |change: &dyn Fn(&Path), part: &str| {
+        let folder = copied("tiny-sharded");
+        change(folder.path());
+        let message = Checkpoint::open(folder.path()).unwrap_err().to_string();
+        assert!(message.contains(part), "{message:?} lacks {part:?}");
+    };
+    let [second, third] = [2, 3].map(|i| format!("pytorch_model-0000{i}-of-00003.bin"));
+    let index = |from: &str, to: &str| {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        move |folder: &Path| {
+            let path = folder.join(WEIGHTS[1][1]);
+            let text = std::fs::read_to_string(&path).unwrap();
+            std::fs::write(path, text.replace(&from, &to)).unwrap();
+        }
+    };
+    broken(&|folder| std::fs::remove_file(folder.join(&second)).unwrap(), &format!("needs {second} ("));
+    broken(&|folder| drop(std::fs::copy(folder.join(&third), folder.join(&second))), "is in two shards");
+    broken(&|folder| std::fs::write(folder.join(&third), "PK").unwrap(), &format!("{third} cannot be read as a torch"));
+    broken(&|folder| std::fs::write(folder.join(&third), "version https://git-lfs.github.com/spec/v1").unwrap(), "LFS");
+    broken(&index(&second, "../x.bin"), "a plain file name in the same folder");
+    broken(&index(&second, "/etc/x.bin"), "a plain file name in the same folder");
+    broken(&index(&second, &third), &format!("into {third}, which does not hold it"));
+}
+
+#[test]
+fn safetensors_are_preferred_where_both_are() {
+    let folder = copied("tiny-bin");
+    let torch = Checkpoint::open(folder.path()).unwrap();
+    assert!(torch.files()[0].path().ends_with("pytorch_model.bin"));
+    std::fs::copy(Path::new(FIXTURES).join("tiny-fp16/model").join(SINGLE), folder.path().join(SINGLE)).unwrap();
+    assert!(Checkpoint::open(folder.path()).unwrap().files()[0].path().ends_with(SINGLE));
+}
+
+#[test]
+fn a_files_name_or_its_beginning_tells_its_format() {
+    let folder = copied("tiny-bin");
+    let named = |name: &str| {
+        let path = folder.path().join(name);
+        std::fs::copy(folder.path().join("pytorch_model.bin"), &path).unwrap();
+        Checkpoint::open_file(&path)
+    };
+    for name in ["a.pt", "a.pth", "a"] {
+        assert_eq!(named(name).unwrap().tensors().len(), 29, "{name}");
+    }
+    assert!(named("a.safetensors").unwrap_err().to_string().contains("is not a sound safetensors file"));
 }
