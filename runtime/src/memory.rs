@@ -78,7 +78,7 @@ impl Buffers {
             buffers.iter().map(|buffer| hold(what, buffer, most)).collect()
         };
         Ok(Buffers {
-            arena: Block::huge("the arena", program.arena_bytes())?,
+            arena: Block::new("the arena", program.arena_bytes())?,
             states: all("the cache", &program.states)?,
             ios: all("inputs and outputs", &program.ios)?,
         })
