@@ -68,7 +68,7 @@ pub(crate) enum Command {
     after_help = "Examples:\n  bloomery compile MODEL_DIR -o model.bloom\n  bloomery compile MODEL_DIR -o model.bloom --target cpu:all-x86,cpu:aarch64\n  bloomery compile --size 560m --random-weights 1 -o random.bloom"
 )]
 pub(crate) struct Compile {
-    /// A Hugging Face folder: config.json, safetensors, perhaps tokenizer.json
+    /// A Hugging Face folder: config.json, safetensors or torch .bin files, perhaps tokenizer.json
     #[arg(value_name = "MODEL_DIR", group = "what")]
     model: Option<PathBuf>,
     /// A published size instead of a folder, e.g. 560m
@@ -464,7 +464,7 @@ impl Ir {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  bloomery inspect model.bloom --json")]
 pub(crate) struct Inspect {
-    /// An artifact, a safetensors file, a config.json or a model's folder
+    /// An artifact, a safetensors or torch file, a config.json or a model's folder
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
     /// Print one JSON document

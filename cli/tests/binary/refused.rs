@@ -175,7 +175,36 @@ fn weights_that_are_cut_short() {
     let (described, found) = (bytes.len().to_string(), (bytes.len() - 1).to_string());
     no_artifact(copied.path(), &["model.safetensors", &described, &found, "cut short"]);
     std::fs::remove_file(copied.weights()).unwrap();
-    no_artifact(copied.path(), &["holds neither model.safetensors nor"]);
+    no_artifact(copied.path(), &["holds neither model.safetensors nor pytorch_model.bin"]);
+}
+
+#[test]
+fn torch_files_that_are_damaged_or_ask_for_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pytorch_model.bin");
+    let [whole, config] = ["pytorch_model.bin", "config.json"].map(|name| {
+        let read = std::fs::read(model("tiny-bin").join(name)).unwrap();
+        std::fs::write(folder.path().join(name), &read).unwrap();
+        read
+    });
+    assert!(whole.len() > config.len());
+    let hurt = |bytes: &[u8], parts: &[&str]| {
+        std::fs::write(&path, bytes).unwrap();
+        let parts = [&["pytorch_model.bin cannot be read as a torch file: "], parts].concat();
+        no_artifact(folder.path(), &parts);
+        refused(args!["inspect", &path], &parts);
+    };
+    hurt(&whole[..whole.len() / 2], &["is cut short"]);
+    hurt(b"<html>", &["begins neither as", "interrupted"]);
+    let name = b"_rebuild_tensor_v2";
+    let at = whole.windows(name.len()).position(|window| window == name).unwrap();
+    let mut other = whole.clone();
+    other[at..at + name.len()].copy_from_slice(b"_rebuild_sparse_v2");
+    hurt(&other, &["asks for torch._utils._rebuild_sparse_v2", "save model.state_dict() alone"]);
+    std::fs::write(&path, &whole).unwrap();
+    let output = folder.path().join("model.bloom");
+    refused(args!["compile", folder.path(), "--target", "interpreter", "-o", &path], &["is part of the model"]);
+    crate::compile(folder.path(), &output, &[]);
 }
 
 #[test]
@@ -408,7 +437,7 @@ fn files_that_inspect_knows_by_name_only() {
     let other = tempfile::tempdir().unwrap();
     for (name, text, part) in [("a.json", "{}", "no config.json"), ("a.txt", "a", "is nothing known")] {
         std::fs::write(other.path().join(name), text).unwrap();
-        refused(args!["inspect", &other.path().join(name)], &[part, "give an artifact, a safetensors file"]);
+        refused(args!["inspect", &other.path().join(name)], &[part, "give an artifact, a safetensors or torch file"]);
     }
     refused(args!["inspect", "no/such/file"], &["cannot read no/such/file"]);
 }

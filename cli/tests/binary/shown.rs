@@ -413,3 +413,15 @@ fn the_demonstration_speaks() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && text.starts_with("In the beginning of the firstborn"), "{text}");
 }
+
+#[test]
+fn torch_files_are_shown() {
+    let file = model("tiny-bin").join("pytorch_model.bin");
+    let seen = json(args!["inspect", &file, "--json"]);
+    assert_eq!(keys(&seen), ["kind", "files", "bytes", "tensors"]);
+    assert_eq!((seen["kind"].as_str(), seen["tensors"].as_array().unwrap().len()), (Some("torch"), 29));
+    let table = printed(args!["inspect", &file]);
+    assert!(table.contains("  word_embeddings.weight") && table.contains("f32  [160, 32]"), "{table}");
+    let folder = printed(args!["inspect", &model("tiny-sharded")]);
+    assert!(folder.starts_with("model     2 layers") && folder.contains("tensors   29 in 3 file(s)"), "{folder}");
+}
