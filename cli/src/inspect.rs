@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::profile::tile_pieces;
-use crate::Error;
+use crate::{Error, find};
 
 /// What was found.
 #[derive(Clone, Debug, Serialize)]
@@ -196,11 +196,12 @@ pub struct IoView {
     pub bytes: u64,
 }
 
-/// Looks at a file or a model's folder.
+/// Looks at a file or a model's folder, or at a model by its name.
 ///
 /// # Errors
 /// Nothing that is known, or damaged.
 pub fn inspect(path: &Path) -> Result<Inspection, Error> {
+    let path = &*find::local(path)?;
     let named = |suffix: &str| path.extension().is_some_and(|found| found == suffix);
     if is_artifact(path) {
         let artifact = Artifact::open(path, Check::None)?;

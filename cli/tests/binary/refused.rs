@@ -168,6 +168,24 @@ fn models_that_are_none() {
 }
 
 #[test]
+fn names_of_models_that_are_not_here() {
+    let folder = tempfile::tempdir().unwrap();
+    let named = |arguments: &[&OsStr], parts: &[&str]| {
+        let mut command = bloomery();
+        let command = command.args(arguments).env("HF_HOME", folder.path()).env_remove("HF_HUB_CACHE");
+        let failed = command.env("CHECKPOINT_DOWNLOAD_FOLDER", "/downloads").output().unwrap();
+        let message = stderr(&failed);
+        assert_eq!(failed.status.code(), Some(1), "{message}");
+        parts.iter().for_each(|part| assert!(message.contains(part), "{message} lacks {part}"));
+    };
+    let parts = ["no model bloom_7.1b", "/downloads/bloom/bloom_7.1b", "hub/models--bigscience--bloomz-7b1-mt"];
+    let parts = [&parts[..], &["`hf download bigscience/bloomz-7b1-mt` fetches it"]].concat();
+    named(args!["tokenize", "bloom_7.1b", "--text", "a"], &parts);
+    named(args!["inspect", "bloom_7.1b"], &parts);
+    named(args!["compile", "bloom_7.1b", "-o", "x"], &parts);
+}
+
+#[test]
 fn weights_that_are_cut_short() {
     let copied = Copied::new();
     let bytes = std::fs::read(copied.weights()).unwrap();
@@ -453,7 +471,7 @@ fn wrong_command_lines_are_usage() {
     usage("", &["Usage: bloomery"]);
     usage("smelt", &["smelt"]);
     usage("compile folder", &["--output <FILE.bloom>"]);
-    usage("compile -o x", &["MODEL_DIR|--size <NAME>"]);
+    usage("compile -o x", &["MODEL|--size <NAME>"]);
     usage("compile folder --target cpu:z80 -o x", &["cpu:z80", "interpreter"]);
     usage("compile --size 560m -o x", &["--random-weights <SEED>"]);
     usage("compile --size 561m --random-weights 1 -o x", &["\"561m\"", "560m, 1b1, 1b7, 3b, 7b1, 65b, 176b"]);
