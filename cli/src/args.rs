@@ -65,11 +65,13 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(
     group = one_of("what"),
-    after_help = "Examples:\n  bloomery compile MODEL_DIR -o model.bloom\n  bloomery compile MODEL_DIR -o model.bloom --target cpu:all-x86,cpu:aarch64\n  bloomery compile --size 560m --random-weights 1 -o random.bloom"
+    after_help = "Examples:\n  bloomery compile MODEL_DIR -o model.bloom\n  bloomery compile bigscience/bloomz-560m -o model.bloom\n  bloomery compile MODEL_DIR -o model.bloom --target cpu:all-x86,cpu:aarch64\n  bloomery compile --size 560m --random-weights 1 -o random.bloom"
 )]
 pub(crate) struct Compile {
-    /// A Hugging Face folder: config.json, safetensors, perhaps tokenizer.json
-    #[arg(value_name = "MODEL_DIR", group = "what")]
+    /// A Hugging Face folder (config.json, safetensors or torch .bin files, perhaps tokenizer.json), or a model's name:
+    /// bloom_560m, bigscience/bloomz-560m; looked up in $CHECKPOINT_DOWNLOAD_FOLDER (or checkpoint_download) and in the
+    /// cache of Hugging Face
+    #[arg(value_name = "MODEL", group = "what")]
     model: Option<PathBuf>,
     /// A published size instead of a folder, e.g. 560m
     #[arg(long, value_name = "NAME", group = "what", requires = "random_weights", value_parser = published)]
@@ -406,8 +408,8 @@ impl Logits {
 #[derive(Debug, Args)]
 #[command(group = one_of("given"), after_help = "Example:\n  bloomery tokenize MODEL_DIR --text \"Hello, world\" --json")]
 pub(crate) struct Tokenize {
-    /// A model's folder (tokenizer.json alone will do) or an artifact
-    #[arg(value_name = "MODEL_DIR|FILE.bloom")]
+    /// A model's folder (tokenizer.json alone will do) or name, or an artifact
+    #[arg(value_name = "MODEL|FILE.bloom")]
     tokenizer: PathBuf,
     /// The text
     #[arg(long, value_name = "TEXT", group = "given", allow_hyphen_values = true)]
@@ -464,7 +466,7 @@ impl Ir {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  bloomery inspect model.bloom --json")]
 pub(crate) struct Inspect {
-    /// An artifact, a safetensors file, a config.json or a model's folder
+    /// An artifact, a safetensors or torch file, a config.json, or a model's folder or name
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
     /// Print one JSON document

@@ -70,7 +70,8 @@ impl CompileOptions {
 /// Where a model comes from.
 #[derive(Clone, Debug)]
 pub enum ModelSource {
-    /// A Hugging Face folder: `config.json`, safetensors, perhaps `tokenizer.json` and `generation_config.json`.
+    /// A Hugging Face folder, or the name of a model that has one on this machine: `config.json`, safetensors or torch's `.bin` files, perhaps `tokenizer.json` and
+    /// `generation_config.json`.
     Folder(PathBuf),
     /// A published size whose weights are random: for benchmarks.
     Random {
@@ -220,7 +221,7 @@ fn check(options: &CompileOptions) -> Result<(), Error> {
 
 fn load(options: &CompileOptions, progress: &mut dyn Progress) -> Result<Loaded, Error> {
     progress.begin("read the model", 0);
-    let loaded = Loaded::open(&options.model)?;
+    let loaded = Loaded::open(&options.model, progress)?;
     let config = &loaded.config;
     progress.end(&format!(
         "{} layers, {} hidden, {} heads, vocabulary {}, {} parameters",

@@ -30,6 +30,16 @@ pub enum Error {
         /// What does not fit.
         source: NameError,
     },
+    /// A model's name, and no model of it.
+    #[error("there is no model {name}, as a path nor as {looked}: {way_out}")]
+    NoModel {
+        /// The name as given.
+        name: String,
+        /// The places looked in.
+        looked: String,
+        /// What to do.
+        way_out: String,
+    },
     /// A size that is not published.
     #[error(transparent)]
     Size(#[from] UnknownSize),

@@ -15,8 +15,8 @@ use bloomery_models::config::BloomConfig;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::Error;
 use crate::profile::tile_pieces;
+use crate::{Error, find};
 
 /// What was found.
 #[derive(Clone, Debug, Serialize)]
@@ -34,6 +34,12 @@ pub enum Inspection {
     },
     /// A safetensors file.
     Safetensors {
+        /// What it holds.
+        #[serde(flatten)]
+        tensors: Tensors,
+    },
+    /// A file that torch wrote.
+    Torch {
         /// What it holds.
         #[serde(flatten)]
         tensors: Tensors,
@@ -190,11 +196,12 @@ pub struct IoView {
     pub bytes: u64,
 }
 
-/// Looks at a file or a model's folder.
+/// Looks at a file or a model's folder, or at a model by its name.
 ///
 /// # Errors
 /// Nothing that is known, or damaged.
 pub fn inspect(path: &Path) -> Result<Inspection, Error> {
+    let path = &*find::local(path)?;
     let named = |suffix: &str| path.extension().is_some_and(|found| found == suffix);
     if is_artifact(path) {
         let artifact = Artifact::open(path, Check::None)?;
@@ -206,6 +213,8 @@ pub fn inspect(path: &Path) -> Result<Inspection, Error> {
         Ok(Inspection::Config { config: config(path)? })
     } else if named("safetensors") {
         Ok(Inspection::Safetensors { tensors: tensors(&Checkpoint::open_file(path)?) })
+    } else if ["bin", "pt", "pth"].into_iter().any(named) {
+        Ok(Inspection::Torch { tensors: tensors(&Checkpoint::open_file(path)?) })
     } else {
         bloomery_formats::map::Mapping::open(path)?;
         Err(Error::Refused(format!("{} is nothing known: {TAKES}", path.display())))
@@ -213,7 +222,7 @@ pub fn inspect(path: &Path) -> Result<Inspection, Error> {
 }
 
 /// What can be looked at, for those who gave something else.
-const TAKES: &str = "give an artifact, a safetensors file, a config.json or a model's folder";
+const TAKES: &str = "give an artifact, a safetensors or torch file, a config.json or a model's folder";
 
 /// The settings in a `config.json`; other files of a model are called by what they are.
 fn config(path: &Path) -> Result<BloomConfig, Error> {

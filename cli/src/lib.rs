@@ -6,6 +6,7 @@
 
 mod code;
 mod error;
+mod find;
 mod input;
 mod output;
 mod progress;

@@ -6,14 +6,14 @@ use bloomery_artifact::{Artifact, Check};
 use bloomery_models::tokenizer::Tokenizer;
 use serde::Serialize;
 
-use crate::Error;
 use crate::input::read_text;
 use crate::inspect::is_artifact;
+use crate::{Error, find};
 
 /// What to tokenize, and by which tokenizer.
 #[derive(Clone, Debug)]
 pub struct TokenizeOptions {
-    /// A model's folder (`tokenizer.json` alone will do), that file itself, or an artifact.
+    /// A model's folder (`tokenizer.json` alone will do) or name, that file itself, or an artifact.
     pub tokenizer: PathBuf,
     /// The text.
     pub text: Text,
@@ -42,7 +42,7 @@ pub struct Tokens {
 /// # Errors
 /// No tokenizer is there, or the text is not UTF-8.
 pub fn tokenize(options: &TokenizeOptions) -> Result<Tokens, Error> {
-    let tokenizer = open(&options.tokenizer)?;
+    let tokenizer = open(&find::local(&options.tokenizer)?)?;
     let text = match &options.text {
         Text::Given(text) => text.clone(),
         Text::File(path) => read_text(path)?,

@@ -9,6 +9,7 @@ pub mod dsl;
 mod files;
 pub mod load;
 pub mod names;
+pub mod published;
 pub mod sizes;
 pub mod tokenizer;
 

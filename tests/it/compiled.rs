@@ -29,6 +29,11 @@ const MODELS: &[&str] = &[
     "tiny-postln",
     "tiny-eps",
     "tiny-long",
+    "tiny-bin",
+    "tiny-bin-lmhead",
+    "tiny-bin-legacy",
+    "tiny-sharded",
+    "tiny-sharded-underscore",
 ];
 
 /// An artifact in a folder of its own.

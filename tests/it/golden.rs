@@ -151,6 +151,13 @@ fn logits_of_sharded_weights() {
 }
 
 #[test]
+fn logits_of_torch_files() {
+    for name in ["tiny-bin", "tiny-bin-lmhead", "tiny-bin-legacy", "tiny-sharded", "tiny-sharded-underscore"] {
+        check_logits(name);
+    }
+}
+
+#[test]
 fn logits_of_an_untied_head() {
     check_logits("tiny-untied");
 }

@@ -13,7 +13,7 @@ use bloomery_models::tokenizer::Tokenizer;
 use sha2::{Digest, Sha256};
 
 use super::ModelSource;
-use crate::Error;
+use crate::{Error, Progress, find};
 
 /// A model, opened.
 pub(super) struct Loaded {
@@ -46,9 +46,9 @@ impl Weights {
 
 impl Loaded {
     /// Opens a model; its weights are looked at, not read.
-    pub(super) fn open(source: &ModelSource) -> Result<Loaded, Error> {
+    pub(super) fn open(source: &ModelSource, progress: &mut dyn Progress) -> Result<Loaded, Error> {
         match source {
-            ModelSource::Folder(folder) => from_folder(folder),
+            ModelSource::Folder(folder) => from_folder(&find::noted(folder, progress)?),
             ModelSource::Random { size, seed } => {
                 let config = sizes::by_name(size)?;
                 let generation = GenerationDefaults::of(&config);

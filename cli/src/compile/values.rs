@@ -147,7 +147,7 @@ mod tests {
     const QUERY: &str = "h.attention.query.weight";
 
     fn random() -> Loaded {
-        Loaded::open(&ModelSource::Random { size: "560m".to_owned(), seed: 1 }).unwrap()
+        Loaded::open(&ModelSource::Random { size: "560m".to_owned(), seed: 1 }, &mut crate::Quiet).unwrap()
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub(crate) fn inspection(inspection: &Inspection) -> String {
     let text = match inspection {
         Inspection::Artifact(view) => artifact(view),
         Inspection::Folder { config, tensors: held } => settings(config) + &notes(&config.notes) + &tensors(held),
-        Inspection::Safetensors { tensors: held } => tensors(held),
+        Inspection::Safetensors { tensors: held } | Inspection::Torch { tensors: held } => tensors(held),
         Inspection::Config { config } => settings(config) + &notes(&config.notes),
     };
     text.lines().map(wrapped).collect()

@@ -168,6 +168,24 @@ fn models_that_are_none() {
 }
 
 #[test]
+fn names_of_models_that_are_not_here() {
+    let folder = tempfile::tempdir().unwrap();
+    let named = |arguments: &[&OsStr], parts: &[&str]| {
+        let mut command = bloomery();
+        let command = command.args(arguments).env("HF_HOME", folder.path()).env_remove("HF_HUB_CACHE");
+        let failed = command.env("CHECKPOINT_DOWNLOAD_FOLDER", "/downloads").output().unwrap();
+        let message = stderr(&failed);
+        assert_eq!(failed.status.code(), Some(1), "{message}");
+        parts.iter().for_each(|part| assert!(message.contains(part), "{message} lacks {part}"));
+    };
+    let parts = ["no model bloom_7.1b", "/downloads/bloom/bloom_7.1b", "hub/models--bigscience--bloomz-7b1-mt"];
+    let parts = [&parts[..], &["`hf download bigscience/bloomz-7b1-mt` fetches it"]].concat();
+    named(args!["tokenize", "bloom_7.1b", "--text", "a"], &parts);
+    named(args!["inspect", "bloom_7.1b"], &parts);
+    named(args!["compile", "bloom_7.1b", "-o", "x"], &parts);
+}
+
+#[test]
 fn weights_that_are_cut_short() {
     let copied = Copied::new();
     let bytes = std::fs::read(copied.weights()).unwrap();
@@ -175,7 +193,36 @@ fn weights_that_are_cut_short() {
     let (described, found) = (bytes.len().to_string(), (bytes.len() - 1).to_string());
     no_artifact(copied.path(), &["model.safetensors", &described, &found, "cut short"]);
     std::fs::remove_file(copied.weights()).unwrap();
-    no_artifact(copied.path(), &["holds neither model.safetensors nor"]);
+    no_artifact(copied.path(), &["holds neither model.safetensors nor pytorch_model.bin"]);
+}
+
+#[test]
+fn torch_files_that_are_damaged_or_ask_for_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pytorch_model.bin");
+    let [whole, config] = ["pytorch_model.bin", "config.json"].map(|name| {
+        let read = std::fs::read(model("tiny-bin").join(name)).unwrap();
+        std::fs::write(folder.path().join(name), &read).unwrap();
+        read
+    });
+    assert!(whole.len() > config.len());
+    let hurt = |bytes: &[u8], parts: &[&str]| {
+        std::fs::write(&path, bytes).unwrap();
+        let parts = [&["pytorch_model.bin cannot be read as a torch file: "], parts].concat();
+        no_artifact(folder.path(), &parts);
+        refused(args!["inspect", &path], &parts);
+    };
+    hurt(&whole[..whole.len() / 2], &["is cut short"]);
+    hurt(b"<html>", &["begins neither as", "interrupted"]);
+    let name = b"_rebuild_tensor_v2";
+    let at = whole.windows(name.len()).position(|window| window == name).unwrap();
+    let mut other = whole.clone();
+    other[at..at + name.len()].copy_from_slice(b"_rebuild_sparse_v2");
+    hurt(&other, &["asks for torch._utils._rebuild_sparse_v2", "save model.state_dict() alone"]);
+    std::fs::write(&path, &whole).unwrap();
+    let output = folder.path().join("model.bloom");
+    refused(args!["compile", folder.path(), "--target", "interpreter", "-o", &path], &["is part of the model"]);
+    crate::compile(folder.path(), &output, &[]);
 }
 
 #[test]
@@ -408,7 +455,7 @@ fn files_that_inspect_knows_by_name_only() {
     let other = tempfile::tempdir().unwrap();
     for (name, text, part) in [("a.json", "{}", "no config.json"), ("a.txt", "a", "is nothing known")] {
         std::fs::write(other.path().join(name), text).unwrap();
-        refused(args!["inspect", &other.path().join(name)], &[part, "give an artifact, a safetensors file"]);
+        refused(args!["inspect", &other.path().join(name)], &[part, "give an artifact, a safetensors or torch file"]);
     }
     refused(args!["inspect", "no/such/file"], &["cannot read no/such/file"]);
 }
@@ -424,7 +471,7 @@ fn wrong_command_lines_are_usage() {
     usage("", &["Usage: bloomery"]);
     usage("smelt", &["smelt"]);
     usage("compile folder", &["--output <FILE.bloom>"]);
-    usage("compile -o x", &["MODEL_DIR|--size <NAME>"]);
+    usage("compile -o x", &["MODEL|--size <NAME>"]);
     usage("compile folder --target cpu:z80 -o x", &["cpu:z80", "interpreter"]);
     usage("compile --size 560m -o x", &["--random-weights <SEED>"]);
     usage("compile --size 561m --random-weights 1 -o x", &["\"561m\"", "560m, 1b1, 1b7, 3b, 7b1, 65b, 176b"]);

@@ -413,3 +413,42 @@ fn the_demonstration_speaks() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && text.starts_with("In the beginning of the firstborn"), "{text}");
 }
+
+#[test]
+fn torch_files_are_shown() {
+    let file = model("tiny-bin").join("pytorch_model.bin");
+    let seen = json(args!["inspect", &file, "--json"]);
+    assert_eq!(keys(&seen), ["kind", "files", "bytes", "tensors"]);
+    assert_eq!((seen["kind"].as_str(), seen["tensors"].as_array().unwrap().len()), (Some("torch"), 29));
+    let table = printed(args!["inspect", &file]);
+    assert!(table.contains("  word_embeddings.weight") && table.contains("f32  [160, 32]"), "{table}");
+    let folder = printed(args!["inspect", &model("tiny-sharded")]);
+    assert!(folder.starts_with("model     2 layers") && folder.contains("tensors   29 in 3 file(s)"), "{folder}");
+}
+
+/// In Hugging Face's cache, under the name that MindFormers has for it.
+#[test]
+#[cfg(unix)]
+fn models_are_found_by_name() {
+    let home = tempfile::tempdir().unwrap();
+    let repository = home.path().join("hub/models--bigscience--bloomz-560m");
+    std::fs::create_dir_all(repository.join("refs")).unwrap();
+    std::fs::create_dir_all(repository.join("snapshots")).unwrap();
+    std::fs::write(repository.join("refs/main"), "0123abcd").unwrap();
+    std::os::unix::fs::symlink(model("tiny-bin").canonicalize().unwrap(), repository.join("snapshots/0123abcd"))
+        .unwrap();
+    let named = |arguments: &[&std::ffi::OsStr]| {
+        let mut command = bloomery();
+        let command = command.args(arguments).env("HF_HOME", home.path()).env_remove("HF_HUB_CACHE");
+        let output = command.env_remove("CHECKPOINT_DOWNLOAD_FOLDER").output().unwrap();
+        assert!(output.status.success(), "{}", crate::stderr(&output));
+        output
+    };
+    let shown = String::from_utf8(named(args!["inspect", "bloom_560m"]).stdout).unwrap();
+    assert!(shown.starts_with("model     2 layers") && shown.contains("tensors   29 in 1 file(s)"), "{shown}");
+    let artifact = home.path().join("model.bloom");
+    let compiled = named(args!["compile", "bloom_560m", "--target", "interpreter", "-o", &artifact]);
+    let notes = crate::stderr(&compiled);
+    assert!(notes.contains("note: bloom_560m is ") && notes.contains("snapshots/0123abcd"), "{notes}");
+    assert!(printed(args!["inspect", &artifact]).contains("pytorch_model.bin"));
+}

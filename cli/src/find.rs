@@ -1,0 +1,201 @@
+//! Which folder a model's name means.
+//!
+//! In this order: a path; `bloom/NAME` in MindFormers' folder of downloads; the snapshot in Hugging Face's cache that its
+//! `main` points at (huggingface_hub, "Understand caching"). What is in none of them is answered with the command that
+//! fetches it. `models::published` knows what names mean.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use bloomery_models::published::{self, Published};
+
+use crate::{Error, Progress};
+
+/// The folder or file that `model` is or names, on this machine.
+///
+/// # Errors
+/// It is a model's name, and no folder of it is here. (What is no name is returned as it is, for its reader to refuse.)
+pub(crate) fn local(model: &Path) -> Result<PathBuf, Error> {
+    match Places::of_environment().find(model) {
+        Found::Here(path) => Ok(path),
+        Found::Nowhere(missing) => Err(missing.error()),
+    }
+}
+
+/// As [`local`], and says where that is if it is somewhere else.
+///
+/// # Errors
+/// As [`local`].
+pub(crate) fn noted(model: &Path, progress: &mut dyn Progress) -> Result<PathBuf, Error> {
+    let places = Places::of_environment();
+    let path = match places.find(model) {
+        Found::Here(path) => path,
+        Found::Nowhere(missing) => return Err(missing.error()),
+    };
+    if path != model {
+        progress.note(&format!("{} is {}", model.display(), path.display()));
+    }
+    Ok(path)
+}
+
+/// Folders that hold models.
+struct Places {
+    /// MindFormers'.
+    downloads: PathBuf,
+    /// The hub's.
+    cache: PathBuf,
+}
+
+enum Found {
+    Here(PathBuf),
+    Nowhere(Missing),
+}
+
+/// A model that is not here.
+struct Missing {
+    name: String,
+    repository: Option<String>,
+    looked: Vec<PathBuf>,
+}
+
+impl Places {
+    /// As huggingface_hub and MindFormers read the environment; empty variables are as good as none.
+    fn of_environment() -> Places {
+        let folder = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let caches = || folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache"))).unwrap_or_default();
+        let home = || folder("HF_HOME").unwrap_or_else(|| caches().join("huggingface"));
+        let cache = folder("HF_HUB_CACHE").or_else(|| folder("HUGGINGFACE_HUB_CACHE"));
+        Places {
+            downloads: folder("CHECKPOINT_DOWNLOAD_FOLDER").unwrap_or_else(|| "checkpoint_download".into()),
+            cache: cache.unwrap_or_else(|| home().join("hub")),
+        }
+    }
+
+    fn find(&self, model: &Path) -> Found {
+        let here = || Found::Here(model.to_path_buf());
+        let Some(name) = model.to_str().filter(|_| model.symlink_metadata().is_err()) else { return here() };
+        let Some(Published { repository }) = published::by_name(name) else { return here() };
+        let downloaded = self.downloads.join("bloom").join(name.rsplit('/').next().unwrap_or(name));
+        let cached = repository.as_ref().map(|repository| repository_folder(&self.cache, repository));
+        if downloaded.is_dir() {
+            return Found::Here(downloaded);
+        }
+        if let Some(snapshot) = cached.as_deref().and_then(snapshot) {
+            return Found::Here(snapshot);
+        }
+        let looked = [downloaded].into_iter().chain(cached).collect();
+        Found::Nowhere(Missing { name: name.to_owned(), repository, looked })
+    }
+}
+
+/// A repository's folder in the cache.
+fn repository_folder(cache: &Path, repository: &str) -> PathBuf {
+    cache.join(format!("models--{}", repository.replace('/', "--")))
+}
+
+/// The files of the newest version that was downloaded.
+fn snapshot(folder: &Path) -> Option<PathBuf> {
+    let main = std::fs::read_to_string(folder.join("refs/main")).ok()?;
+    let commit = Some(main.trim()).filter(|main| main.chars().all(|c| c.is_ascii_alphanumeric()) && !main.is_empty());
+    Some(folder.join("snapshots").join(commit?)).filter(|snapshot| snapshot.join("config.json").exists())
+}
+
+impl Missing {
+    fn error(&self) -> Error {
+        let looked: Vec<String> = self.looked.iter().map(|path| path.display().to_string()).collect();
+        let way_out = match &self.repository {
+            Some(repository) => format!("`hf download {repository}` fetches it"),
+            None => "nobody published its weights".to_owned(),
+        };
+        // What MindFormers itself put there.
+        let ckpt = self.looked.iter().map(|path| path.with_file_name(format!("{}.ckpt", self.name)));
+        let ckpt = ckpt
+            .filter(|path| path.exists())
+            .map(|path| format!(" ({} is MindSpore's, which is not read)", path.display()));
+        let ckpt: String = ckpt.collect();
+        Error::NoModel { name: self.name.clone(), looked: looked.join(" nor "), way_out: way_out + &ckpt }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places() -> (tempfile::TempDir, Places) {
+        let folder = tempfile::tempdir().unwrap();
+        let places = Places { downloads: folder.path().join("downloads"), cache: folder.path().join("hub") };
+        (folder, places)
+    }
+
+    fn here(places: &Places, model: &str) -> PathBuf {
+        match places.find(Path::new(model)) {
+            Found::Here(path) => path,
+            Found::Nowhere(missing) => panic!("{}", missing.error()),
+        }
+    }
+
+    fn message(places: &Places, model: &str) -> String {
+        match places.find(Path::new(model)) {
+            Found::Here(path) => panic!("{}", path.display()),
+            Found::Nowhere(missing) => missing.error().to_string(),
+        }
+    }
+
+    fn cache(places: &Places, repository: &str) -> PathBuf {
+        let folder = repository_folder(&places.cache, repository);
+        let snapshot = folder.join("snapshots/0a1b");
+        std::fs::create_dir_all(&snapshot).unwrap();
+        std::fs::create_dir_all(folder.join("refs")).unwrap();
+        std::fs::write(folder.join("refs/main"), "0a1b\n").unwrap();
+        snapshot
+    }
+
+    #[test]
+    fn paths_are_taken_as_they_are() {
+        let (folder, places) = places();
+        let path = folder.path().to_str().unwrap();
+        assert_eq!(here(&places, path), folder.path());
+        assert_eq!(here(&places, "no/such/folder"), Path::new("no/such/folder"));
+    }
+
+    #[test]
+    fn names_are_looked_up_in_order() {
+        let (_folder, places) = places();
+        let snapshot = cache(&places, "bigscience/bloomz-560m");
+        assert!(
+            message(&places, "bloom_560m").contains("`hf download bigscience/bloomz-560m`"),
+            "it has no config.json"
+        );
+        std::fs::write(snapshot.join("config.json"), "{}").unwrap();
+        for name in ["bloom_560m", "bloomz-560m", "bigscience/bloomz-560m"] {
+            assert_eq!(here(&places, name), snapshot, "{name}");
+        }
+        let downloaded = places.downloads.join("bloom/bloom_560m");
+        std::fs::create_dir_all(&downloaded).unwrap();
+        assert_eq!(here(&places, "bloom_560m"), downloaded);
+    }
+
+    #[test]
+    fn what_is_nowhere_is_said_with_the_places_and_the_way_out() {
+        let (_folder, places) = places();
+        let text = message(&places, "BelleGroup/BELLE-7B-2M");
+        for part in
+            ["downloads/bloom/BELLE-7B-2M nor", "hub/models--BelleGroup--BELLE-7B-2M", "`hf download BelleGroup/"]
+        {
+            assert!(text.contains(part), "{text}");
+        }
+        assert!(message(&places, "bloom_65b").ends_with("nobody published its weights"));
+        std::fs::create_dir_all(places.downloads.join("bloom")).unwrap();
+        std::fs::write(places.downloads.join("bloom/bloom_7.1b.ckpt"), "").unwrap();
+        assert!(message(&places, "bloom_7.1b").contains("bloom_7.1b.ckpt is MindSpore's"));
+    }
+
+    #[test]
+    fn a_pointer_that_leads_out_of_the_cache_is_none() {
+        let (_folder, places) = places();
+        std::fs::write(cache(&places, "bigscience/bloom").join("config.json"), "{}").unwrap();
+        std::fs::write(repository_folder(&places.cache, "bigscience/bloom").join("refs/main"), "../snapshots/0a1b")
+            .unwrap();
+        assert!(message(&places, "bloom").contains("hf download"));
+    }
+}
