@@ -46,6 +46,11 @@ impl PagePool {
         self.holders[page as usize] += 1;
     }
 
+    /// How many hold a page.
+    pub fn holders(&self, page: i32) -> u32 {
+        self.holders[page as usize]
+    }
+
     /// Whether more than one holds it, so that it must be copied before it is written.
     pub fn is_shared(&self, page: i32) -> bool {
         self.holders[page as usize] > 1

@@ -12,7 +12,7 @@ use crate::weights::Pages;
 use bloomery_artifact::Artifact;
 use bloomery_ir::work::Span;
 use bloomery_ir::{DType, Program};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// How to make a session.
@@ -41,6 +41,8 @@ pub enum Want {
     Nothing,
     /// The last.
     Last,
+    /// From this one of the chunk on.
+    From(usize),
     /// Every one.
     All,
 }
@@ -64,6 +66,7 @@ pub struct Session {
     sequences: Vec<Option<Sequence>>,
     chunk: usize,
     context: u64,
+    computed: u64,
 }
 
 #[derive(Default)]
@@ -95,7 +98,7 @@ impl Session {
         let context = context_of(&artifact, &names);
         let executor = Executor::new(artifact, &executor)?;
         let pages = PagePool::new(options.pages.max(1));
-        Ok(Session { executor, names, pages, sequences: Vec::new(), chunk, context })
+        Ok(Session { executor, names, pages, sequences: Vec::new(), chunk, context, computed: 0 })
     }
 
     /// What runs the program.
@@ -136,6 +139,16 @@ impl Session {
         self.chunk
     }
 
+    /// Tokens of a page of the cache.
+    pub fn page_tokens(&self) -> usize {
+        self.names.page_tokens
+    }
+
+    /// Tokens that went through the model so far, of all sequences.
+    pub fn computed(&self) -> u64 {
+        self.computed
+    }
+
     /// Free pages of the cache.
     pub fn free_pages(&self) -> usize {
         self.pages.free()
@@ -150,6 +163,34 @@ impl Session {
         }
         self.sequences[index] = Some(Sequence::default());
         SequenceId(index)
+    }
+
+    /// A new sequence that begins with another's first tokens. It shares their pages; the last one, if it is not full,
+    /// is copied when either is continued.
+    ///
+    /// # Panics
+    /// When the other was ended, or has fewer tokens.
+    pub fn fork(&mut self, from: SequenceId, length: usize) -> SequenceId {
+        let source = self.sequence(from);
+        assert!(length <= source.length, "{length} tokens of a sequence of {}", source.length);
+        let pages = source.pages[..length.div_ceil(self.names.page_tokens)].to_vec();
+        pages.iter().for_each(|&page| self.pages.share(page));
+        let forked = self.start();
+        *self.sequence_mut(forked) = Sequence { length, pages };
+        forked
+    }
+
+    /// Forgets a sequence's tokens after the first `length`.
+    ///
+    /// # Panics
+    /// When it was ended, or has fewer tokens.
+    pub fn truncate(&mut self, sequence: SequenceId, length: usize) {
+        let kept = length.div_ceil(self.names.page_tokens);
+        let held = self.sequence_mut(sequence);
+        assert!(length <= held.length, "{length} tokens of a sequence of {}", held.length);
+        held.length = length;
+        let gone = held.pages.split_off(kept);
+        gone.into_iter().for_each(|page| self.pages.release(page));
     }
 
     /// Tokens a sequence has in the cache.
@@ -212,23 +253,64 @@ impl Session {
         Ok(())
     }
 
+    /// Takes the pages that chunks will be written to: new ones at their ends, and copies of unfinished ones that other
+    /// sequences hold too.
     fn take_pages(&mut self, chunks: &[Chunk<'_>]) -> Result<(), RunError> {
         let missing = |session: &Session, chunk: &Chunk<'_>| {
             let sequence = session.sequence(chunk.sequence);
             let pages = (sequence.length + chunk.ids.len()).div_ceil(session.names.page_tokens);
             pages.saturating_sub(sequence.pages.len())
         };
-        let needed: usize = chunks.iter().map(|chunk| missing(self, chunk)).sum();
+        let new: usize = chunks.iter().map(|chunk| missing(self, chunk)).sum();
+        let needed = new + self.copies(chunks);
         if needed > self.pages.free() {
             return Err(RunError::Pages { needed, free: self.pages.free() });
         }
         for chunk in chunks {
+            self.own_last_page(chunk.sequence);
             for _ in 0..missing(self, chunk) {
                 let page = self.pages.take().expect("free pages were counted");
                 self.sequence_mut(chunk.sequence).pages.push(page);
             }
         }
         Ok(())
+    }
+
+    /// How many unfinished pages must be copied before chunks are written: of a page's holders the last one keeps it.
+    fn copies(&self, chunks: &[Chunk<'_>]) -> usize {
+        let mut left: BTreeMap<i32, u32> = BTreeMap::new();
+        let mut copies = 0;
+        for page in chunks.iter().filter_map(|chunk| self.unfinished_page(chunk.sequence)) {
+            let left = left.entry(page).or_insert_with(|| self.pages.holders(page));
+            if *left > 1 {
+                *left -= 1;
+                copies += 1;
+            }
+        }
+        copies
+    }
+
+    /// The page a sequence's next token goes to, if it has one already.
+    fn unfinished_page(&self, sequence: SequenceId) -> Option<i32> {
+        let sequence = self.sequence(sequence);
+        sequence.pages.get(sequence.length / self.names.page_tokens).copied()
+    }
+
+    /// Copies the page a sequence will write to if others hold it too.
+    fn own_last_page(&mut self, id: SequenceId) {
+        let Some(page) = self.unfinished_page(id).filter(|&page| self.pages.is_shared(page)) else { return };
+        let copy = self.pages.take().expect("free pages were counted");
+        self.pages.release(page);
+        *self.sequence_mut(id).pages.last_mut().expect("it has the page") = copy;
+        let count = self.pages.len() as u64;
+        for &state in &self.names.caches {
+            let (stride, bytes) = self.executor.state_mut(state);
+            let page_bytes = (stride / count) as usize;
+            for layer in bytes.chunks_exact_mut(stride as usize) {
+                let from = page as usize * page_bytes;
+                layer.copy_within(from..from + page_bytes, copy as usize * page_bytes);
+            }
+        }
     }
 
     /// Cuts chunks into runs of bounded numbers of tokens and sequences, in order.
@@ -277,6 +359,7 @@ impl Session {
             put(self.executor.io_mut(io), values);
         }
         self.run("body", ids.len(), sizes)?;
+        self.computed += ids.len() as u64;
         for piece in pieces {
             self.sequence_mut(chunks[piece.chunk].sequence).length += piece.count;
         }
@@ -336,6 +419,7 @@ fn wanted(chunks: &[Chunk<'_>], pieces: &[Piece]) -> Vec<(usize, usize, usize)> 
         let first = match chunk.want {
             Want::Nothing => end,
             Want::Last => end.min(chunk.ids.len() - 1).max(piece.from),
+            Want::From(first) => end.min(first).max(piece.from),
             Want::All => piece.from,
         };
         wanted.extend((first..end).map(|position| (start + position - piece.from, piece.chunk, position)));
@@ -388,6 +472,8 @@ struct Names {
     pages: usize,
     pick: usize,
     logits: usize,
+    /// States that are caches.
+    caches: Vec<usize>,
     vocabulary: usize,
     page_tokens: usize,
     tokens_most: usize,
@@ -410,7 +496,9 @@ impl Names {
             let most = program.entries.iter().filter(|entry| entry.group == name).map(|entry| entry.most).max();
             most.map(|most| most as usize).ok_or_else(|| RunError::Program(format!("has no entry `{name}`")))
         };
-        let cache = program.states.iter().find(|state| state.stacked && state.ty.rank() == 6);
+        let is_cache = |&state: &usize| program.states[state].stacked && program.states[state].ty.rank() == 6;
+        let caches: Vec<usize> = (0..program.states.len()).filter(is_cache).collect();
+        let cache = caches.first().map(|&state| &program.states[state]);
         let page_tokens = cache.and_then(|state| state.ty.dims[4].extent.as_number()).filter(|tokens| *tokens > 0);
         let page_tokens = page_tokens.ok_or_else(|| RunError::Program("has no cache of pages".to_owned()))?;
         let logits = io("logits", DType::F32)?;
@@ -422,6 +510,7 @@ impl Names {
             pages: io("pages", DType::I32)?,
             pick: io("pick", DType::I32)?,
             logits,
+            caches,
             vocabulary: vocabulary.ok_or_else(|| RunError::Program("has no vocabulary".to_owned()))? as usize,
             page_tokens: page_tokens as usize,
             tokens_most: group("body")?,
@@ -468,6 +557,70 @@ mod tests {
         assert_eq!((session.length(two), session.free_pages()), (5, 1));
         session.end(two);
         assert_eq!((session.free_pages(), session.start()), (3, two));
+    }
+
+    /// Logits after a sequence's next tokens.
+    fn after(session: &mut Session, sequence: SequenceId, ids: &[u32]) -> Vec<f32> {
+        let mut logits = Vec::new();
+        let chunk = Chunk { sequence, ids, want: Want::Last };
+        session.step(&[chunk], |_, _, row| logits = row.to_vec()).unwrap();
+        logits
+    }
+
+    #[test]
+    fn forks_share_pages_until_they_are_continued() {
+        let mut session = session(8, None);
+        let whole = session.start();
+        after(&mut session, whole, &[1, 2, 3, 4, 5, 6]);
+        let fork = session.fork(whole, 6);
+        assert_eq!((session.free_pages(), session.length(fork)), (6, 6));
+        // Of the unfinished page one becomes two; the other page stays shared.
+        let [one, two] = [(whole, 7), (fork, 8)].map(|(sequence, id)| after(&mut session, sequence, &[id]));
+        assert_eq!(session.free_pages(), 5);
+        for (id, found) in [(7, one), (8, two)] {
+            let alone = session.start();
+            assert_eq!(after(&mut session, alone, &[1, 2, 3, 4, 5, 6, id]), found);
+            session.end(alone);
+        }
+        session.end(whole);
+        assert_eq!(session.free_pages(), 6);
+        session.end(fork);
+        assert_eq!((session.free_pages(), session.computed()), (8, 6 + 2 + 14));
+    }
+
+    #[test]
+    fn both_continue_in_one_step_with_one_free_page() {
+        let mut session = session(2, None);
+        let one = session.start();
+        after(&mut session, one, &[1, 2]);
+        let two = session.fork(one, 1);
+        let chunk = |sequence, ids| Chunk { sequence, ids, want: Want::Nothing };
+        session.step(&[chunk(one, &[3]), chunk(two, &[4])], |_, _, _| {}).unwrap();
+        assert_eq!((session.free_pages(), session.length(one), session.length(two)), (0, 3, 2));
+    }
+
+    #[test]
+    fn a_truncated_sequence_goes_on_from_there() {
+        let mut session = session(4, None);
+        let sequence = session.start();
+        after(&mut session, sequence, &[1, 2, 3, 4, 5, 6]);
+        session.truncate(sequence, 3);
+        assert_eq!((session.free_pages(), session.length(sequence)), (3, 3));
+        let found = after(&mut session, sequence, &[9, 8]);
+        let alone = session.start();
+        assert_eq!(after(&mut session, alone, &[1, 2, 3, 9, 8]), found);
+    }
+
+    #[test]
+    fn logits_from_a_row_on_whatever_the_chunks() {
+        for chunk in [1, 2, 4] {
+            let mut session = session(4, Some(chunk));
+            let sequence = session.start();
+            let mut rows = Vec::new();
+            let chunk = Chunk { sequence, ids: &[1, 2, 3, 4, 5], want: Want::From(3) };
+            session.step(&[chunk], |_, row, _| rows.push(row)).unwrap();
+            assert_eq!(rows, [3, 4]);
+        }
     }
 
     #[test]
