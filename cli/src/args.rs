@@ -1,5 +1,6 @@
 //! How the command line is written: clap's view of it, and from there to the library's plain options.
 
+mod generation;
 mod values;
 
 use std::num::NonZeroUsize;
@@ -18,10 +19,11 @@ use bloomery::tokenize::{Text, TokenizeOptions};
 use bloomery_artifact::Check;
 use bloomery_models::config::WeightType;
 use bloomery_passes::pipeline;
-use bloomery_runtime::{Pages, Sampling};
+use bloomery_runtime::Pages;
 use clap::builder::PossibleValuesParser;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, value_parser};
-use values::{Eos, Ids, class, published, temperature, top_p};
+use generation::Generate;
+use values::{Ids, class, published};
 
 /// Compiles BLOOM models into one file, and runs them.
 #[derive(Debug, Parser)]
@@ -300,7 +302,7 @@ impl Running {
 #[derive(Debug, Args)]
 #[command(
     group = one_of("given"),
-    after_help = "Examples:\n  bloomery run model.bloom --prompt \"Once upon a time\" --max-new-tokens 100 --stream\n  bloomery run model.bloom --input-ids 5,6,7 --input-ids 8,9 --json\n  bloomery run model.bloom --prompt \"Once upon a time\" --profile --limits --trace trace.json"
+    after_help = "Examples:\n  bloomery run model.bloom --prompt \"Once upon a time\" --max-new-tokens 100 --stream\n  bloomery run model.bloom --prompt \"Once upon a time\" --do-sample --top-p 0.9 --seed 7 --num-return-sequences 3\n  bloomery run model.bloom --prompt \"Once upon a time\" --num-beams 4 --stop . --json\n  bloomery run model.bloom --input-ids 5,6,7 --input-ids 8,9 --json\n  bloomery run model.bloom --prompt \"Once upon a time\" --profile --limits --trace trace.json"
 )]
 pub(crate) struct Run {
     /// The artifact
@@ -312,27 +314,8 @@ pub(crate) struct Run {
     /// Token ids to continue, e.g. 5,6,7; several lists are run together
     #[arg(long, value_name = "IDS", group = "given")]
     input_ids: Vec<Ids>,
-    /// New tokens, at most
-    #[arg(long, value_name = "N", default_value_t = 64)]
-    max_new_tokens: usize,
-    /// Draw tokens by their probabilities instead of taking the likeliest
-    #[arg(long)]
-    do_sample: bool,
-    /// Divides the logits before drawing
-    #[arg(long, value_name = "X", default_value_t = 1.0, requires = "do_sample", value_parser = temperature)]
-    temperature: f32,
-    /// Draw from the likeliest K; 0 means from all
-    #[arg(long, value_name = "K", default_value_t = 0, requires = "do_sample")]
-    top_k: usize,
-    /// Draw from the likeliest tokens that together reach this probability
-    #[arg(long, value_name = "P", default_value_t = 1.0, requires = "do_sample", value_parser = top_p)]
-    top_p: f32,
-    /// Equal seeds draw equal tokens
-    #[arg(long, value_name = "SEED", default_value_t = 0, requires = "do_sample")]
-    seed: u64,
-    /// The id that ends a text, or none [default: the model's own]
-    #[arg(long, value_name = "I|none")]
-    eos_token_id: Option<Eos>,
+    #[command(flatten)]
+    generate: Generate,
     /// Also give the logarithm of each new token's probability
     #[arg(long)]
     pub(crate) logprobs: bool,
@@ -347,8 +330,8 @@ pub(crate) struct Run {
     trace: Option<PathBuf>,
     #[command(flatten)]
     running: Running,
-    /// Print tokens as they come (to stderr, with --json)
-    #[arg(long)]
+    /// Print tokens as they come (to stderr, with --json); a beam search has none before its end
+    #[arg(long, conflicts_with = "num_beams")]
     pub(crate) stream: bool,
     /// Print one JSON document
     #[arg(long)]
@@ -358,15 +341,11 @@ pub(crate) struct Run {
 impl Run {
     /// The library's options.
     pub(crate) fn options(&self) -> RunOptions {
-        let Run { temperature, top_k, top_p, seed, .. } = *self;
         let ids = || self.input_ids.iter().map(|ids| ids.0.clone()).collect();
         RunOptions {
             artifact: self.artifact.clone(),
             prompts: if self.prompts.is_empty() { Prompts::Ids(ids()) } else { Prompts::Texts(self.prompts.clone()) },
-            max_new_tokens: self.max_new_tokens,
-            sampling: self.do_sample.then_some(Sampling { temperature, top_k, top_p, seed }),
-            eos: self.eos_token_id.map(|eos| eos.0.into_iter().collect()),
-            logprobs: self.logprobs,
+            generation: self.generate.options(self.logprobs),
             record: Record { profile: self.profile, limits: self.limits, trace: self.trace.clone() },
             execution: self.running.options(),
         }

@@ -18,6 +18,8 @@ pub mod retarget;
 pub mod execution;
 pub mod logits;
 pub mod run;
+mod stop;
+pub mod template;
 
 pub mod profile;
 mod trace;

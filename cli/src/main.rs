@@ -95,7 +95,7 @@ fn run(args: &Run) -> Result<(), Failure> {
     let batch = match &options.prompts {
         run::Prompts::Texts(texts) => texts.len(),
         run::Prompts::Ids(ids) => ids.len(),
-    };
+    } * options.generation.config.num_return_sequences;
     let completed = run::run(&options, &mut |token| {
         if args.stream {
             print::token(&token, batch, args.json);

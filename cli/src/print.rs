@@ -140,6 +140,7 @@ fn bar(stage: &str, total: u64) -> ProgressBar {
 /// One new token: its text alone when there is one sequence, else a line that says whose it is.
 pub(crate) fn token(token: &NewToken<'_>, batch: usize, to_stderr: bool) {
     let NewToken { sequence, id, text } = *token;
+    let id = id.map_or_else(|| "-".to_owned(), |id| id.to_string());
     let line = if batch == 1 { text.to_owned() } else { format!("{sequence}\t{id}\t{text:?}\n") };
     if to_stderr {
         let _ = io::stderr().write_all(line.as_bytes());
@@ -154,7 +155,9 @@ pub(crate) fn sequences(sequences: &[Sequence]) -> String {
     let mut text = String::new();
     for (i, sequence) in sequences.iter().enumerate() {
         if sequences.len() > 1 {
-            let _ = writeln!(text, "[{i}] {} tokens, {}", sequence.ids.len(), sequence.finish);
+            let score = sequence.score.map_or(String::new(), |score| format!(", score {score:.4}"));
+            let prompt = sequence.prompt.map_or(String::new(), |prompt| format!(", prompt {prompt}"));
+            let _ = writeln!(text, "[{i}] {} tokens, {}{prompt}{score}", sequence.ids.len(), sequence.finish);
         }
         match &sequence.text {
             Some(new) => text.push_str(new),

@@ -3,15 +3,19 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use bloomery_models::tokenizer::{StreamDecoder, Tokenizer};
+use bloomery_artifact::Artifact;
+use bloomery_models::tokenizer::Tokenizer;
 use bloomery_runtime::limits::Gauge;
 use bloomery_runtime::profile::{Detail, Profile};
-use bloomery_runtime::{GenerateOptions, Sampling, Session, generate};
+use bloomery_runtime::session::check_ids;
+use bloomery_runtime::{Generated, GenerationConfig, Listener, Session, generate};
 use serde::Serialize;
 
 use crate::execution::tokenizer;
 use crate::output::check;
 use crate::profile::{Profiled, profiled};
+use crate::stop::{Shown, StopStrings};
+use crate::template::Template;
 use crate::trace::trace;
 use crate::{Error, Execution};
 
@@ -22,18 +26,25 @@ pub struct RunOptions {
     pub artifact: PathBuf,
     /// The prompts; more than one are run together.
     pub prompts: Prompts,
-    /// New tokens per prompt, at most; the artifact's context is the other bound.
-    pub max_new_tokens: usize,
-    /// How to sample; the likeliest token is taken without.
-    pub sampling: Option<Sampling>,
-    /// Ids that end a text; the model's own when nothing is said.
-    pub eos: Option<Vec<u32>>,
-    /// Whether logarithms of the new tokens' probabilities are wanted.
-    pub logprobs: bool,
+    /// How to generate.
+    pub generation: Generation,
     /// What to record of it.
     pub record: Record,
     /// How to run.
     pub execution: Execution,
+}
+
+/// How to generate texts.
+#[derive(Clone, Debug, Default)]
+pub struct Generation {
+    /// All that ids are enough for; which ids end a text and which have one are filled in from the artifact.
+    pub config: GenerationConfig,
+    /// Ids that end a text; the model's own when nothing is said.
+    pub eos: Option<Vec<u32>>,
+    /// Texts that end a text; it is cut before them.
+    pub stop: Vec<String>,
+    /// What is put around a prompt's text.
+    pub template: Template,
 }
 
 /// What to record of a run.
@@ -50,7 +61,7 @@ pub struct Record {
 /// Prompts of one kind.
 #[derive(Clone, Debug)]
 pub enum Prompts {
-    /// Texts, for which the artifact needs a tokenizer; nothing is added around them.
+    /// Texts, for which the artifact needs a tokenizer; nothing but the template is added around them.
     Texts(Vec<String>),
     /// Token ids.
     Ids(Vec<Vec<u32>>),
@@ -59,7 +70,7 @@ pub enum Prompts {
 /// What came of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Completed {
-    /// One for each prompt, in their order.
+    /// In the prompts' order, those of one prompt together.
     pub sequences: Vec<Sequence>,
     /// How long it took.
     pub timing: Timing,
@@ -77,17 +88,23 @@ pub struct Completed {
 /// What came of one prompt.
 #[derive(Clone, Debug, Serialize)]
 pub struct Sequence {
+    /// Which prompt it follows, from 0, where prompts have several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<usize>,
     /// The prompt.
     pub prompt_ids: Vec<u32>,
     /// New ids, the one that ended it included.
     pub ids: Vec<u32>,
-    /// Their text without special tokens; none when the artifact has no tokenizer.
+    /// Their text without special tokens, up to a stop string; none when the artifact has no tokenizer.
     pub text: Option<String>,
-    /// `eos` or `length`.
+    /// `eos`, `length` or `stop`.
     pub finish: &'static str,
     /// For each new id, the logarithm of its probability.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logprobs: Option<Vec<f32>>,
+    /// Of a beam: the sum of its logarithms over its length to the power of the length penalty.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub score: Option<f64>,
 }
 
 /// Durations in milliseconds, and the numbers of tokens they were spent on.
@@ -114,10 +131,10 @@ pub struct Timing {
 /// A new token, as it comes.
 #[derive(Clone, Copy, Debug)]
 pub struct NewToken<'a> {
-    /// The prompt it belongs to, from 0.
+    /// The sequence it belongs to, from 0.
     pub sequence: usize,
-    /// The token.
-    pub id: u32,
+    /// The token; none for what is left of a text at its end.
+    pub id: Option<u32>,
     /// The text it completes; often empty within a character, and always without a tokenizer.
     pub text: &'a str,
 }
@@ -133,46 +150,110 @@ pub fn run(options: &RunOptions, hear: &mut dyn FnMut(NewToken<'_>)) -> Result<C
     let artifact = options.execution.open(&options.artifact)?;
     let tokenizer = tokenizer(&artifact)?;
     let prompts = ids(options, tokenizer.as_ref())?;
-    bloomery_runtime::session::check_ids(options.eos.as_deref().unwrap_or(&[]), artifact.meta().vocabulary as usize)?;
-    let lengths = prompts.iter().map(|prompt| prompt.len().saturating_add(options.max_new_tokens));
-    let mut session = options.execution.session(&artifact, lengths)?;
+    let config = options.generation.config(&artifact, tokenizer.as_ref())?;
+    let mut session = options.execution.session(&artifact, config.lengths(&prompts))?;
     options.record.detail().map_or(Ok(()), |detail| session.record(detail))?;
     let load = begin.elapsed();
     let notes = full(&prompts, session.context());
-    let generate_options = GenerateOptions {
-        max_new_tokens: options.max_new_tokens,
-        eos: options.eos.clone().unwrap_or_else(|| artifact.meta().eos.clone()),
-        sampling: options.sampling.clone(),
-        logprobs: options.logprobs,
-    };
-    let mut streams: Vec<Option<StreamDecoder<'_>>> =
-        prompts.iter().map(|_| tokenizer.as_ref().map(|tokenizer| tokenizer.stream(true))).collect();
-    let mut first = None;
-    let generated = generate(&mut session, &prompts, &generate_options, |sequence, id| {
-        first.get_or_insert_with(|| begin.elapsed());
-        let text = streams[sequence].as_mut().map_or(String::new(), |stream| stream.push(id));
-        hear(NewToken { sequence, id, text: &text });
-    })?;
+    let stops = StopStrings(&options.generation.stop);
+    let mut heard = Heard { tokenizer: tokenizer.as_ref(), stops, shown: Vec::new(), first: None, begin, hear };
+    let generated = generate(&mut session, &prompts, &config, &mut heard)?;
+    heard.finish();
+    let first = heard.first;
     let total = begin.elapsed();
     let recorded = session.recorded();
-    let sequences = prompts.into_iter().zip(generated).map(|(prompt_ids, generated)| Sequence {
-        prompt_ids,
-        text: tokenizer.as_ref().map(|tokenizer| tokenizer.decode(&generated.ids, true)),
-        ids: generated.ids,
-        finish: generated.finish.name(),
-        logprobs: options.logprobs.then_some(generated.logprobs),
-    });
-    let sequences: Vec<Sequence> = sequences.collect();
+    let sequence = |generated| sequence(generated, &prompts, &config, stops, tokenizer.as_ref());
+    let sequences: Vec<Sequence> = generated.into_iter().map(sequence).collect();
     let executor = session.executor();
     let timing = Timing {
         threads: executor.threads(),
         class: executor.class().to_owned(),
-        ..timing(&sequences, load, first.unwrap_or(total), total)
+        ..timing(&prompts, &sequences, load, first.unwrap_or(total), total)
     };
     let program = executor.artifact().program();
     let trace = recorded.as_ref().filter(|_| options.record.trace.is_some()).map(|recorded| trace(program, recorded));
     let profile = recorded.and_then(|recorded| options.record.profile(&session, &recorded));
     Ok(Completed { sequences, timing, profile, trace, notes })
+}
+
+impl Generation {
+    /// The configuration for an artifact.
+    pub(crate) fn config(&self, artifact: &Artifact, tokenizer: Option<&Tokenizer>) -> Result<GenerationConfig, Error> {
+        check_ids(self.eos.as_deref().unwrap_or(&[]), artifact.meta().vocabulary as usize)?;
+        if self.stop.iter().any(String::is_empty) {
+            return Err(Error::Refused("a stop string is empty and would end every text: leave it out".to_owned()));
+        }
+        if tokenizer.is_none() && !(self.stop.is_empty() && self.template == Template::None) {
+            return Err(Error::Refused(
+                "the artifact holds no tokenizer, so it knows no texts: leave out stop strings and the template, or compile \
+                 from a folder with tokenizer.json"
+                    .to_owned(),
+            ));
+        }
+        let config = GenerationConfig {
+            eos_token_id: self.eos.clone().unwrap_or_else(|| artifact.meta().eos.clone()),
+            ids_with_text: tokenizer.map(Tokenizer::vocab),
+            ..self.config.clone()
+        };
+        config.check()?;
+        Ok(config)
+    }
+}
+
+/// What listens to a generation: shows texts as far as they are certain, looks for stop strings, notes the first token's
+/// time.
+struct Heard<'a> {
+    tokenizer: Option<&'a Tokenizer>,
+    stops: StopStrings<'a>,
+    shown: Vec<Shown<'a>>,
+    first: Option<Duration>,
+    begin: Instant,
+    hear: &'a mut dyn FnMut(NewToken<'_>),
+}
+
+impl Listener for Heard<'_> {
+    fn token(&mut self, sequence: usize, id: u32) {
+        while self.shown.len() <= sequence {
+            self.shown.push(Shown::new(self.tokenizer, self.stops));
+        }
+        let text = self.shown[sequence].push(id);
+        (self.hear)(NewToken { sequence, id: Some(id), text: &text });
+    }
+
+    fn stops(&mut self, new: &[u32]) -> bool {
+        self.first.get_or_insert_with(|| self.begin.elapsed());
+        self.tokenizer.is_some_and(|tokenizer| self.stops.end(tokenizer, new))
+    }
+}
+
+impl Heard<'_> {
+    /// What was held back.
+    fn finish(&mut self) {
+        for (sequence, shown) in self.shown.iter_mut().enumerate() {
+            let text = shown.finish();
+            if !text.is_empty() {
+                (self.hear)(NewToken { sequence, id: None, text: &text });
+            }
+        }
+    }
+}
+
+fn sequence(
+    generated: Generated,
+    prompts: &[Vec<u32>],
+    config: &GenerationConfig,
+    stops: StopStrings<'_>,
+    tokenizer: Option<&Tokenizer>,
+) -> Sequence {
+    Sequence {
+        prompt: (config.num_return_sequences > 1).then_some(generated.prompt),
+        prompt_ids: prompts[generated.prompt].clone(),
+        text: tokenizer.map(|tokenizer| stops.cut(&tokenizer.decode(&generated.ids, true)).to_owned()),
+        ids: generated.ids,
+        finish: generated.finish.name(),
+        logprobs: config.logprobs.then_some(generated.logprobs),
+        score: generated.score,
+    }
 }
 
 impl Record {
@@ -200,7 +281,10 @@ impl Record {
 fn ids(options: &RunOptions, tokenizer: Option<&Tokenizer>) -> Result<Vec<Vec<u32>>, Error> {
     match (&options.prompts, tokenizer) {
         (Prompts::Ids(ids), _) => Ok(ids.clone()),
-        (Prompts::Texts(texts), Some(tokenizer)) => texts.iter().map(|text| Ok(tokenizer.encode(text)?)).collect(),
+        (Prompts::Texts(texts), Some(tokenizer)) => {
+            let template = &options.generation.template;
+            texts.iter().map(|text| Ok(tokenizer.encode(&template.around(text))?)).collect()
+        }
         (Prompts::Texts(_), None) => Err(Error::Refused(format!(
             "{} holds no tokenizer, so it takes no text: give --input-ids, or compile from a folder with tokenizer.json",
             options.artifact.display()
@@ -222,7 +306,7 @@ fn full(prompts: &[Vec<u32>], context: usize) -> Vec<String> {
     full.map(note).collect()
 }
 
-fn timing(sequences: &[Sequence], load: Duration, first: Duration, total: Duration) -> Timing {
+fn timing(prompts: &[Vec<u32>], sequences: &[Sequence], load: Duration, first: Duration, total: Duration) -> Timing {
     let milliseconds = |duration: Duration| duration.as_secs_f64() * 1e3;
     let new_tokens = sequences.iter().map(|sequence| sequence.ids.len()).sum();
     let later: usize = sequences.iter().map(|sequence| sequence.ids.len().saturating_sub(1)).sum();
@@ -231,7 +315,7 @@ fn timing(sequences: &[Sequence], load: Duration, first: Duration, total: Durati
         load_ms: milliseconds(load),
         first_token_ms: milliseconds(first - load),
         decode_ms: milliseconds(total - first),
-        prompt_tokens: sequences.iter().map(|sequence| sequence.prompt_ids.len()).sum(),
+        prompt_tokens: prompts.iter().map(Vec::len).sum(),
         new_tokens,
         decode_tokens_per_s: if later > 0 && decode > 0.0 { later as f64 / decode } else { 0.0 },
         ..Timing::default()

@@ -86,9 +86,9 @@ pub enum RunError {
         /// How many are free.
         free: usize,
     },
-    /// Settings of sampling that mean nothing.
+    /// A setting of generation that means nothing.
     #[error("{name} is {value}, it must be {expected}")]
-    Sampling {
+    Setting {
         /// Which.
         name: &'static str,
         /// Its value.
@@ -96,6 +96,9 @@ pub enum RunError {
         /// What it may be.
         expected: &'static str,
     },
+    /// Settings of generation that cannot be together; the message says all.
+    #[error("{0}")]
+    Contradiction(String),
     /// Logits that are no numbers.
     #[error("the model's logits are not finite at token {0}; the weights may be damaged or overflow their type")]
     NotFinite(usize),

@@ -1,21 +1,22 @@
 //! Generation: a batch of prompts, run to their ends together.
+//!
+//! [`config`] says what can be asked for, by Hugging Face's names; [`processors`] change the scores of the next token;
+//! `prefill` brings prompts into the cache; `lanes` are sequences that go on one token at a time, greedily or drawn;
+//! `search` is beam search without a model, `beams` with one. Start at [`generate`].
+
+pub mod config;
+pub mod processors;
+
+mod beams;
+mod lanes;
+mod prefill;
+mod search;
+
+use std::collections::BTreeMap;
 
 use crate::error::RunError;
-use crate::sampling::{Sampling, greedy, log_probability};
-use crate::session::{Chunk, SequenceId, Session, Want};
-
-/// How to generate.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct GenerateOptions {
-    /// New tokens per sequence, at most.
-    pub max_new_tokens: usize,
-    /// Ids that end a sequence.
-    pub eos: Vec<u32>,
-    /// How to sample; greedy without.
-    pub sampling: Option<Sampling>,
-    /// Whether logarithms of the tokens' probabilities are wanted.
-    pub logprobs: bool,
-}
+use crate::session::Session;
+use config::GenerationConfig;
 
 /// Why a sequence ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,58 +25,83 @@ pub enum Finish {
     Eos,
     /// It is as long as allowed.
     Length,
+    /// Whoever listens had enough of it.
+    Stop,
 }
 
 impl Finish {
-    /// Its name in output: `eos` or `length`.
+    /// Its name in output: `eos`, `length` or `stop`.
     pub fn name(self) -> &'static str {
         match self {
             Finish::Eos => "eos",
             Finish::Length => "length",
+            Finish::Stop => "stop",
         }
     }
 }
 
-/// What came of one prompt.
+/// One sequence that came of a prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Generated {
+    /// Which prompt, from 0.
+    pub prompt: usize,
     /// New ids, the one that ended it included.
     pub ids: Vec<u32>,
     /// Why it ended.
     pub finish: Finish,
     /// For each new id, the logarithm of its probability under the logits as they were; empty if not asked for.
     pub logprobs: Vec<f32>,
+    /// Of a beam search: the sum of its scores over its length to the power of the length penalty.
+    pub score: Option<f64>,
 }
 
-/// One prompt's state.
-struct Live {
-    sequence: SequenceId,
-    /// New tokens there may be: as asked, as far as the context reaches.
-    room: usize,
-    /// Which of the prompts equal to it this is: what its random numbers are drawn by, so that neighbours in the batch
-    /// change nothing and equal prompts get different answers.
-    stream: u64,
-    new: Generated,
-    done: bool,
+/// Hears of tokens as they come, and may end sequences. A closure of sequence and id only hears. Of a beam search's
+/// tokens nobody hears, as none is certain before the end.
+pub trait Listener {
+    /// A new token: the sequence, counted as they are returned, and the id.
+    fn token(&mut self, sequence: usize, id: u32);
+
+    /// Whether a sequence's new ids are enough. Asked whenever there is one more.
+    fn stops(&mut self, _new: &[u32]) -> bool {
+        false
+    }
+
+    /// Whether all sequences should end now. Asked before every token.
+    fn interrupted(&mut self) -> bool {
+        false
+    }
 }
 
-/// Runs prompts until all have ended. `token` hears of every new token as it comes: prompt and id.
+impl<F: FnMut(usize, u32)> Listener for F {
+    fn token(&mut self, sequence: usize, id: u32) {
+        self(sequence, id);
+    }
+}
+
+/// Runs prompts until all have ended. What comes back is in the prompts' order, those of one prompt together.
 ///
 /// # Errors
-/// As [`Session::step`], and settings of sampling that mean nothing. Prompts longer than the context are refused before
-/// anything runs; answers that reach it end with [`Finish::Length`].
+/// As [`Session::step`], and settings that mean nothing or contradict each other. Prompts longer than the context are
+/// refused before anything runs; answers that reach it end with [`Finish::Length`].
 pub fn generate(
     session: &mut Session,
     prompts: &[Vec<u32>],
-    options: &GenerateOptions,
-    mut token: impl FnMut(usize, u32),
+    config: &GenerationConfig,
+    listener: &mut impl Listener,
 ) -> Result<Vec<Generated>, RunError> {
-    options.sampling.as_ref().map_or(Ok(()), Sampling::check)?;
+    config.check()?;
     check_prompts(session, prompts)?;
-    let mut live: Vec<Live> = (0..prompts.len()).map(|i| begin(session, prompts, i, options)).collect();
-    let run = run(session, prompts, options, &mut live, &mut token);
-    live.iter().filter(|live| !live.done).for_each(|live| session.end(live.sequence));
-    run.map(|()| live.into_iter().map(|live| live.new).collect())
+    let room = |prompt: &Vec<u32>| config.room(prompt.len(), session.context());
+    let rooms: Vec<usize> = prompts.iter().map(room).collect::<Result<_, _>>()?;
+    let search = if config.num_beams > 1 { beams::run } else { lanes::run };
+    search(session, prompts, &rooms, config, listener)
+}
+
+/// Distinct prompts in sorted order, with the numbers that came with those equal to each.
+fn distinct<'a>(prompts: impl Iterator<Item = (&'a [u32], usize)>) -> (Vec<&'a [u32]>, Vec<Vec<usize>>) {
+    let mut equal: BTreeMap<&[u32], Vec<usize>> = BTreeMap::new();
+    prompts.for_each(|(prompt, i)| equal.entry(prompt).or_default().push(i));
+    equal.into_iter().unzip()
 }
 
 fn check_prompts(session: &Session, prompts: &[Vec<u32>]) -> Result<(), RunError> {
@@ -91,139 +117,10 @@ fn check_prompts(session: &Session, prompts: &[Vec<u32>]) -> Result<(), RunError
     Ok(())
 }
 
-fn begin(session: &mut Session, prompts: &[Vec<u32>], i: usize, options: &GenerateOptions) -> Live {
-    let prompt = &prompts[i];
-    let stream = prompts[..i].iter().filter(|earlier| *earlier == prompt).count() as u64;
-    let room = options.max_new_tokens.min(session.context() - prompt.len());
-    let new = Generated { ids: Vec::new(), finish: Finish::Length, logprobs: Vec::new() };
-    let sequence = session.start();
-    if room == 0 {
-        session.end(sequence);
-    }
-    Live { sequence, room, stream, new, done: room == 0 }
-}
-
-fn run(
-    session: &mut Session,
-    prompts: &[Vec<u32>],
-    options: &GenerateOptions,
-    live: &mut [Live],
-    token: &mut impl FnMut(usize, u32),
-) -> Result<(), RunError> {
-    loop {
-        // The whole prompt first, later the newest token.
-        let going: Vec<usize> = (0..live.len()).filter(|&i| !live[i].done).collect();
-        if going.is_empty() {
-            return Ok(());
-        }
-        let next: Vec<Vec<u32>> = going.iter().map(|&i| next_ids(&live[i], &prompts[i])).collect();
-        let chunk = |(&i, ids): (&usize, &Vec<u32>)| (live[i].sequence, ids.clone());
-        let chunks: Vec<(SequenceId, Vec<u32>)> = going.iter().zip(&next).map(chunk).collect();
-        let chunks: Vec<Chunk<'_>> =
-            chunks.iter().map(|(sequence, ids)| Chunk { sequence: *sequence, ids, want: Want::Last }).collect();
-        let mut broken = None;
-        session.step(&chunks, |chunk, _, logits| {
-            let i = going[chunk];
-            match pick(logits, options, &mut live[i]) {
-                Some(id) => token(i, id),
-                None => broken = Some(live[i].new.ids.len()),
-            }
-        })?;
-        if let Some(position) = broken {
-            return Err(RunError::NotFinite(position));
-        }
-        for i in going {
-            if live[i].done {
-                session.end(live[i].sequence);
-            }
-        }
-    }
-}
-
-fn next_ids(live: &Live, prompt: &[u32]) -> Vec<u32> {
-    live.new.ids.last().map_or_else(|| prompt.to_vec(), |&id| vec![id])
-}
-
-/// Takes the next token, or nothing when logits are no numbers.
-fn pick(logits: &[f32], options: &GenerateOptions, live: &mut Live) -> Option<u32> {
-    if !logits.iter().all(|logit| logit.is_finite()) {
-        return None;
-    }
-    let new = &mut live.new;
-    let id = match &options.sampling {
-        Some(sampling) => sampling.pick(logits, live.stream, new.ids.len() as u64),
-        None => greedy(logits),
-    };
-    new.ids.push(id);
-    if options.logprobs {
-        new.logprobs.push(log_probability(logits, id));
-    }
-    if options.eos.contains(&id) {
-        new.finish = Finish::Eos;
-    }
-    live.done = new.finish == Finish::Eos || new.ids.len() >= live.room;
-    Some(id)
+/// Refuses logits that are no numbers; `position` is the number of new tokens before them.
+fn check_logits(logits: &[f32], position: usize) -> Result<(), RunError> {
+    if logits.iter().all(|logit| logit.is_finite()) { Ok(()) } else { Err(RunError::NotFinite(position)) }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fixture::{CONTEXT, artifact};
-    use crate::session::SessionOptions;
-
-    fn run(prompts: &[Vec<u32>], chunk: usize, options: &GenerateOptions) -> Vec<Generated> {
-        let session = SessionOptions { chunk: Some(chunk), pages: 16, ..SessionOptions::default() };
-        let mut session = Session::new(artifact(), &session).unwrap();
-        let mut heard = vec![Vec::new(); prompts.len()];
-        let generated = generate(&mut session, prompts, options, |i, id| heard[i].push(id)).unwrap();
-        let ids: Vec<Vec<u32>> = generated.iter().map(|new| new.ids.clone()).collect();
-        assert_eq!((heard, session.free_pages()), (ids, 16));
-        generated
-    }
-
-    fn prompts() -> Vec<Vec<u32>> {
-        vec![vec![1, 2, 3, 4, 5], vec![7], vec![9, 0, 9]]
-    }
-
-    #[test]
-    fn a_row_of_a_batch_is_its_run_alone() {
-        let sampling = Some(Sampling { seed: 3, top_k: 5, ..Sampling::default() });
-        for sampling in [None, sampling] {
-            let options = GenerateOptions { max_new_tokens: 6, sampling, logprobs: true, ..GenerateOptions::default() };
-            let batch = run(&prompts(), 4, &options);
-            assert_eq!(run(&prompts(), 1, &options), batch);
-            for (prompt, row) in prompts().into_iter().zip(&batch) {
-                assert_eq!(run(&[prompt], 3, &options)[0], *row);
-            }
-            assert!(batch.iter().all(|new| new.ids.len() == 6 && new.logprobs.len() == 6));
-        }
-    }
-
-    #[test]
-    fn ends_at_eos_at_length_and_at_the_context() {
-        let greedy = |max_new_tokens, eos| {
-            let options = GenerateOptions { max_new_tokens, eos, ..GenerateOptions::default() };
-            run(&prompts(), 4, &options)
-        };
-        let free = greedy(100, vec![]);
-        let lengths: Vec<usize> = free.iter().map(|new| new.ids.len()).collect();
-        assert_eq!(lengths, [CONTEXT - 5, CONTEXT - 1, CONTEXT - 3]);
-        assert!(free.iter().all(|new| new.finish == Finish::Length));
-        let stop = free[0].ids[1];
-        let stopped = greedy(100, vec![stop]);
-        let first = free[0].ids.iter().position(|id| *id == stop).unwrap();
-        assert_eq!((stopped[0].ids.len(), stopped[0].finish), (first + 1, Finish::Eos));
-        assert!(greedy(0, vec![]).iter().all(|new| new.ids.is_empty()));
-    }
-
-    #[test]
-    fn a_prompt_beyond_the_context_is_refused() {
-        let session = SessionOptions { pages: 16, ..SessionOptions::default() };
-        let mut session = Session::new(artifact(), &session).unwrap();
-        let prompts = [vec![1], vec![1; CONTEXT + 1]];
-        let options = GenerateOptions { max_new_tokens: 1, ..GenerateOptions::default() };
-        let error = generate(&mut session, &prompts, &options, |_, _| panic!("nothing runs")).unwrap_err();
-        assert!(error.to_string().contains("15 tokens do not fit the context of 14"));
-        assert_eq!(session.free_pages(), 16);
-    }
-}
+mod tests;

@@ -30,10 +30,10 @@ pub mod profile;
 
 pub use error::RunError;
 pub use executor::{Executor, ExecutorOptions};
-pub use generate::{Finish, GenerateOptions, Generated, generate};
+pub use generate::config::{EarlyStopping, GenerationConfig};
+pub use generate::{Finish, Generated, Listener, generate};
 pub use launcher::{best_class, runs_here};
 pub use logits::{AllLogits, all_logits};
-pub use sampling::Sampling;
 pub use session::{Chunk, SequenceId, Session, SessionOptions, Want, pages_needed};
 pub use weights::{Pages, Weights};
 

@@ -13,7 +13,7 @@ use bloomery_ir::{DType, Tensor};
 use bloomery_models::config::WeightType;
 use bloomery_runtime::sampling::log_probability;
 use bloomery_runtime::{
-    Chunk, GenerateOptions, Session, SessionOptions, Want, all_logits, generate, pages_needed, runs_here,
+    Chunk, GenerationConfig, Session, SessionOptions, Want, all_logits, generate, pages_needed, runs_here,
 };
 
 use crate::fixture::{Fixture, assert_close, folder, ids, ids_of_all};
@@ -68,7 +68,7 @@ pub(crate) struct How {
 }
 
 /// The best class here, one thread.
-const BEST: How = How { class: None, threads: 1, chunk: 512 };
+pub(crate) const BEST: How = How { class: None, threads: 1, chunk: 512 };
 const INTERPRETER: How = How { class: Some("interpreter"), threads: 1, chunk: 512 };
 
 impl Compiled {
@@ -100,9 +100,9 @@ impl Compiled {
 
     /// New ids of each prompt.
     fn greedy(&self, how: How, prompts: &[Vec<u32>], max_new_tokens: usize, eos: &[u32]) -> Vec<Vec<u32>> {
-        let options = GenerateOptions { max_new_tokens, eos: eos.to_vec(), ..GenerateOptions::default() };
+        let config = GenerationConfig { max_new_tokens, eos_token_id: eos.to_vec(), ..GenerationConfig::default() };
         let mut session = self.session(how, prompts.iter().map(|prompt| prompt.len() + max_new_tokens));
-        let generated = generate(&mut session, prompts, &options, |_, _| {}).unwrap();
+        let generated = generate(&mut session, prompts, &config, &mut |_: usize, _| {}).unwrap();
         generated.into_iter().map(|one| one.ids).collect()
     }
 }
@@ -174,14 +174,8 @@ fn greedy_ids_are_hugging_faces() {
 fn a_batch_is_hugging_faces_and_bit_equal_to_its_rows_alone() {
     for name in ["tiny", "tiny-nonpow2"] {
         let (fixture, model) = (Fixture::open(name), compiled(name, |_| {}));
-        let batch = &fixture.golden["batch"];
-        let masks = ids_of_all(&batch["attention_mask"]);
-        let padded = ids_of_all(&batch["input_ids"]);
-        let kept = |(row, mask): (&Vec<u32>, &Vec<u32>)| -> Vec<u32> {
-            row.iter().zip(mask).filter(|(_, mask)| **mask == 1).map(|(id, _)| *id).collect()
-        };
-        let prompts: Vec<Vec<u32>> = padded.iter().zip(&masks).map(kept).collect();
-        let recorded = ids_of_all(&batch["greedy"]);
+        let prompts = fixture.unpadded("batch");
+        let recorded = ids_of_all(&fixture.golden["batch"]["greedy"]);
         assert_eq!(model.greedy(BEST, &prompts, recorded[0].len(), &[]), recorded, "{name}");
         let together = model.logits(BEST, &prompts);
         for (prompt, row) in prompts.iter().zip(&together) {
@@ -277,8 +271,9 @@ fn outcome(path: &std::path::Path) -> Result<Vec<Vec<u32>>, String> {
     let artifact = Arc::new(Artifact::open(path, Check::Lazy).map_err(|error| error.to_string())?);
     let options = SessionOptions { threads: Some(1), pages: 4, ..SessionOptions::default() };
     let mut session = Session::new(artifact, &options).map_err(|error| error.to_string())?;
-    let options = GenerateOptions { max_new_tokens: 4, ..GenerateOptions::default() };
-    let generated = generate(&mut session, &[vec![5, 6, 7]], &options, |_, _| {}).map_err(|error| error.to_string())?;
+    let config = GenerationConfig { max_new_tokens: 4, ..GenerationConfig::default() };
+    let generated = generate(&mut session, &[vec![5, 6, 7]], &config, &mut |_: usize, _| {});
+    let generated = generated.map_err(|error| error.to_string())?;
     Ok(generated.into_iter().map(|one| one.ids).collect())
 }
 

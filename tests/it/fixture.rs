@@ -66,6 +66,16 @@ impl Fixture {
         })
     }
 
+    /// Prompts of a recorded batch without their padding.
+    pub(crate) fn unpadded(&self, batch: &str) -> Vec<Vec<u32>> {
+        let batch = &self.golden[batch];
+        let (ids, mask) = (ids_of_all(&batch["input_ids"]), ids_of_all(&batch["attention_mask"]));
+        let real = |(ids, mask): (&Vec<u32>, &Vec<u32>)| {
+            ids.iter().zip(mask).filter(|(_, mask)| **mask == 1).map(|(id, _)| *id).collect()
+        };
+        ids.iter().zip(&mask).map(real).collect()
+    }
+
     /// The recorded prompts.
     pub(crate) fn prompts(&self) -> Vec<Vec<u32>> {
         ids_of_all(&self.golden["prompts"])

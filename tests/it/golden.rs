@@ -3,7 +3,7 @@
 use bloomery_ir::{DType, Graph, Interpreter, Precision, Role, Tensor};
 use bloomery_models::{BloomOptions, Model, bloom};
 
-use crate::fixture::{Fixture, argmax, assert_close, ids, ids_of_all};
+use crate::fixture::{Fixture, argmax, assert_close, ids};
 
 /// Logits may differ by this much of the largest: what the issue of f32 engines asks; f64 sums are well inside.
 const TOLERANCE: f64 = 1e-4;
@@ -207,20 +207,10 @@ fn the_trained_model_says_what_it_said() {
     assert_eq!(engine.greedy(&ids(&case["input_ids"]), expect.len()).0, expect);
 }
 
-/// Prompts of the recorded batch without their padding.
-fn batch(fixture: &Fixture) -> Vec<Vec<u32>> {
-    let batch = &fixture.golden["batch"];
-    let (ids, mask) = (ids_of_all(&batch["input_ids"]), ids_of_all(&batch["attention_mask"]));
-    let real = |(ids, mask): (&Vec<u32>, &Vec<u32>)| {
-        ids.iter().zip(mask).filter(|(_, mask)| **mask == 1).map(|(id, _)| *id).collect()
-    };
-    ids.iter().zip(&mask).map(real).collect()
-}
-
 #[test]
 fn a_batch_of_unequal_prompts_is_each_alone() {
     let (fixture, mut engine) = Engine::of("tiny");
-    let prompts = batch(&fixture);
+    let prompts = fixture.unpadded("batch");
     let parts: Vec<(usize, &[u32])> = prompts.iter().map(Vec::as_slice).enumerate().collect();
     let hidden = engine.feed(&parts);
     let recorded = fixture.recorded("batch.logits").unwrap();

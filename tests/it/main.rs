@@ -11,6 +11,7 @@ mod compiled;
 mod edges;
 mod filetests;
 mod formatting;
+mod generation;
 mod golden;
 mod profile;
 mod retargeted;

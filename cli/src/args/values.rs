@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use bloomery::targets::Target;
 use bloomery_models::sizes::{self, UnknownSize};
-use bloomery_runtime::Sampling;
+use bloomery_runtime::GenerationConfig;
 
 /// The name of a published size, as it was written.
 pub(super) fn published(name: &str) -> Result<String, UnknownSize> {
@@ -23,15 +23,23 @@ pub(super) fn class(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn temperature(text: &str) -> Result<f32, String> {
-    number(text, |temperature| Sampling { temperature, ..Sampling::default() })
+    number(text, |temperature| GenerationConfig { do_sample: true, temperature, ..GenerationConfig::default() })
 }
 
 pub(super) fn top_p(text: &str) -> Result<f32, String> {
-    number(text, |top_p| Sampling { top_p, ..Sampling::default() })
+    number(text, |top_p| GenerationConfig { top_p, ..GenerationConfig::default() })
 }
 
-/// A number that sampling takes.
-fn number(text: &str, setting: fn(f32) -> Sampling) -> Result<f32, String> {
+pub(super) fn min_p(text: &str) -> Result<f32, String> {
+    number(text, |min_p| GenerationConfig { min_p, ..GenerationConfig::default() })
+}
+
+pub(super) fn repetition_penalty(text: &str) -> Result<f32, String> {
+    number(text, |repetition_penalty| GenerationConfig { repetition_penalty, ..GenerationConfig::default() })
+}
+
+/// A number that generation takes.
+fn number(text: &str, setting: fn(f32) -> GenerationConfig) -> Result<f32, String> {
     let number = text.parse().map_err(|error| format!("{error}"))?;
     setting(number).check().map_err(|error| error.to_string()).map(|()| number)
 }
@@ -49,17 +57,17 @@ impl FromStr for Ids {
     }
 }
 
-/// `2` or `none`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Eos(pub(super) Option<u32>);
+/// `2`, `2,3` or `none`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Eos(pub(super) Vec<u32>);
 
 impl FromStr for Eos {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Eos, String> {
         match text {
-            "none" => Ok(Eos(None)),
-            id => id.parse().map(|id| Eos(Some(id))).map_err(|_| format!("`{id}` is neither a token id nor none")),
+            "none" => Ok(Eos(Vec::new())),
+            ids => ids.parse().map(|Ids(ids)| Eos(ids)).map_err(|error| format!("{error}, nor is it none")),
         }
     }
 }
@@ -74,6 +82,8 @@ mod tests {
         for wrong in ["", "5,", "a", "-1", "4294967296"] {
             assert!(wrong.parse::<Ids>().is_err(), "{wrong}");
         }
-        assert_eq!(["2", "none"].map(|text| text.parse()), [Ok(Eos(Some(2))), Ok(Eos(None))]);
+        let eos = ["2", "2,3", "none"].map(|text| text.parse());
+        assert_eq!(eos, [Ok(Eos(vec![2])), Ok(Eos(vec![2, 3])), Ok(Eos(vec![]))]);
+        assert!("2,none".parse::<Eos>().is_err());
     }
 }

@@ -490,6 +490,10 @@ fn wrong_command_lines_are_usage() {
     usage("run x.bloom --prompt a --chunk 0", &["--chunk"]);
     usage("run x.bloom --prompt a --cpu nonsense", &["no target `cpu:nonsense`", "cpu:x86-64-v3"]);
     usage("run x.bloom --prompt a --do-sample --temperature 0", &["temperature is 0, it must be above 0"]);
+    usage("run x.bloom --prompt a --num-beams 2 --stream", &["--stream", "--num-beams"]);
+    usage("run x.bloom --prompt a --length-penalty 2", &["--num-beams"]);
+    usage("run x.bloom --prompt a --max-length 9 --max-new-tokens 9", &["--max-length"]);
+    usage("run x.bloom --prompt a --do-sample --min-p 2", &["min-p is 2, it must be 0 to 1"]);
     usage("run x.bloom --prompt a --do-sample --top-p 1.5", &["top-p is 1.5, it must be above 0 and at most 1"]);
     usage("tokenize folder", &["--text <TEXT>|--file <F>"]);
     usage("bench x.bloom --batch 0", &["--batch"]);
@@ -587,4 +591,18 @@ fn an_interrupted_run_keeps_what_it_said() {
     said.extend(output.stdout);
     let said = String::from_utf8(said).unwrap();
     assert!(said.len() < whole.len() && whole.starts_with(&said), "{said:?} begins {whole:?}");
+}
+
+#[test]
+fn contradictory_options_of_generation() {
+    let run = |options: &[&str], parts: &[&str]| {
+        let options: Vec<&OsStr> = options.iter().map(OsStr::new).collect();
+        refused(&[args!["run", trained(), "--prompt", "In the beginning"], &options].concat(), parts);
+    };
+    run(&["--num-beams", "4", "--do-sample"], &["num-beams is 4 with do-sample", "leave one out"]);
+    run(&["--num-beams", "2", "--num-return-sequences", "3"], &["num-return-sequences is 3 with 2 beams", "at most 2"]);
+    run(&["--num-return-sequences", "3"], &["greedy search has one answer", "do-sample"]);
+    run(&["--max-length", "3"], &["max-length is 3", "has 5 tokens already", "max-new-tokens"]);
+    run(&["--stop", ""], &["a stop string is empty", "leave it out"]);
+    run(&["--eos-token-id", "5,4096"], &["token id 4096", "vocabulary of 4096"]);
 }

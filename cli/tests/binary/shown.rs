@@ -90,6 +90,50 @@ fn streamed_text_is_the_text() {
     assert_eq!(printed(&[arguments, args!["--stream"]].concat()), " of the firstborn,\n");
 }
 
+/// The trained model continues "<s>In the beginning" with " of the firstborn, the firstborn of the Lord, ..".
+#[test]
+fn a_stop_string_ends_a_text_and_is_cut_off_it() {
+    let arguments = args!["run", trained(), "--prompt", "<s>In the beginning", "--max-new-tokens", "12"];
+    let stop = args!["--stop", "born, the", "--stop", "nowhere"];
+    let run = json(&[arguments, stop, args!["--json"]].concat())["sequences"][0].clone();
+    assert_eq!((run["text"].as_str(), run["finish"].as_str()), (Some(" of the first"), Some("stop")));
+    assert_eq!(run["ids"], serde_json::json!([307, 276, 1931, 69, 1270, 15, 276]));
+    assert_eq!(printed(&[arguments, stop, args!["--stream"]].concat()), " of the first\n");
+    let beams = json(&[arguments, stop, args!["--num-beams", "2", "--json"]].concat())["sequences"][0].clone();
+    assert!(!beams["text"].as_str().unwrap().contains("born, the"), "{beams}");
+}
+
+#[test]
+fn sequences_name_their_prompt_and_beams_their_score() {
+    let arguments = args!["run", trained(), "--input-ids", "1,1721,276", "--input-ids", "7", "--max-new-tokens", "3"];
+    let beams =
+        args!["--num-beams", "3", "--num-return-sequences", "2", "--length-penalty", "0", "--logprobs", "--json"];
+    let run = json(&[arguments, beams].concat());
+    let sequences = run["sequences"].as_array().unwrap();
+    assert_eq!(keys(&sequences[0]), ["prompt", "prompt_ids", "ids", "text", "finish", "logprobs", "score"]);
+    let prompts: Vec<u64> = sequences.iter().map(|sequence| sequence["prompt"].as_u64().unwrap()).collect();
+    assert_eq!(prompts, [0, 0, 1, 1]);
+    for sequence in sequences {
+        let sum: f64 = sequence["logprobs"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).sum();
+        assert!((sum - sequence["score"].as_f64().unwrap()).abs() < 1e-5, "{sequence}");
+    }
+    let sampled = args!["--do-sample", "--seed", "3", "--num-return-sequences", "2", "--json"];
+    let one = json(&[arguments, sampled].concat())["sequences"].clone();
+    assert_eq!(one, json(&[arguments, sampled, args!["--threads", "2"]].concat())["sequences"]);
+    assert!(one[0]["prompt"] == 0 && one[3]["prompt"] == 1 && one[0]["ids"] != one[1]["ids"]);
+}
+
+#[test]
+fn a_template_is_put_around_a_prompt() {
+    let run = |template: &str| {
+        let arguments = args!["run", trained(), "--prompt", "Sing.", "--max-new-tokens", "1", "--json"];
+        json(&[arguments, args!["--template", template]].concat())["sequences"][0]["prompt_ids"].clone()
+    };
+    let belle = json(args!["tokenize", trained(), "--text", "Human: Sing. \n\nAssistant:", "--json"])["ids"].clone();
+    assert_eq!(run("belle"), belle);
+    assert_eq!(run("none"), json(args!["tokenize", trained(), "--text", "Sing.", "--json"])["ids"]);
+}
+
 #[test]
 fn a_prompt_that_fills_the_context_is_noted() {
     let ids = vec!["5"; 64].join(",");
