@@ -70,8 +70,8 @@ impl CompileOptions {
 /// Where a model comes from.
 #[derive(Clone, Debug)]
 pub enum ModelSource {
-    /// A Hugging Face folder, or the name of a model that has one on this machine: `config.json`, safetensors or torch's `.bin` files, perhaps `tokenizer.json` and
-    /// `generation_config.json`.
+    /// A Hugging Face folder, or the name of a model that has one on this machine: `config.json`, safetensors or torch's
+    /// `.bin` files, perhaps `tokenizer.json` and `generation_config.json`.
     Folder(PathBuf),
     /// A published size whose weights are random: for benchmarks.
     Random {

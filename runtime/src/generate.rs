@@ -15,7 +15,7 @@ mod search;
 use std::collections::BTreeMap;
 
 use crate::error::RunError;
-use crate::session::Session;
+use crate::session::{Chunk, SequenceId, Session, Want};
 use config::GenerationConfig;
 
 /// Why a sequence ended.
@@ -36,6 +36,17 @@ impl Finish {
             Finish::Eos => "eos",
             Finish::Length => "length",
             Finish::Stop => "stop",
+        }
+    }
+
+    /// Why a sequence ends with these new ids, if it does. `stops` is asked unless an id ends it.
+    fn of(new: &[u32], eos: &[u32], room: usize, stops: impl FnOnce(&[u32]) -> bool) -> Option<Finish> {
+        if new.last().is_some_and(|id| eos.contains(id)) {
+            Some(Finish::Eos)
+        } else if stops(new) {
+            Some(Finish::Stop)
+        } else {
+            (new.len() >= room).then_some(Finish::Length)
         }
     }
 }
@@ -95,6 +106,17 @@ pub fn generate(
     let rooms: Vec<usize> = prompts.iter().map(room).collect::<Result<_, _>>()?;
     let search = if config.num_beams > 1 { beams::run } else { lanes::run };
     search(session, prompts, &rooms, config, listener)
+}
+
+/// One more token of each of these sequences; `each` gets its place in the list and the logits that follow.
+fn step_each(
+    session: &mut Session,
+    newest: &[(SequenceId, u32)],
+    mut each: impl FnMut(usize, &[f32]),
+) -> Result<(), RunError> {
+    let one = newest.iter().map(|(sequence, id)| (*sequence, std::slice::from_ref(id)));
+    let chunks: Vec<Chunk<'_>> = one.map(|(sequence, ids)| Chunk { sequence, ids, want: Want::Last }).collect();
+    session.step(&chunks, |place, _, logits| each(place, logits))
 }
 
 /// Distinct prompts in sorted order, with the numbers that came with those equal to each.

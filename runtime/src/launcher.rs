@@ -29,10 +29,7 @@ pub(crate) struct Call {
 type Feature = (&'static str, bool);
 
 /// Every class that artifacts may hold code for, best first.
-const CLASSES: [&str; 6] = [AMX, "x86-64-v4", "x86-64-v3", "aarch64", "plain", "plain-tiles"];
-
-/// The class that needs the system's leave besides the processor's features.
-const AMX: &str = "x86-64-amx";
+const CLASSES: [&str; 6] = [tiles::CLASS, "x86-64-v4", "x86-64-v3", "aarch64", "plain", "plain-tiles"];
 
 #[cfg(target_arch = "x86_64")]
 fn features(class: &str) -> Option<Vec<Feature>> {
@@ -59,7 +56,7 @@ fn features(class: &str) -> Option<Vec<Feature>> {
         "plain" | "plain-tiles" => Some(vec![]),
         "x86-64-v3" => Some(v3),
         "x86-64-v4" => Some(v3.into_iter().chain(v4).collect()),
-        AMX => Some(v3.into_iter().chain(v4).chain(amx).collect()),
+        tiles::CLASS => Some(v3.into_iter().chain(v4).chain(amx).collect()),
         _ => None,
     }
 }
@@ -84,7 +81,8 @@ fn obstacle(class: &str) -> Option<String> {
     };
     let missing: Vec<&str> = features.into_iter().filter(|(_, there)| !there).map(|(name, _)| name).collect();
     match missing[..] {
-        [] if class == AMX && !tiles::granted() => {
+        // Besides the processor's features it needs the system's leave.
+        [] if class == tiles::CLASS && !tiles::granted() => {
             Some("the system grants this process no tiles (Linux does from 5.16 on)".to_owned())
         }
         [] => None,

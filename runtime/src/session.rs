@@ -3,6 +3,10 @@
 //! A step takes some tokens of some sequences, without padding, and runs the program's `body` over them, at most a
 //! chunk at once, then its `head` over the rows that are asked for. What a sequence gets does not depend on the others
 //! in the step, nor on how its tokens are cut into chunks: that is a property of the kernels, and nothing here mixes.
+//!
+//! `names` finds what a session needs in a program.
+
+mod names;
 
 use crate::error::RunError;
 use crate::executor::{Executor, ExecutorOptions};
@@ -11,7 +15,7 @@ use crate::profile::{Detail, Profile, StageKind};
 use crate::weights::Pages;
 use bloomery_artifact::Artifact;
 use bloomery_ir::work::Span;
-use bloomery_ir::{DType, Program};
+use names::Names;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -463,62 +467,6 @@ fn put(bytes: &mut [u8], values: &[i32]) {
 fn get(bytes: &[u8], values: &mut [f32]) {
     let read = |bytes: &[u8]| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
     bytes.chunks_exact(4).zip(values).for_each(|(bytes, value)| *value = read(bytes));
-}
-
-/// Where a language model's program has what a session needs.
-struct Names {
-    ids: usize,
-    rows: usize,
-    pages: usize,
-    pick: usize,
-    logits: usize,
-    /// States that are caches.
-    caches: Vec<usize>,
-    vocabulary: usize,
-    page_tokens: usize,
-    tokens_most: usize,
-    sequences_most: usize,
-    width_most: usize,
-    picks_most: usize,
-}
-
-impl Names {
-    fn of(program: &Program) -> Result<Names, RunError> {
-        let io = |name: &str, dtype: DType| {
-            let io = program.io(name).filter(|&io| program.ios[io].ty.dtype == dtype);
-            io.ok_or_else(|| RunError::Program(format!("has no {dtype} input or output `{name}`")))
-        };
-        let most = |name: &str| {
-            let symbol = program.symbols.iter().find(|symbol| symbol.name == name);
-            symbol.map(|s| s.most as usize).ok_or_else(|| RunError::Program(format!("has no symbol {name}")))
-        };
-        let group = |name: &str| {
-            let most = program.entries.iter().filter(|entry| entry.group == name).map(|entry| entry.most).max();
-            most.map(|most| most as usize).ok_or_else(|| RunError::Program(format!("has no entry `{name}`")))
-        };
-        let is_cache = |&state: &usize| program.states[state].stacked && program.states[state].ty.rank() == 6;
-        let caches: Vec<usize> = (0..program.states.len()).filter(is_cache).collect();
-        let cache = caches.first().map(|&state| &program.states[state]);
-        let page_tokens = cache.and_then(|state| state.ty.dims[4].extent.as_number()).filter(|tokens| *tokens > 0);
-        let page_tokens = page_tokens.ok_or_else(|| RunError::Program("has no cache of pages".to_owned()))?;
-        let logits = io("logits", DType::F32)?;
-        let vocabulary = program.ios[logits].ty.dims.last().and_then(|dim| dim.extent.as_number());
-        let vocabulary = vocabulary.filter(|vocabulary| (1..1 << 31).contains(vocabulary));
-        Ok(Names {
-            ids: io("ids", DType::I32)?,
-            rows: io("rows", DType::I32)?,
-            pages: io("pages", DType::I32)?,
-            pick: io("pick", DType::I32)?,
-            logits,
-            caches,
-            vocabulary: vocabulary.ok_or_else(|| RunError::Program("has no vocabulary".to_owned()))? as usize,
-            page_tokens: page_tokens as usize,
-            tokens_most: group("body")?,
-            sequences_most: most("S")?,
-            width_most: most("P")?,
-            picks_most: group("head")?,
-        })
-    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,9 @@
 //! Tiles are eight kilobytes of registers that a process has to ask for: Linux (5.16 and newer) grants them once, for all
 //! threads there are and will be. An island of unsafe code: that question.
 
+/// The class of code that runs on them.
+pub(crate) const CLASS: &str = "x86-64-amx";
+
 /// Tiles and their products of bf16.
 pub(crate) fn has_bf16() -> bool {
     has(1 << 22)

@@ -1,8 +1,9 @@
 //! Compiled models against Hugging Face: every recorded model, as code for each class this machine has and on the
 //! interpreter; and what must not change a bit: batches, chunks, threads, another compilation.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use bloomery::Quiet;
 use bloomery::compile::{CompileOptions, ModelSource, compile};
@@ -36,27 +37,33 @@ const MODELS: &[&str] = &[
     "tiny-sharded-underscore",
 ];
 
-/// An artifact in a folder of its own.
+/// An artifact, and its folder where it has one of its own.
 pub(crate) struct Compiled {
     pub(crate) artifact: Arc<Artifact>,
-    folder: tempfile::TempDir,
+    pub(crate) path: PathBuf,
+    _folder: Option<tempfile::TempDir>,
 }
 
 /// Compiles a fixture's model; `change` sets options.
 pub(crate) fn compiled(name: &str, change: impl Fn(&mut CompileOptions)) -> Compiled {
     let folder = tempfile::tempdir().unwrap();
-    let path = write(name, &folder, change);
-    Compiled { artifact: Arc::new(Artifact::open(&path, Check::Full).unwrap()), folder }
+    let path = folder.path().join("model.bloom");
+    Compiled { _folder: Some(folder), ..Compiled::write(path, name, change) }
 }
 
-fn write(name: &str, to: &tempfile::TempDir, change: impl Fn(&mut CompileOptions)) -> PathBuf {
-    let mut options = CompileOptions::new(ModelSource::Folder(folder(name).join("model")));
-    options.dtype = Some(WeightType::F32);
-    options.targets = targets_here();
-    change(&mut options);
-    let path = to.path().join("model.bloom");
-    compile(&options, &path, &mut Quiet).unwrap();
-    path
+/// A fixture's model with no option changed, compiled once for all tests.
+pub(crate) fn standard(name: &str) -> Arc<Compiled> {
+    shared(name, name, |_| {})
+}
+
+/// As [`compiled`], once for all tests that mean the same by `what`.
+pub(crate) fn shared(what: &str, name: &str, change: impl Fn(&mut CompileOptions)) -> Arc<Compiled> {
+    type Made = BTreeMap<String, Arc<OnceLock<Arc<Compiled>>>>;
+    static MADE: Mutex<Made> = Mutex::new(Made::new());
+    let place = Arc::clone(MADE.lock().unwrap().entry(what.to_owned()).or_default());
+    // What is static is never dropped, so the file goes where the build's files are, and is replaced by the next run.
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{what}.bloom"));
+    Arc::clone(place.get_or_init(|| Arc::new(Compiled::write(path, name, change))))
 }
 
 /// How to run: class, threads, chunk.
@@ -72,8 +79,13 @@ pub(crate) const BEST: How = How { class: None, threads: 1, chunk: 512 };
 const INTERPRETER: How = How { class: Some("interpreter"), threads: 1, chunk: 512 };
 
 impl Compiled {
-    pub(crate) fn path(&self) -> PathBuf {
-        self.folder.path().join("model.bloom")
+    fn write(path: PathBuf, name: &str, change: impl Fn(&mut CompileOptions)) -> Compiled {
+        let mut options = CompileOptions::new(ModelSource::Folder(folder(name).join("model")));
+        options.dtype = Some(WeightType::F32);
+        options.targets = targets_here();
+        change(&mut options);
+        compile(&options, &path, &mut Quiet).unwrap();
+        Compiled { artifact: Arc::new(Artifact::open(&path, Check::Full).unwrap()), path, _folder: None }
     }
 
     fn session(&self, how: How, lengths: impl IntoIterator<Item = usize>) -> Session {
@@ -130,7 +142,7 @@ fn targets_here() -> Vec<Target> {
 #[test]
 fn logits_are_hugging_faces_on_every_class() {
     for name in MODELS {
-        let (fixture, model) = (Fixture::open(name), compiled(name, |_| {}));
+        let (fixture, model) = (Fixture::open(name), standard(name));
         assert!(classes_here().count() > 0, "{name}: no class of {CLASSES:?} runs here");
         classes_here().for_each(|class| check_logits(&fixture, &model, How { class: Some(class), ..BEST }));
     }
@@ -156,7 +168,7 @@ fn logits_are_hugging_faces_on_the_interpreter() {
 #[test]
 fn greedy_ids_are_hugging_faces() {
     for name in MODELS {
-        let (fixture, model) = (Fixture::open(name), compiled(name, |_| {}));
+        let (fixture, model) = (Fixture::open(name), standard(name));
         for case in fixture.golden["greedy"].as_array().unwrap() {
             let prompt = fixture.prompts().swap_remove(case["prompt"].as_u64().unwrap() as usize);
             let recorded = ids(&case["ids"]);
@@ -173,7 +185,7 @@ fn greedy_ids_are_hugging_faces() {
 #[test]
 fn a_batch_is_hugging_faces_and_bit_equal_to_its_rows_alone() {
     for name in ["tiny", "tiny-nonpow2"] {
-        let (fixture, model) = (Fixture::open(name), compiled(name, |_| {}));
+        let (fixture, model) = (Fixture::open(name), standard(name));
         let prompts = fixture.unpadded("batch");
         let recorded = ids_of_all(&fixture.golden["batch"]["greedy"]);
         assert_eq!(model.greedy(BEST, &prompts, recorded[0].len(), &[]), recorded, "{name}");
@@ -199,8 +211,7 @@ fn threads_and_chunks_change_no_bit() {
 
 #[test]
 fn the_same_input_gives_the_same_bytes() {
-    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let [one, two] = folders.each_ref().map(|folder| std::fs::read(write("tiny-fp16", folder, |_| {})).unwrap());
+    let [one, two] = [(); 2].map(|()| std::fs::read(&compiled("tiny-fp16", |_| {}).path).unwrap());
     assert!(one == two, "two compilations differ");
 }
 
@@ -215,7 +226,7 @@ fn contexts_beyond_the_trained_length_work() {
 
 #[test]
 fn the_trained_model_writes_the_recorded_ids_and_texts() {
-    let (fixture, model) = (Fixture::open("trained-web"), compiled("trained-web", |_| {}));
+    let (fixture, model) = (Fixture::open("trained-web"), standard("trained-web"));
     let tokenizer =
         bloomery_models::tokenizer::Tokenizer::from_bytes(model.artifact.tokenizer().unwrap().to_vec()).unwrap();
     for case in fixture.golden["greedy"].as_array().unwrap() {
@@ -228,7 +239,7 @@ fn the_trained_model_writes_the_recorded_ids_and_texts() {
 
 #[test]
 fn the_trained_model_has_the_recorded_log_probabilities() {
-    let (fixture, model) = (Fixture::open("trained-web"), compiled("trained-web", |_| {}));
+    let (fixture, model) = (Fixture::open("trained-web"), standard("trained-web"));
     let sequence = ids(&fixture.golden["heldout"]["first_sequence"]);
     let recorded: Vec<f64> =
         serde_json::from_value(fixture.golden["heldout"]["first_sequence_logprobs"].clone()).unwrap();
@@ -244,7 +255,7 @@ fn the_trained_model_has_the_recorded_log_probabilities() {
 
 #[test]
 fn the_trained_model_has_the_recorded_loss_on_text_it_has_not_seen() {
-    let (fixture, model) = (Fixture::open("trained-web"), compiled("trained-web", |_| {}));
+    let (fixture, model) = (Fixture::open("trained-web"), standard("trained-web"));
     let text = std::fs::read(folder("trained-web").join("heldout.json")).unwrap();
     let sequences: Vec<Vec<u32>> = serde_json::from_slice(&text).unwrap();
     let recorded = fixture.golden["heldout"]["loss"].as_f64().unwrap();
@@ -267,7 +278,7 @@ fn the_trained_model_has_the_recorded_loss_on_text_it_has_not_seen() {
 }
 
 /// The ids a damaged file gives, or the error; a crash would end the test.
-fn outcome(path: &std::path::Path) -> Result<Vec<Vec<u32>>, String> {
+fn outcome(path: &Path) -> Result<Vec<Vec<u32>>, String> {
     let artifact = Arc::new(Artifact::open(path, Check::Lazy).map_err(|error| error.to_string())?);
     let options = SessionOptions { threads: Some(1), pages: 4, ..SessionOptions::default() };
     let mut session = Session::new(artifact, &options).map_err(|error| error.to_string())?;
@@ -279,11 +290,10 @@ fn outcome(path: &std::path::Path) -> Result<Vec<Vec<u32>>, String> {
 
 #[test]
 fn damaged_artifacts_are_refused_or_harmless() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = write("tiny-fp16", &folder, |options| options.dtype = None);
-    let whole = std::fs::read(&path).unwrap();
-    let expected = outcome(&path).unwrap();
-    let damaged = folder.path().join("damaged.bloom");
+    let model = compiled("tiny-fp16", |options| options.dtype = None);
+    let whole = std::fs::read(&model.path).unwrap();
+    let expected = outcome(&model.path).unwrap();
+    let damaged = model.path.with_file_name("damaged.bloom");
     let check = |bytes: &[u8], what: &str| {
         std::fs::write(&damaged, bytes).unwrap();
         match outcome(&damaged) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bloomery_runtime::{EarlyStopping, Generated, GenerationConfig, Session, SessionOptions, generate, pages_needed};
 use serde_json::Value;
 
-use crate::compiled::{BEST, Compiled, How, compiled};
+use crate::compiled::{BEST, Compiled, How, compiled, standard};
 use crate::fixture::{Fixture, ids, ids_of_all};
 
 /// Models with all goldens.
@@ -38,7 +38,7 @@ fn ids_alone(model: &Compiled, prompt: &Value, config: &GenerationConfig) -> Vec
 #[test]
 fn penalties_and_forbidden_runs_are_hugging_faces() {
     for name in MODELS {
-        let (fixture, model) = (Fixture::open(name), compiled(name, |_| {}));
+        let (fixture, model) = (Fixture::open(name), standard(name));
         for case in fixture.golden["repetition_penalty"].as_array().unwrap() {
             let recorded = ids(&case["ids"]);
             let repetition_penalty = case["penalty"].as_f64().unwrap() as f32;
@@ -74,7 +74,7 @@ fn beam_config(case: &Value) -> GenerationConfig {
 #[test]
 fn beams_are_hugging_faces_with_their_scores() {
     for name in MODELS {
-        let (fixture, model) = (Fixture::open(name), compiled(name, |_| {}));
+        let (fixture, model) = (Fixture::open(name), standard(name));
         let cases = fixture.golden["beam"].as_array().unwrap();
         assert_eq!(cases.len(), 6);
         for (i, case) in cases.iter().enumerate() {
@@ -97,7 +97,7 @@ fn beams_are_hugging_faces_with_their_scores() {
 
 #[test]
 fn beams_of_a_batch_are_those_of_each_alone() {
-    let (fixture, model) = (Fixture::open("tiny"), compiled("tiny", |_| {}));
+    let (fixture, model) = (Fixture::open("tiny"), standard("tiny"));
     let cases = fixture.golden["beam"].as_array().unwrap();
     let prompts: Vec<Vec<u32>> = cases.iter().map(|case| ids(&case["prompt"])).collect();
     let config = beam_config(&cases[3]);
@@ -111,7 +111,7 @@ fn beams_of_a_batch_are_those_of_each_alone() {
 #[test]
 fn padding_of_the_originals_makes_no_difference() {
     for name in MODELS {
-        let (fixture, model) = (Fixture::open(name), compiled(name, |_| {}));
+        let (fixture, model) = (Fixture::open(name), standard(name));
         let [left, right] = ["batch", "batch_right"].map(|key| fixture.unpadded(key));
         assert_eq!(left, right, "{name}: the same prompts on either side of their padding");
         let recorded = ids_of_all(&fixture.golden["batch"]["greedy"]);
@@ -153,7 +153,7 @@ fn a_seed_gives_the_same_text_whatever_runs_beside_it() {
 
 #[test]
 fn a_shared_beginning_is_computed_once_with_the_same_bits() {
-    let (fixture, model) = (Fixture::open("tiny-long"), compiled("tiny-long", |_| {}));
+    let (fixture, model) = (Fixture::open("tiny-long"), standard("tiny-long"));
     let beginning = fixture.prompts().into_iter().max_by_key(Vec::len).unwrap();
     assert!(beginning.len() > 128, "more than two pages of 64");
     let prompts: Vec<Vec<u32>> = (0..4).map(|i| [&beginning[..150], &[5 + i, 6, 7]].concat()).collect();

@@ -9,7 +9,7 @@ use bloomery_ir::work::{Sizes, Span, entry_work};
 use bloomery_runtime::profile::{Detail, PageCount, Profile, StageKind};
 use bloomery_runtime::{Chunk, SequenceId, Session, SessionOptions, Want, pages_needed};
 
-use crate::compiled::{Compiled, compiled};
+use crate::compiled::{Compiled, compiled, standard};
 
 /// Two prompts of 11 and 3 tokens in chunks of 8, then two steps of decoding.
 fn session(compiled: &Compiled, class: Option<&str>, threads: usize) -> Session {
@@ -59,7 +59,7 @@ fn expected(program: &Program, profile: &Profile) -> BTreeMap<usize, u64> {
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn every_launch_of_the_program_is_timed_once() {
-    let compiled = compiled("tiny", |_| {});
+    let compiled = standard("tiny");
     let program = compiled.artifact.program();
     for threads in [1, 2, 3] {
         let mut session = session(&compiled, None, threads);
@@ -91,7 +91,7 @@ fn events_fit(profile: &Profile, threads: usize) {
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn recording_changes_no_bit_and_ends() {
-    let compiled = compiled("tiny", |_| {});
+    let compiled = standard("tiny");
     let [plain, timed] = [Detail::Calls, Detail::Events].map(|detail| {
         let mut session = session(&compiled, None, 2);
         let recorded = recorded(&mut session, detail);
@@ -128,7 +128,7 @@ fn pages_seen(profile: &Profile) -> u64 {
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn pages_of_the_cache_are_counted_by_call_and_by_kernel() {
-    let compiled = compiled("tiny", |_| {});
+    let compiled = standard("tiny");
     for threads in [1, 3] {
         let mut session = session(&compiled, None, threads);
         let (profile, _) = recorded(&mut session, Detail::Events);

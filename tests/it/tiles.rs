@@ -1,5 +1,7 @@
 //! Compiled models whose products run on matrix tiles, by the plain definitions: any machine runs them, none fast.
 
+use std::sync::Arc;
+
 use bloomery::compile::{CompileOptions, Compute};
 use bloomery::inspect::{Inspection, inspect};
 use bloomery::targets::Target;
@@ -7,19 +9,20 @@ use bloomery_codegen::cpu::Class;
 use bloomery_ir::Tensor;
 use bloomery_models::config::WeightType;
 
-use crate::compiled::{Compiled, How, check_logits, compiled};
+use crate::compiled::{Compiled, How, check_logits, shared};
 use crate::fixture::{Fixture, assert_close};
 
 const MODEL: &str = "tiny-bf16";
 const TILES: How = How { class: Some("plain-tiles"), threads: 1, chunk: 512 };
 
-/// The model with weights of bf16, for tiles and for vectors.
-fn model(compute: Compute) -> Compiled {
-    compiled(MODEL, |options: &mut CompileOptions| {
+/// The model with weights of bf16, for tiles; and for vectors, where those round activations too.
+fn model(compute: Compute) -> Arc<Compiled> {
+    shared(&format!("{MODEL}-tiles-{}", compute.name()), MODEL, |options: &mut CompileOptions| {
         options.dtype = Some(WeightType::Bf16);
         options.kv_dtype = Some(WeightType::F32);
         options.compute = compute;
-        options.targets = vec![Target::Cpu(Class::PlainTiles), Target::Cpu(Class::Plain)];
+        options.targets = vec![Target::Cpu(Class::PlainTiles)];
+        options.targets.extend((compute == Compute::Bf16).then_some(Target::Cpu(Class::Plain)));
     })
 }
 
@@ -66,7 +69,7 @@ fn rounded_activations_are_those_of_the_interpreter() {
 fn an_artifact_says_which_products_run_on_tiles() {
     for (compute, pieces) in [(Compute::F32, 3), (Compute::Bf16, 1)] {
         let model = model(compute);
-        let Inspection::Artifact(view) = inspect(&model.path()).unwrap() else { panic!("it is an artifact") };
+        let Inspection::Artifact(view) = inspect(&model.path).unwrap() else { panic!("it is an artifact") };
         assert_eq!(view.tiles.keys().collect::<Vec<_>>(), ["plain-tiles"]);
         let tiles = &view.tiles["plain-tiles"];
         assert_eq!((tiles.pieces, tiles.kernels), (pieces, view.plan.kernels["contraction"]));

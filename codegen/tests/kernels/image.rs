@@ -12,23 +12,27 @@ use std::io::Write;
 
 const SIZE: usize = 64;
 
+fn product(max: usize, element: Element, store: Store) -> GemmSpec {
+    GemmSpec {
+        count: Count::of(0),
+        rows: Rows::Many { max },
+        k: SIZE,
+        n: SIZE,
+        x: Matrix::whole(0, SIZE),
+        w: Stored { view: 1, element },
+        norm: None,
+        rounded: false,
+        store,
+    }
+}
+
 /// A product with an end of its own and a softmax: constants, tables and calls between functions are in both.
 fn kernels() -> [Kernel; 2] {
     let mut store = Store::new();
     let value = store.step(Step::Value);
     let gate = store.gelu(value);
     let twice = store.binary(Binary::Add, gate, value);
-    let product = GemmSpec {
-        count: Count::of(0),
-        rows: Rows::Many { max: 8 },
-        k: SIZE,
-        n: SIZE,
-        x: Matrix::whole(0, SIZE),
-        w: Stored { view: 1, element: Element::F16 },
-        norm: None,
-        rounded: false,
-        store: store.to(twice, Matrix::whole(2, SIZE)),
-    };
+    let product = product(8, Element::F16, store.to(twice, Matrix::whole(2, SIZE)));
     let (x, out) = (Matrix::whole(0, SIZE), Matrix::whole(1, SIZE));
     let softmax = RowSpec { count: Count::of(0), width: SIZE, function: RowFunction::Softmax, x, out };
     [emit(Class::Plain, "up", &Spec::Gemm(product)), emit(Class::Plain, "softmax", &Spec::Row(softmax))]
@@ -74,17 +78,7 @@ fn images_run_at_the_start_of_any_page() {
 fn the_image_for_amx_holds_the_instructions_of_tiles() {
     let mut store = Store::new();
     let value = store.step(Step::Value);
-    let product = GemmSpec {
-        count: Count::of(0),
-        rows: Rows::Many { max: 64 },
-        k: SIZE,
-        n: SIZE,
-        x: Matrix::whole(0, SIZE),
-        w: Stored { view: 1, element: Element::Bf16 },
-        norm: None,
-        rounded: false,
-        store: store.to(value, Matrix::whole(2, SIZE)),
-    };
+    let product = product(64, Element::Bf16, store.to(value, Matrix::whole(2, SIZE)));
     let kernels = [emit(Class::Amx, "up", &Spec::Gemm(product))];
     let image = match image(&Compiler::for_class(Class::Amx), Class::Amx, &kernels) {
         Ok(image) => image,

@@ -4,10 +4,10 @@ use super::config::GenerationConfig;
 use super::prefill::prefill;
 use super::processors::{LogitsProcessor, processors};
 use super::search::{Candidate, Search};
-use super::{Finish, Generated, Listener, check_logits, distinct};
+use super::{Finish, Generated, Listener, check_logits, distinct, step_each};
 use crate::error::RunError;
 use crate::sampling::log_probabilities;
-use crate::session::{Chunk, SequenceId, Session, Want};
+use crate::session::{SequenceId, Session};
 
 /// One prompt's search.
 struct Prompt<'a> {
@@ -84,17 +84,14 @@ fn go_on(
         if beams.is_empty() {
             return Ok(());
         }
-        let newest = |&(i, beam): &(usize, usize)| searched[i].search.running()[beam].ids.last().copied();
-        let newest: Vec<[u32; 1]> = beams.iter().map(|beam| [newest(beam).expect("beams have ids")]).collect();
-        let chunk = |(&(i, beam), ids): (&(usize, usize), _)| Chunk {
-            sequence: searched[i].sequences[beam],
-            ids,
-            want: Want::Last,
+        let newest = |&(i, beam): &(usize, usize)| {
+            let Prompt { search, sequences, .. } = &searched[i];
+            (sequences[beam], *search.running()[beam].ids.last().expect("beams have ids"))
         };
-        let chunks: Vec<Chunk<'_>> = beams.iter().zip(newest.iter().map(<[u32; 1]>::as_slice)).map(chunk).collect();
+        let newest: Vec<(SequenceId, u32)> = beams.iter().map(newest).collect();
         let mut broken = Ok(());
-        session.step(&chunks, |chunk, _, logits| {
-            let (i, beam) = beams[chunk];
+        step_each(session, &newest, |place, logits| {
+            let (i, beam) = beams[place];
             searched[i].look(beam, logits, processors, &mut broken);
         })?;
         broken?;

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use super::config::GenerationConfig;
 use super::prefill::prefill;
 use super::processors::{LogitsProcessor, processors};
-use super::{Finish, Generated, Listener, check_logits, distinct};
+use super::{Finish, Generated, Listener, check_logits, distinct, step_each};
 use crate::error::RunError;
 use crate::sampling::{draw, greedy, log_probability};
-use crate::session::{Chunk, SequenceId, Session, Want};
+use crate::session::{SequenceId, Session};
 
 /// One sequence on its way.
 struct Lane {
@@ -107,13 +107,13 @@ fn go_on(
             going.iter().for_each(|&i| lanes[i].finish = Some(Finish::Stop));
             return Ok(());
         }
-        let newest: Vec<[u32; 1]> =
-            going.iter().map(|&i| [*lanes[i].ids.last().expect("prompts have tokens")]).collect();
-        let chunk =
-            |(&i, ids): (&usize, _)| Chunk { sequence: lanes[i].sequence.expect("it goes on"), ids, want: Want::Last };
-        let chunks: Vec<Chunk<'_>> = going.iter().zip(newest.iter().map(<[u32; 1]>::as_slice)).map(chunk).collect();
-        session.step(&chunks, |chunk, _, logits| {
-            let i = going[chunk];
+        let newest = |&i: &usize| {
+            let Lane { sequence, ids, .. } = &lanes[i];
+            (sequence.expect("it goes on"), *ids.last().expect("prompts have tokens"))
+        };
+        let newest: Vec<(SequenceId, u32)> = going.iter().map(newest).collect();
+        step_each(session, &newest, |place, logits| {
+            let i = going[place];
             picker.pick(i, &mut lanes[i], prompts, logits);
         })?;
         std::mem::replace(&mut picker.broken, Ok(()))?;
@@ -146,14 +146,8 @@ impl<L: Listener> Picker<'_, L> {
             lane.logprobs.push(log_probability(logits, id));
         }
         self.listener.token(i, id);
-        let new = &lane.ids[start..];
-        lane.finish = if self.config.eos_token_id.contains(&id) {
-            Some(Finish::Eos)
-        } else if self.listener.stops(new) {
-            Some(Finish::Stop)
-        } else {
-            (new.len() >= lane.room).then_some(Finish::Length)
-        };
+        let (new, eos) = (&lane.ids[start..], &self.config.eos_token_id);
+        lane.finish = Finish::of(new, eos, lane.room, |new| self.listener.stops(new));
     }
 }
 

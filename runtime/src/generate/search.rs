@@ -104,7 +104,7 @@ impl Search {
         let (mut running, mut parents) = (Vec::new(), Vec::new());
         for (rank, candidate) in candidates.into_iter().enumerate() {
             let beam = self.running[candidate.beam].followed_by(&candidate);
-            match self.finish(&beam.ids, &mut stops) {
+            match Finish::of(&beam.ids, &self.eos, self.room, &mut stops) {
                 Some(finish) if rank < self.beams => self.end(beam, finish),
                 Some(_) => {}
                 None if running.len() < self.beams => {
@@ -134,16 +134,6 @@ impl Search {
 
     fn looked_at(&self) -> usize {
         self.beams * (1 + self.eos.len()).max(2)
-    }
-
-    fn finish(&self, ids: &[u32], stops: &mut impl FnMut(&[u32]) -> bool) -> Option<Finish> {
-        if ids.last().is_some_and(|id| self.eos.contains(id)) {
-            Some(Finish::Eos)
-        } else if stops(ids) {
-            Some(Finish::Stop)
-        } else {
-            (ids.len() >= self.room).then_some(Finish::Length)
-        }
     }
 
     fn end(&mut self, beam: Beam, finish: Finish) {

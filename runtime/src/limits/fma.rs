@@ -6,7 +6,7 @@ use super::Load;
 /// The loop of a class this processor runs; of the widest vectors there are when it is none of them.
 pub(super) fn of_class(class: &str) -> Option<Load> {
     // AMX is tiles beside the vectors of AVX-512.
-    let class = if class == "x86-64-amx" { "x86-64-v4" } else { class };
+    let class = if class == crate::tiles::CLASS { "x86-64-v4" } else { class };
     let mut loads = loads();
     let found = loads.iter().position(|(name, _)| *name == class);
     found.map(|i| loads.swap_remove(i)).or_else(|| loads.pop()).map(|(_, load)| load)

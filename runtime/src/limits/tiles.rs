@@ -15,7 +15,7 @@ const PEAK: &str = "tiles_bf16_registers";
 
 /// That loop, for classes of processors whose products run on tiles.
 pub(super) fn of_class(class: &str) -> Option<Load> {
-    loads().into_iter().find(|load| class == "x86-64-amx" && load.name == PEAK)
+    loads().into_iter().find(|load| class == tiles::CLASS && load.name == PEAK)
 }
 
 /// The loops, where tiles are permitted.
