@@ -50,11 +50,11 @@ pub fn emit_program(class: Class, program: &Program) -> Result<Vec<Kernel>, Refu
     program.kernels.iter().map(one).collect()
 }
 
-/// Writes one kernel. `name` becomes its symbol. Of classes only whether they have tiles makes a difference.
+/// Writes one kernel. `name` becomes its symbol. Classes differ in whether they have tiles, and in how products are cut into blocks.
 pub fn emit(class: Class, name: &str, spec: &Spec) -> Kernel {
     match spec {
         Spec::Gemm(spec) if class.has_tiles() && spec.w.element == Element::Bf16 => tiles::emit(name, spec),
-        Spec::Gemm(spec) => gemm::emit(name, spec),
+        Spec::Gemm(spec) => gemm::emit(class, name, spec),
         Spec::Attention(spec) => attention::emit(name, spec),
         Spec::CacheAppend(spec) => append::emit(name, spec),
         Spec::Row(spec) => row::emit(name, spec),

@@ -88,6 +88,14 @@ impl Class {
         matches!(self, Class::Amx | Class::PlainTiles)
     }
 
+    /// How many panels of rows, and of columns, a product multiplies at once: PANELS_AT_ONCE of its prelude.
+    pub(super) fn panels_at_once(self) -> usize {
+        match self {
+            Class::V4 | Class::Amx => 2,
+            Class::V3 | Class::Aarch64 | Class::Plain | Class::PlainTiles => 1,
+        }
+    }
+
     /// Whether this machine's processor is of the class's architecture; it may lack features yet.
     pub fn is_native(self) -> bool {
         self.architecture().is_none_or(|architecture| architecture.name == std::env::consts::ARCH)
@@ -135,6 +143,7 @@ impl Class {
             format!("#define TYPE {name}\n#define PAIR {pair}\n{}", include_str!("prelude/streams.h"))
         };
         [
+            &format!("#define PANELS_AT_ONCE {} /* see `weights.h` */", self.panels_at_once()),
             include_str!("prelude/base.h"),
             &self.vectors().join("\n"),
             include_str!("prelude/math.h"),

@@ -4,39 +4,53 @@
 //! rows are packed in panels of six and multiplied as outer products (`gemm.c`). The layout of weights and the order
 //! of sums are told in `prelude/weights.h`.
 
+use super::class::Class;
 use super::kernel::{Kernel, Phase, SharedScratch, Tiles};
 use super::norm;
 use super::spec::{GemmSpec, Rows};
 use super::store;
 use super::text::fill;
 
-/// Most k multiplied before going on to the next panel: a piece of a panel is 16 KiB of f32, half of the first cache of
-/// v3, and 174 rows of activations 178 KB, a third of the second.
-const BLOCK: usize = 256;
 /// Rows of a panel: with 16 columns they fill the registers of v3.
 const PANEL_ROWS: usize = 6;
 /// The same where there are at most `FEW`: two even panels rather than a full one and a rest.
 const PANEL_ROWS_FEW: usize = 4;
 /// So many rows are few: kernels for them have tiles of their own.
 pub(super) const FEW: usize = 8;
-/// Column panels that a class widens at once, at most: PANELS_AT_ONCE of `prelude/weights.h`.
-const PANELS_AT_ONCE_MOST: usize = 2;
-/// Most panels of rows in a tile.
-const ROW_PANELS_MAX: usize = 29;
-/// Column panels of a tile: the more, the seldomer a block of activations comes from the third cache.
-const GROUP: usize = 8;
 /// The same where rows are few and a tile is short.
 const GROUP_FEW: usize = 2;
+/// How a product of many rows is cut into blocks.
+struct Blocking {
+    /// Most k multiplied before going on to the next panels: pieces of as many panels as are multiplied at once are 16 KiB
+    /// of f32, half of the first cache of v3, a third of v4's.
+    k: usize,
+    /// Most panels of rows in a tile: their activations and sums lie in the second cache.
+    row_panels: usize,
+    /// Column panels of a tile: the more, the seldomer a block of activations comes from the third cache.
+    group: usize,
+}
+
+impl Blocking {
+    /// Half a megabyte of second cache with AVX2, two with AVX-512: 174 rows of activations and their sums are 270 KB of
+    /// the one, 180 rows 280 KB of the other.
+    fn of(class: Class) -> Blocking {
+        match class.panels_at_once() {
+            1 => Blocking { k: 256, row_panels: 29, group: 8 },
+            _ => Blocking { k: 128, row_panels: 30, group: 16 },
+        }
+    }
+}
+
 /// Panels read beside each other: one stream of memory is up to a third slower than four.
 const STREAMS: usize = 4;
 /// How far ahead of a stream of weights to prefetch, in bytes.
 const AHEAD: usize = 1024;
 
 /// Writes the kernel.
-pub(crate) fn emit(name: &str, spec: &GemmSpec) -> Kernel {
+pub(crate) fn emit(class: Class, name: &str, spec: &GemmSpec) -> Kernel {
     let mut kernel = match spec.rows {
         Rows::One => one(name, spec),
-        Rows::Many { max } => many(name, spec, max),
+        Rows::Many { max } => many(class, name, spec, max),
     };
     kernel.text = story(name, spec) + &kernel.text;
     kernel
@@ -64,12 +78,14 @@ pub(super) fn head(name: &str, spec: &GemmSpec) -> String {
     norm + &store::function(name, &spec.store, spec.n)
 }
 
-fn many(name: &str, spec: &GemmSpec, max: usize) -> Kernel {
+fn many(class: Class, name: &str, spec: &GemmSpec, max: usize) -> Kernel {
+    let blocking = Blocking::of(class);
     let (pair, depth, panels) = (spec.w.element.pair(), depth(spec), spec.n.div_ceil(16));
-    let block = even_share(depth, BLOCK).next_multiple_of(pair);
-    let (panel_rows, group) = if max <= FEW { (PANEL_ROWS_FEW, GROUP_FEW) } else { (PANEL_ROWS, GROUP) };
+    let block = even_share(depth, blocking.k).next_multiple_of(pair);
+    let (panel_rows, group) = if max <= FEW { (PANEL_ROWS_FEW, GROUP_FEW) } else { (PANEL_ROWS, blocking.group) };
     let group = group.min(panels);
-    let row_panels = even_share(max.div_ceil(panel_rows), ROW_PANELS_MAX);
+    let at_once = class.panels_at_once();
+    let row_panels = even_share(max.div_ceil(panel_rows), blocking.row_panels).next_multiple_of(at_once);
     let ready = ready(name, spec, "from[r]", "(f32 *)c->local + r * K", "            ");
     let text = fill(
         include_str!("kernels/gemm.c"),
@@ -97,7 +113,7 @@ fn many(name: &str, spec: &GemmSpec, max: usize) -> Kernel {
     );
     let rows = |rows, columns| Tiles::Rows { count: spec.count, rows, columns };
     let row_bytes = 4 * depth.next_multiple_of(block);
-    let tile_bytes = 4 * 16 * (PANELS_AT_ONCE_MOST * block + group * row_panels * panel_rows);
+    let tile_bytes = 4 * 16 * (at_once * block + group * row_panels * panel_rows);
     let ready_bytes = if is_changed(spec) { 4 * panel_rows * spec.k } else { 0 };
     Kernel {
         text,

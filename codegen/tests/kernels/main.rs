@@ -13,14 +13,17 @@ mod samples;
 
 use bloomery_codegen::cpu::hosted::{Launch, Program};
 use bloomery_codegen::cpu::spec::Spec;
-use bloomery_codegen::cpu::{Kernel, emit};
+use bloomery_codegen::cpu::{Class, Kernel, emit};
 use classes::{PLAIN, PLAIN_TILES, Way, ways};
+
+/// How a class's kernel is written.
+type Emit = Box<dyn Fn(Class) -> Kernel>;
 
 /// Kernels by index, and what is to be launched.
 pub(crate) struct Cases {
     /// Whose bits all builds must have.
     definition: Way,
-    kernels: Vec<Kernel>,
+    kernels: Vec<Emit>,
     launches: Vec<Launch>,
 }
 
@@ -37,8 +40,14 @@ impl Cases {
     }
 
     fn kernel(&mut self, spec: &Spec) -> usize {
-        self.kernels.push(emit(self.definition.class, &format!("kernel{}", self.kernels.len()), spec));
+        let (name, spec) = (format!("kernel{}", self.kernels.len()), spec.clone());
+        self.kernels.push(Box::new(move |class| emit(class, &name, &spec)));
         self.kernels.len() - 1
+    }
+
+    /// The kernels as a class has them: classes cut the same work into other pieces.
+    fn of_class(&self, class: Class) -> Vec<Kernel> {
+        self.kernels.iter().map(|emit| emit(class)).collect()
     }
 
     fn launch(&mut self, kernel: usize, views: Vec<Vec<u8>>, dims: &[u32], tiles_at_once: u32) -> usize {
@@ -61,8 +70,8 @@ pub(crate) struct Builds {
 impl Builds {
     fn of(cases: &Cases) -> Builds {
         let alike = ways().filter(|way| way.class.has_tiles() == cases.definition.class.has_tiles());
-        let others = alike.map(|way| (way.name, way.build(&cases.kernels))).collect();
-        Builds { plain: cases.definition.build(&cases.kernels), others }
+        let others = alike.map(|way| (way.name, way.build(&cases.of_class(way.class)))).collect();
+        Builds { plain: cases.definition.build(&cases.of_class(cases.definition.class)), others }
     }
 
     /// The views of every launch afterwards; all builds must agree in every bit.

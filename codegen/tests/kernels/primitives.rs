@@ -166,7 +166,7 @@ fn views() -> Vec<Vec<u8>> {
 fn every_class_defines_what_plain_c_does() {
     let mut cases = Cases::default();
     for (i, (nan, call)) in CALLS.iter().enumerate() {
-        cases.kernels.push(kernel(&format!("call{i}"), *nan, call));
+        cases.kernels.push(Box::new(move |_| kernel(&format!("call{i}"), *nan, call)));
         cases.launch(i, views(), &[], 0);
     }
     for (found, (_, call)) in cases.run().iter().zip(CALLS) {
@@ -216,7 +216,7 @@ void tiles(const struct call *c, u32 begin, u32 end)
     let kernel =
         Kernel { text: text.into(), prepare: None, main, shared: SharedScratch::NONE, local: 0, tile_pieces: 1 };
     let mut cases = Cases::of(PLAIN_TILES);
-    cases.kernels.push(kernel);
+    cases.kernels.push(Box::new(move |_| kernel.clone()));
     // A sign and digits at random, exponents from a list.
     let numbers = |seed: u64, count: usize, exponents: &[u32]| -> Vec<u32> {
         let draws = random(seed, count).into_iter().zip(random(seed + 50, count));

@@ -4,6 +4,7 @@
 use crate::classes::only_compiled;
 use crate::data::random;
 use crate::{Cases, PLAIN_TILES};
+use bloomery_codegen::cpu::Class;
 use bloomery_codegen::cpu::cc::Compiler;
 use bloomery_codegen::cpu::image::image;
 use bloomery_codegen::cpu::recognise::recognise;
@@ -33,7 +34,7 @@ struct Run {
 fn every_sample_of_every_operation_is_computed() {
     let cases = every_sample(Cases::default(), |_| true);
     for class in only_compiled().filter(|class| !class.has_tiles()) {
-        let image = image(&Compiler::for_class(class), class, &cases.kernels);
+        let image = image(&Compiler::for_class(class), class, &cases.of_class(class));
         assert!(image.is_ok(), "{}: {}", class.name(), image.unwrap_err());
     }
 }
@@ -41,7 +42,7 @@ fn every_sample_of_every_operation_is_computed() {
 #[test]
 fn every_sample_of_a_product_is_computed_on_tiles() {
     let cases = every_sample(Cases::of(PLAIN_TILES), |name| name == "matmul");
-    assert!(cases.kernels.iter().any(|kernel| kernel.tile_pieces > 0), "none has weights of bf16");
+    assert!(cases.of_class(Class::PlainTiles).iter().any(|kernel| kernel.tile_pieces > 0), "none has weights of bf16");
 }
 
 /// Checks the samples of operations whose names are wanted.

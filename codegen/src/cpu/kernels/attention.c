@@ -114,7 +114,11 @@ INLINE void @name@_weigh(struct block at, u32 panel, struct @name@_rows *rows, c
     enum { D = @d@, DP = @dp@, T = @t@ };
     f32 *weights = rows->weights[panel][0], page[16] = {0}, sums[16] = {0};
     u32 groups = blocks_of(keys_seen(at, panel * 6 + 5, first, T), 16);
-    for (u32 g = 0; g < groups; g++) outer(6, D, rows->queries[panel], 1, 6, k + g * (16 * DP), 16, weights + g * 16, 64, 0);
+    struct outer o = {
+        .a = rows->queries[panel], .a_row = 1, .a_step = 6, .panel_rows = 6, .b = k, .b_panel = 16 * DP, .b_step = 16,
+        .sums = weights, .sums_row = 64, .sums_columns = 16, .depth = D, .add = 0,
+    };
+    outer_six(groups, o);
     for (u32 r = 0; r < 6; r++) {
         page[r] = score_page(weights + r * 64, @scale@, rows->bias, keys_seen(at, panel * 6 + r, first, T));
     }
@@ -138,7 +142,11 @@ INLINE void @name@_add(struct block at, u32 panel, struct @name@_rows *rows, con
         vf by = vf_all(rows->shrink[panel][r]);
         for (u32 j = 0; j < DP; j += 16) vf_store(out + j, vf_mul(vf_load(out + j), by));
     }
-    for (u32 g = 0; g < GROUPS; g++) outer(6, common, weights, 64, 1, v + g * 16, DP, rows->out[panel][0] + g * 16, DP, 1);
+    struct outer o = {
+        .a = weights, .a_row = 64, .a_step = 1, .panel_rows = 6, .b = v, .b_panel = 16, .b_step = DP,
+        .sums = rows->out[panel][0], .sums_row = DP, .sums_columns = 16, .depth = common, .add = 1,
+    };
+    outer_six(GROUPS, o);
     for (u32 r = 1; r < 6; r++) {
         u32 more = keys_seen(at, panel * 6 + r, first, T) - common;
         const f32 *later = v + common * DP;

@@ -35,6 +35,7 @@ void @name@(const struct call *c, u32 begin, u32 end)
         u32 row_panel = tile % row_blocks * ROW_PANELS, row_panels = min_u32(row_panels_all - row_panel, ROW_PANELS);
         u32 panel = tile / row_blocks * GROUP, panels = min_u32(PANELS - panel, GROUP);
         u32 first = row_panel * R, last = min_u32(first + row_panels * R, rows);
+        u32 lines = blocks_of(16, blocks_of(row_panels, PANELS_AT_ONCE) * PAIR + PAIR - 1);
         for (u32 k = 0; k < DEPTH; k += BLOCK) {
             u32 depth = min_u32(DEPTH - k, BLOCK), in_panel = k + BLOCK < DEPTH;
             const f32 *a = (const f32 *)c->shared + ((u64)k * row_panels_all + (u64)row_panel * BLOCK) * R;
@@ -48,18 +49,22 @@ void @name@(const struct call *c, u32 begin, u32 end)
                 u32 in_group = p + columns < panels;
                 u32 panel_next = in_group ? panel + p + columns : in_panel ? panel : (tile + 1) / row_blocks * GROUP;
                 u32 k_next = in_group ? k : in_panel ? k + BLOCK : 0;
-                const char *next = (const char *)(weights + ((u64)panel_next * DEPTH + k_next) * 16);
-                struct ask ask = {next, next + PIECE * sizeof(@type@), blocks_of(16, row_panels * PAIR + PAIR - 1)};
+                const @type@ *next = weights + ((u64)panel_next * DEPTH + k_next) * 16;
+                struct ask ask[PANELS_AT_ONCE];
+                for (u32 i = 0; i < PANELS_AT_ONCE; i++, next += DEPTH * 16) {
+                    ask[i] = (struct ask){(const char *)next, (const char *)(next + PIECE), lines};
+                }
                 const @type@ *piece = weights + ((u64)(panel + p) * DEPTH + k) * 16;
-                const f32 *b = widened_pieces_@type@(piece, columns, DEPTH * 16, depth, PIECE, wide, &ask);
+                const f32 *b = widened_pieces_@type@(piece, columns, DEPTH * 16, depth, PIECE, wide, ask);
                 for (u32 r = 0; r < row_panels; r += PANELS_AT_ONCE) {
                     ask_some(&ask_rows);
-                    struct tile t = {
-                        .a = a + r * (BLOCK * R), .a_panel = BLOCK * R, .b = b, .b_panel = @b_panel@,
-                        .sums = sums + p * SUMS + r * (R * 16), .rows_on = R * 16, .columns_on = SUMS,
+                    struct outer o = {
+                        .a = a + r * (BLOCK * R), .a_panel = BLOCK * R, .a_row = 1, .a_step = R, .panel_rows = R,
+                        .b = b, .b_panel = @b_panel@, .b_step = 16,
+                        .sums = sums + p * SUMS + r * (R * 16), .sums_panel = R * 16, .sums_row = 16, .sums_columns = SUMS,
                         .depth = depth, .add = k > 0,
                     };
-                    outer_tile(R, last - first - r * R, columns, t, &ask);
+                    outer_some(last - first - r * R, columns, o, ask);
                 }
             }
         }

@@ -111,6 +111,16 @@ INLINE f32 weigh_page(f32 *row, f32 largest, u32 keys)
 /* e^(old largest - new largest), by which what was summed before shrinks; 1 where the largest stays. */
 INLINE vf shrink_by(vf before, vf now) { return vf_if_less(before, now, vf_exp_of_negative(vf_sub(before, now)), vf_all(1)); }
 
+/* Six rows times `groups` panels of columns. */
+INLINE void outer_six(u32 groups, struct outer o)
+{
+    for (; groups >= PANELS_AT_ONCE; groups -= PANELS_AT_ONCE) {
+        outer(6, PANELS_AT_ONCE, o, 0);
+        o.b += PANELS_AT_ONCE * o.b_panel, o.sums += PANELS_AT_ONCE * o.sums_columns;
+    }
+    if (groups > 0) outer(6, 1, o, 0);
+}
+
 INLINE const f32 *widened_f32(const f32 *from, u32 count, f32 *to) { (void)count; (void)to; return from; }
 INLINE const f32 *widened_f16(const f16 *from, u32 count, f32 *to)
 {

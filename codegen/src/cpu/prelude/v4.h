@@ -1,5 +1,4 @@
 /* The vector primitives on x86-64-v4: AVX-512 F, BW, DQ, VL. A `vf` is one register. */
-#define PANELS_AT_ONCE 2 /* 32 registers, see `weights.h` */
 typedef __m512 vf;
 
 INLINE __m512i bits_of(vf x) { return _mm512_castps_si512(x); }
