@@ -46,6 +46,16 @@ struct Places {
     cache: PathBuf,
 }
 
+/// The folder a variable of the environment names; an empty one is as good as none.
+fn folder(variable: &str) -> Option<PathBuf> {
+    env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// Where programs keep what they can make again (XDG Base Directory Specification).
+pub(crate) fn caches() -> Option<PathBuf> {
+    folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")))
+}
+
 enum Found {
     Here(PathBuf),
     Nowhere(Missing),
@@ -61,9 +71,7 @@ struct Missing {
 impl Places {
     /// As huggingface_hub and MindFormers read the environment; empty variables are as good as none.
     fn of_environment() -> Places {
-        let folder = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let caches = || folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache"))).unwrap_or_default();
-        let home = || folder("HF_HOME").unwrap_or_else(|| caches().join("huggingface"));
+        let home = || folder("HF_HOME").unwrap_or_else(|| caches().unwrap_or_default().join("huggingface"));
         let cache = folder("HF_HUB_CACHE").or_else(|| folder("HUGGINGFACE_HUB_CACHE"));
         Places {
             downloads: folder("CHECKPOINT_DOWNLOAD_FOLDER").unwrap_or_else(|| "checkpoint_download".into()),

@@ -11,9 +11,10 @@ use std::fmt::Write;
 use std::process::ExitCode;
 
 use args::{Bench, Cli, Command, Compile, Inspect, Ir, Logits, Retarget, Run, Tokenize, Verify};
+use bloomery::terminal::{self, Terminal};
 use bloomery::{Error, bench, compile, demo, inspect, ir_file, limits, logits, retarget, run, tokenize, verify};
 use clap::Parser;
-use print::{Shown, Silent};
+use print::Silent;
 
 fn main() -> ExitCode {
     match execute(Cli::parse().command) {
@@ -50,6 +51,11 @@ fn execute(command: Command) -> Result<(), Failure> {
     }
 }
 
+/// Progress that ends with a signal.
+fn shown() -> Terminal {
+    Terminal::new(interrupt::happened)
+}
+
 fn compile(args: &Compile) -> Result<(), Failure> {
     let options = args.options();
     interrupt::ask_first();
@@ -61,13 +67,13 @@ fn compile(args: &Compile) -> Result<(), Failure> {
         };
     }
     let output = args.output().expect("clap asks for it");
-    let compiled = compile::compile(&options, output, &mut Shown::new())?;
+    let compiled = compile::compile(&options, output, &mut shown())?;
     Ok(print::out(&print::written(output, compiled.bytes, &compiled.classes))?)
 }
 
 fn retarget(args: &Retarget) -> Result<(), Failure> {
     interrupt::ask_first();
-    let retargeted = retarget::retarget(args.input(), args.output(), &args.target, &mut Shown::new())?;
+    let retargeted = retarget::retarget(args.input(), args.output(), &args.target, &mut shown())?;
     Ok(print::out(&print::written(args.output(), retargeted.bytes, &retargeted.classes))?)
 }
 
@@ -85,7 +91,7 @@ fn tokenize(args: &Tokenize) -> Result<(), Failure> {
 
 fn ir(args: &Ir) -> Result<(), Failure> {
     let options = args.options();
-    let text = ir_file::ir(&options, &mut Shown::new())?;
+    let text = ir_file::ir(&options, &mut shown())?;
     let shown = if options.check.is_some() { "as expected\n" } else { &text };
     Ok(print::out(shown)?)
 }
@@ -101,7 +107,7 @@ fn run(args: &Run) -> Result<(), Failure> {
             print::token(&token, batch, args.json);
         }
     })?;
-    completed.notes.iter().for_each(|note| print::note(note));
+    completed.notes.iter().for_each(|note| terminal::note(note));
     if let (Some(path), Some(trace)) = (&options.record.trace, &completed.trace) {
         // Before this there is no file, and signals end the program as they end any.
         interrupt::ask_first();
@@ -140,16 +146,16 @@ fn verify(args: &Verify) -> Result<(), Failure> {
 
 fn bench(args: &Bench) -> Result<(), Failure> {
     if let Some(options) = args.limits() {
-        let limits = limits::limits(&options, &mut Shown::new())?;
+        let limits = limits::limits(&options, &mut shown())?;
         return if args.json { Ok(print::json(&limits)?) } else { Ok(print::out(&print::limits(&limits))?) };
     }
-    let benched = bench::bench(&args.options(), &mut Shown::new())?;
+    let benched = bench::bench(&args.options(), &mut shown())?;
     if args.json { Ok(print::json(&benched.to_json())?) } else { Ok(print::out(&print::benched(&benched))?) }
 }
 
 fn demo() -> Result<(), Failure> {
     interrupt::ask_first();
     let mut failed = None;
-    demo::demo(&mut Shown::new(), &mut |text| failed = failed.take().or(print::out(text).err()))?;
+    demo::demo(&mut shown(), &mut |text| failed = failed.take().or(print::out(text).err()))?;
     failed.map_or(Ok(()), |error| Err(error.into()))
 }

@@ -4,15 +4,13 @@ mod inspection;
 mod profile;
 
 use std::fmt::Write as _;
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use bloomery::Progress;
 use bloomery::bench::{self, Benched};
 use bloomery::limits::MachineLimits;
 use bloomery::run::{NewToken, Sequence};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 pub(crate) use inspection::inspection;
@@ -43,72 +41,6 @@ pub(crate) fn error(message: &str) {
     let _ = writeln!(io::stderr(), "error: {message}");
 }
 
-/// Progress on stderr: a bar on a terminal, a line for each finished stage otherwise.
-pub(crate) struct Shown {
-    bar: Option<ProgressBar>,
-    stage: String,
-    started: Instant,
-    /// The last sign of life, its share of the total, and both parts of that.
-    told: Instant,
-    done: u64,
-    total: u64,
-}
-
-/// How long a stage may take in silence.
-const SILENCE: Duration = Duration::from_secs(10);
-
-impl Shown {
-    /// Nothing is under way yet.
-    pub(crate) fn new() -> Shown {
-        let now = Instant::now();
-        Shown { bar: None, stage: String::new(), started: now, told: now, done: 0, total: 0 }
-    }
-}
-
-impl Progress for Shown {
-    fn begin(&mut self, stage: &str, total: u64) {
-        let now = Instant::now();
-        (self.stage, self.started, self.told) = (stage.to_owned(), now, now);
-        (self.done, self.total) = (0, total);
-        self.bar = io::stderr().is_terminal().then(|| bar(stage, total));
-    }
-
-    fn advance(&mut self, by: u64) {
-        self.done += by;
-        match &self.bar {
-            Some(bar) => bar.inc(by),
-            None if self.told.elapsed() > SILENCE && self.total > 0 => {
-                self.told = Instant::now();
-                eprint_line(&format!("  {:<20} {} %", self.stage, self.done * 100 / self.total));
-            }
-            None => {}
-        }
-    }
-
-    fn end(&mut self, detail: &str) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-        }
-        eprint_line(&format!("  {:<20} {:>9}  {detail}", self.stage, time(self.started.elapsed())));
-    }
-
-    fn interrupted(&self) -> bool {
-        crate::interrupt::happened()
-    }
-
-    fn note(&mut self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| note(text)),
-            None => note(text),
-        }
-    }
-}
-
-/// Something a person should know.
-pub(crate) fn note(text: &str) {
-    eprint_line(&format!("note: {text}"));
-}
-
 /// Shows nothing, and gives up when a signal asks for it.
 pub(crate) struct Silent;
 
@@ -121,20 +53,6 @@ impl Progress for Silent {
     fn interrupted(&self) -> bool {
         crate::interrupt::happened()
     }
-}
-
-fn eprint_line(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
-}
-
-fn bar(stage: &str, total: u64) -> ProgressBar {
-    let bar = if total > 0 { ProgressBar::new(total) } else { ProgressBar::new_spinner() };
-    let template =
-        if total > 0 { "  {msg:20} {bar:30} {bytes}/{total_bytes} {eta}" } else { "  {msg:20} {spinner} {elapsed}" };
-    bar.set_style(ProgressStyle::with_template(template).expect("the template is sound"));
-    bar.set_message(stage.to_owned());
-    bar.enable_steady_tick(Duration::from_millis(100));
-    bar
 }
 
 /// One new token: its text alone when there is one sequence, else a line that says whose it is.
@@ -210,12 +128,6 @@ pub(crate) fn limits(limits: &MachineLimits) -> String {
     text
 }
 
-/// A duration for people: `12 ms`, `3.4 s`.
-pub(crate) fn time(duration: Duration) -> String {
-    let seconds = duration.as_secs_f64();
-    if seconds < 1.0 { format!("{:.1} ms", seconds * 1e3) } else { format!("{seconds:.2} s") }
-}
-
 /// An artifact that was written: where, how large, and what it runs on.
 pub(crate) fn written(path: &Path, bytes: u64, classes: &[String]) -> String {
     let classes = if classes.is_empty() { "the interpreter".to_owned() } else { classes.join(", ") };
@@ -237,8 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_times_are_short() {
+    fn sizes_are_short() {
         assert_eq!([size(999), size(1000), size(1_119_000_000)], ["999 B", "1.0 kB", "1.1 GB"]);
-        assert_eq!([time(Duration::from_micros(1500)), time(Duration::from_millis(2346))], ["1.5 ms", "2.35 s"]);
     }
 }

@@ -155,20 +155,19 @@ pub fn run(options: &RunOptions, hear: &mut dyn FnMut(NewToken<'_>)) -> Result<C
     options.record.detail().map_or(Ok(()), |detail| session.record(detail))?;
     let load = begin.elapsed();
     let notes = full(&prompts, session.context());
-    let stops = StopStrings(&options.generation.stop);
-    let mut heard = Heard { tokenizer: tokenizer.as_ref(), stops, shown: Vec::new(), first: None, begin, hear };
-    let generated = generate(&mut session, &prompts, &config, &mut heard)?;
-    heard.finish();
-    let first = heard.first;
+    let texts = Texts { tokenizer: tokenizer.as_ref(), stops: StopStrings(&options.generation.stop) };
+    let Answers { sequences, first } = answer(&mut session, &prompts, &config, texts, &mut |token| {
+        hear(token);
+        true
+    })?;
     let total = begin.elapsed();
+    let first = first.map_or(total, |first| first - begin);
     let recorded = session.recorded();
-    let sequence = |generated| sequence(generated, &prompts, &config, stops, tokenizer.as_ref());
-    let sequences: Vec<Sequence> = generated.into_iter().map(sequence).collect();
     let executor = session.executor();
     let timing = Timing {
         threads: executor.threads(),
         class: executor.class().to_owned(),
-        ..timing(&prompts, &sequences, load, first.unwrap_or(total), total)
+        ..timing(&prompts, &sequences, load, first, total)
     };
     let program = executor.artifact().program();
     let trace = recorded.as_ref().filter(|_| options.record.trace.is_some()).map(|recorded| trace(program, recorded));
@@ -200,29 +199,62 @@ impl Generation {
     }
 }
 
-/// What listens to a generation: shows texts as far as they are certain, looks for stop strings, notes the first token's
-/// time.
+/// Between ids and texts.
+#[derive(Clone, Copy)]
+pub(crate) struct Texts<'a> {
+    pub(crate) tokenizer: Option<&'a Tokenizer>,
+    pub(crate) stops: StopStrings<'a>,
+}
+
+/// What came of prompts.
+pub(crate) struct Answers {
+    pub(crate) sequences: Vec<Sequence>,
+    /// When the first new token was there.
+    first: Option<Instant>,
+}
+
+/// Generates in a session. `hear` is told of every token as it comes, and says whether to go on.
+pub(crate) fn answer(
+    session: &mut Session,
+    prompts: &[Vec<u32>],
+    config: &GenerationConfig,
+    texts: Texts<'_>,
+    hear: &mut dyn FnMut(NewToken<'_>) -> bool,
+) -> Result<Answers, Error> {
+    let mut heard = Heard { texts, shown: Vec::new(), first: None, enough: false, hear };
+    let generated = generate(session, prompts, config, &mut heard)?;
+    heard.finish();
+    let sequences = generated.into_iter().map(|generated| sequence(generated, prompts, config, texts)).collect();
+    Ok(Answers { sequences, first: heard.first })
+}
+
+/// What listens to a generation: shows texts as far as they are certain, looks for stop strings, notes the
+/// first token's time.
 struct Heard<'a> {
-    tokenizer: Option<&'a Tokenizer>,
-    stops: StopStrings<'a>,
+    texts: Texts<'a>,
     shown: Vec<Shown<'a>>,
-    first: Option<Duration>,
-    begin: Instant,
-    hear: &'a mut dyn FnMut(NewToken<'_>),
+    first: Option<Instant>,
+    /// Whoever hears wants no more.
+    enough: bool,
+    hear: &'a mut dyn FnMut(NewToken<'_>) -> bool,
 }
 
 impl Listener for Heard<'_> {
     fn token(&mut self, sequence: usize, id: u32) {
         while self.shown.len() <= sequence {
-            self.shown.push(Shown::new(self.tokenizer, self.stops));
+            self.shown.push(Shown::new(self.texts.tokenizer, self.texts.stops));
         }
         let text = self.shown[sequence].push(id);
-        (self.hear)(NewToken { sequence, id: Some(id), text: &text });
+        self.enough |= !(self.hear)(NewToken { sequence, id: Some(id), text: &text });
     }
 
     fn stops(&mut self, new: &[u32]) -> bool {
-        self.first.get_or_insert_with(|| self.begin.elapsed());
-        self.tokenizer.is_some_and(|tokenizer| self.stops.end(tokenizer, new))
+        self.first.get_or_insert_with(Instant::now);
+        self.texts.tokenizer.is_some_and(|tokenizer| self.texts.stops.end(tokenizer, new))
+    }
+
+    fn interrupted(&mut self) -> bool {
+        self.enough
     }
 }
 
@@ -238,17 +270,12 @@ impl Heard<'_> {
     }
 }
 
-fn sequence(
-    generated: Generated,
-    prompts: &[Vec<u32>],
-    config: &GenerationConfig,
-    stops: StopStrings<'_>,
-    tokenizer: Option<&Tokenizer>,
-) -> Sequence {
+fn sequence(generated: Generated, prompts: &[Vec<u32>], config: &GenerationConfig, texts: Texts<'_>) -> Sequence {
+    let text = |tokenizer: &Tokenizer| texts.stops.cut(&tokenizer.decode(&generated.ids, true)).to_owned();
     Sequence {
         prompt: (config.num_return_sequences > 1).then_some(generated.prompt),
         prompt_ids: prompts[generated.prompt].clone(),
-        text: tokenizer.map(|tokenizer| stops.cut(&tokenizer.decode(&generated.ids, true)).to_owned()),
+        text: texts.tokenizer.map(text),
         ids: generated.ids,
         finish: generated.finish.name(),
         logprobs: config.logprobs.then_some(generated.logprobs),
@@ -281,15 +308,17 @@ impl Record {
 fn ids(options: &RunOptions, tokenizer: Option<&Tokenizer>) -> Result<Vec<Vec<u32>>, Error> {
     match (&options.prompts, tokenizer) {
         (Prompts::Ids(ids), _) => Ok(ids.clone()),
-        (Prompts::Texts(texts), Some(tokenizer)) => {
-            let template = &options.generation.template;
-            texts.iter().map(|text| Ok(tokenizer.encode(&template.around(text))?)).collect()
-        }
+        (Prompts::Texts(texts), Some(tokenizer)) => encode(texts, &options.generation.template, tokenizer),
         (Prompts::Texts(_), None) => Err(Error::Refused(format!(
             "{} holds no tokenizer, so it takes no text: give --input-ids, or compile from a folder with tokenizer.json",
             options.artifact.display()
         ))),
     }
+}
+
+/// Texts as ids, each with the template around it.
+pub(crate) fn encode(texts: &[String], template: &Template, tokenizer: &Tokenizer) -> Result<Vec<Vec<u32>>, Error> {
+    texts.iter().map(|text| Ok(tokenizer.encode(&template.around(text))?)).collect()
 }
 
 /// Which prompts leave no room for an answer.

@@ -42,7 +42,7 @@ pub struct Tokens {
 /// # Errors
 /// No tokenizer is there, or the text is not UTF-8.
 pub fn tokenize(options: &TokenizeOptions) -> Result<Tokens, Error> {
-    let tokenizer = open(&find::local(&options.tokenizer)?)?;
+    let tokenizer = tokenizer_of(&find::local(&options.tokenizer)?)?;
     let text = match &options.text {
         Text::Given(text) => text.clone(),
         Text::File(path) => read_text(path)?,
@@ -53,7 +53,7 @@ pub fn tokenize(options: &TokenizeOptions) -> Result<Tokens, Error> {
 }
 
 /// The tokenizer of a folder, of a file, or of an artifact.
-fn open(path: &Path) -> Result<Tokenizer, Error> {
+pub(crate) fn tokenizer_of(path: &Path) -> Result<Tokenizer, Error> {
     let lacks = |way_out: &str| Error::Refused(format!("{} holds no tokenizer.json: {way_out}", path.display()));
     if !is_artifact(path) {
         return Tokenizer::from_folder(path)?.ok_or_else(|| lacks("put the one of the model there"));

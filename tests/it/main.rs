@@ -13,6 +13,7 @@ mod filetests;
 mod formatting;
 mod generation;
 mod golden;
+mod library;
 mod profile;
 mod retargeted;
 mod samples;

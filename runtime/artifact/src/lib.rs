@@ -23,7 +23,7 @@ pub mod writer;
 pub use artifact::{Artifact, Check, Image, OpenError};
 pub use check::CheckError;
 pub use code::{CodeImage, Count, KernelCode, Phase, SharedScratch, Tiles};
-pub use format::{Section, SectionKind};
+pub use format::{Section, SectionKind, VERSION};
 pub use meta::{Maker, Meta, Provenance, Source};
 pub use weights::{Placement, Slot, WeightTable, plan_weights};
 pub use writer::{ArtifactWriter, WeightSink, WriteError};

@@ -1,0 +1,211 @@
+//! Models by the names people know, compiled on first use and kept.
+//!
+//! `from_pretrained` takes a folder, the name of a model that [`find`] knows, or an artifact. What has to be compiled goes
+//! into a folder of artifacts under a name that says what went in: a hash of the options and of the model's files. Small
+//! files are hashed whole; of large ones, which nobody should wait for, place, size and time of change. So a model that
+//! changed is compiled again, and one that did not is mapped at once.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use bloomery_artifact::{Artifact, VERSION};
+use bloomery_models::config::WeightType;
+use bloomery_models::tokenizer::Tokenizer;
+use bloomery_runtime::Session;
+use sha2::{Digest, Sha256};
+
+use crate::compile::{CompileOptions, Compute, ModelSource, compile};
+use crate::execution::{Execution, tokenizer};
+use crate::inspect::is_artifact;
+use crate::targets::Target;
+use crate::terminal::Terminal;
+use crate::tokenize::tokenizer_of;
+use crate::{Error, Progress, find};
+
+/// Files up to so many bytes are hashed whole.
+const SMALL: u64 = 1 << 20;
+
+/// How a model is compiled on first use, kept, and run.
+#[derive(Clone, Debug)]
+pub struct PretrainedOptions {
+    /// The folder of artifacts; `bloomery` in the user's folder of caches (`XDG_CACHE_HOME`) when nothing is said.
+    pub cache: Option<PathBuf>,
+    /// The type weights get; as stored when nothing is said.
+    pub dtype: Option<WeightType>,
+    /// What to make code for.
+    pub targets: Vec<Target>,
+    /// The arithmetic of products.
+    pub compute: Compute,
+    /// The type of cached keys and values: f32 or f16; follows `dtype` when nothing is said.
+    pub kv_dtype: Option<WeightType>,
+    /// Tokens a sequence may have, prompt and answer together.
+    pub max_context: u64,
+    /// How to run.
+    pub execution: Execution,
+}
+
+impl Default for PretrainedOptions {
+    fn default() -> PretrainedOptions {
+        let usual = CompileOptions::new(ModelSource::Folder(PathBuf::new()));
+        PretrainedOptions {
+            cache: None,
+            dtype: usual.dtype,
+            targets: usual.targets,
+            compute: usual.compute,
+            kv_dtype: usual.kv_dtype,
+            max_context: usual.max_context,
+            execution: Execution::default(),
+        }
+    }
+}
+
+/// The door to models.
+#[derive(Clone, Copy, Debug)]
+pub enum AutoModel {}
+
+impl AutoModel {
+    /// The model of a folder, of a name, or of an artifact, with the usual options. A first use compiles it, and shows how
+    /// far that is.
+    ///
+    /// # Errors
+    /// As [`AutoModel::from_pretrained_with`].
+    pub fn from_pretrained(model: impl AsRef<Path>) -> Result<Model, Error> {
+        AutoModel::from_pretrained_with(model, &PretrainedOptions::default(), &mut Terminal::new(|| false))
+    }
+
+    /// As [`AutoModel::from_pretrained`], with other options. An artifact is run as it was compiled.
+    ///
+    /// # Errors
+    /// Nothing of that name is here; what [`compile`] refuses; an artifact that cannot be used here.
+    pub fn from_pretrained_with(
+        model: impl AsRef<Path>,
+        options: &PretrainedOptions,
+        progress: &mut dyn Progress,
+    ) -> Result<Model, Error> {
+        let name = model.as_ref();
+        let found = find::noted(name, progress)?;
+        if is_artifact(&found) {
+            return Model::open(&found, options.execution.clone());
+        }
+        let kept = kept(name, &found, options)?;
+        if let Ok(model) = Model::open(&kept, options.execution.clone()) {
+            return Ok(model);
+        }
+        progress.note(&format!("{} is compiled on first use, into {}", name.display(), kept.display()));
+        let parent = kept.parent().expect("it is in a folder");
+        fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+        compile(&compile_options(&found, options), &kept, progress)?;
+        Model::open(&kept, options.execution.clone())
+    }
+}
+
+/// The door to tokenizers.
+#[derive(Clone, Copy, Debug)]
+pub enum AutoTokenizer {}
+
+impl AutoTokenizer {
+    /// The tokenizer of a model's folder or name, of an artifact, or in a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// Nothing of that name is here, or it holds no tokenizer.
+    pub fn from_pretrained(model: impl AsRef<Path>) -> Result<Tokenizer, Error> {
+        tokenizer_of(&find::local(model.as_ref())?)
+    }
+}
+
+/// A model that is mapped. Clones share it, and so may threads: each takes a [`Session`] of its own.
+#[derive(Clone)]
+pub struct Model {
+    artifact: Arc<Artifact>,
+    tokenizer: Option<Arc<Tokenizer>>,
+    execution: Execution,
+}
+
+impl Model {
+    /// Maps an artifact.
+    ///
+    /// # Errors
+    /// It cannot be read or used here.
+    pub fn open(artifact: &Path, execution: Execution) -> Result<Model, Error> {
+        let artifact = execution.open(artifact)?;
+        let tokenizer = tokenizer(&artifact)?.map(Arc::new);
+        Ok(Model { artifact, tokenizer, execution })
+    }
+
+    /// What is mapped.
+    pub fn artifact(&self) -> &Arc<Artifact> {
+        &self.artifact
+    }
+
+    /// Its tokenizer, if the model came with one.
+    pub fn tokenizer(&self) -> Option<&Tokenizer> {
+        self.tokenizer.as_deref()
+    }
+
+    /// A session with room for sequences of these lengths, in tokens; independent of all others.
+    ///
+    /// # Errors
+    /// More than the artifact takes, a class of processors that does not run here, no memory.
+    pub fn session(&self, lengths: impl IntoIterator<Item = usize>) -> Result<Session, Error> {
+        self.execution.session(&self.artifact, lengths)
+    }
+}
+
+fn compile_options(folder: &Path, options: &PretrainedOptions) -> CompileOptions {
+    let PretrainedOptions { dtype, compute, kv_dtype, max_context, .. } = *options;
+    CompileOptions {
+        dtype,
+        targets: options.targets.clone(),
+        compute,
+        kv_dtype,
+        max_context,
+        ..CompileOptions::new(ModelSource::Folder(folder.to_path_buf()))
+    }
+}
+
+/// Where the artifact of a model and these options is kept.
+fn kept(name: &Path, folder: &Path, options: &PretrainedOptions) -> Result<PathBuf, Error> {
+    let cache = options.cache.clone().or_else(|| Some(find::caches()?.join("bloomery")));
+    let cache = cache.ok_or_else(|| {
+        Error::Refused(
+            "there is no folder to keep compiled models in: set XDG_CACHE_HOME or HOME, or compile to a file and name that"
+                .to_owned(),
+        )
+    })?;
+    let mut hash = Sha256::new();
+    hash.update(format!("{} {VERSION} {:?}", env!("CARGO_PKG_VERSION"), compile_options(folder, options)));
+    for file in files(folder)? {
+        hash_file(&file, &mut hash)?;
+    }
+    let mut key = String::new();
+    hash.finalize().iter().take(8).for_each(|byte| write!(key, "{byte:02x}").expect("a string takes all"));
+    let whole = name.canonicalize().unwrap_or_else(|_| name.to_path_buf());
+    let name = whole.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(cache.join(format!("{name}-{key}.bloom")))
+}
+
+/// The files of a folder, in order.
+fn files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let entries = fs::read_dir(folder).map_err(Error::io("read", folder))?;
+    let paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, _>>();
+    let mut files: Vec<PathBuf> =
+        paths.map_err(Error::io("read", folder))?.into_iter().filter(|path| path.is_file()).collect();
+    files.sort();
+    Ok(files)
+}
+
+fn hash_file(file: &Path, hash: &mut Sha256) -> Result<(), Error> {
+    let metadata = file.metadata().map_err(Error::io("read", file))?;
+    hash.update(format!("\n{:?} {} ", file.file_name(), metadata.len()));
+    if metadata.len() <= SMALL {
+        hash.update(fs::read(file).map_err(Error::io("read", file))?);
+    } else {
+        let changed = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let place = file.canonicalize().map_err(Error::io("find", file))?;
+        hash.update(format!("{place:?} {changed:?}"));
+    }
+    Ok(())
+}
