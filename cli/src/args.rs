@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use bloomery::Execution;
 use bloomery::bench::BenchOptions;
 use bloomery::compile::{CHUNK_MAX, CONTEXT_MAX, CompileOptions, Compute, Emit, ModelSource};
+use bloomery::eval::EvalOptions;
 use bloomery::execution::THREADS_MAX;
 use bloomery::ir_file::IrOptions;
 use bloomery::limits::LimitsOptions;
@@ -48,6 +49,8 @@ pub(crate) enum Command {
     Run(Run),
     /// Write the logits of every token of some prompts
     Logits(Logits),
+    /// Measure how well a model foresees a text: perplexity, bits per byte
+    Eval(Eval),
     /// Turn text into token ids
     Tokenize(Tokenize),
     /// Print, verify, transform, interpret or compare a .bir file
@@ -378,6 +381,45 @@ impl Logits {
             artifact: self.artifact.clone(),
             prompts: self.input_ids.iter().map(|ids| ids.0.clone()).collect(),
             output: self.output.clone(),
+            execution: self.running.options(),
+        }
+    }
+}
+
+/// `eval`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  bloomery eval model.bloom --text book.txt\n  bloomery eval model.bloom --text book.txt --window 1024 --stride 512 --json"
+)]
+pub(crate) struct Eval {
+    /// The artifact
+    #[arg(value_name = "FILE.bloom")]
+    artifact: PathBuf,
+    /// A file whose every byte is the text; nothing is added around it
+    #[arg(long, value_name = "F", visible_alias = "file")]
+    text: PathBuf,
+    /// Tokens of a window [default: the artifact's context]
+    #[arg(long, value_name = "N")]
+    window: Option<usize>,
+    /// Tokens from one window's beginning to the next one's; those of a window that the one before had are context
+    /// [default: half a window]
+    #[arg(long, value_name = "N")]
+    stride: Option<usize>,
+    #[command(flatten)]
+    running: Running,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl Eval {
+    /// The library's options.
+    pub(crate) fn options(&self) -> EvalOptions {
+        EvalOptions {
+            artifact: self.artifact.clone(),
+            text: self.text.clone(),
+            window: self.window,
+            stride: self.stride,
             execution: self.running.options(),
         }
     }

@@ -15,8 +15,10 @@ pub mod targets;
 pub mod compile;
 pub mod retarget;
 
+pub mod eval;
 pub mod execution;
 pub mod logits;
+
 pub mod run;
 mod stop;
 pub mod template;

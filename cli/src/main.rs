@@ -10,8 +10,8 @@ mod print;
 use std::fmt::Write;
 use std::process::ExitCode;
 
-use args::{Bench, Cli, Command, Compile, Inspect, Ir, Logits, Retarget, Run, Tokenize, Verify};
-use bloomery::{Error, bench, compile, demo, inspect, ir_file, limits, logits, retarget, run, tokenize, verify};
+use args::{Bench, Cli, Command, Compile, Eval, Inspect, Ir, Logits, Retarget, Run, Tokenize, Verify};
+use bloomery::{Error, bench, compile, demo, eval, inspect, ir_file, limits, logits, retarget, run, tokenize, verify};
 use clap::Parser;
 use print::{Shown, Silent};
 
@@ -43,6 +43,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Ir(args) => ir(&args),
         Command::Run(args) => run(&args),
         Command::Logits(args) => logits(&args),
+        Command::Eval(args) => eval(&args),
         Command::Inspect(args) => inspect(&args),
         Command::Verify(args) => verify(&args),
         Command::Bench(args) => bench(&args),
@@ -125,6 +126,11 @@ fn logits(args: &Logits) -> Result<(), Failure> {
     interrupt::ask_first();
     logits::write(&logits, &options.output, &Silent)?;
     Ok(print::out(&format!("{}: logits f32{:?}\n", options.output.display(), logits.shape))?)
+}
+
+fn eval(args: &Eval) -> Result<(), Failure> {
+    let evaluated = eval::eval(&args.options(), &mut Shown::new())?;
+    if args.json { Ok(print::json(&evaluated)?) } else { Ok(print::out(&print::evaluated(&evaluated))?) }
 }
 
 fn inspect(args: &Inspect) -> Result<(), Failure> {

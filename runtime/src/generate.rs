@@ -139,8 +139,9 @@ fn check_prompts(session: &Session, prompts: &[Vec<u32>]) -> Result<(), RunError
     Ok(())
 }
 
-/// Refuses logits that are no numbers; `position` is the number of new tokens before them.
-fn check_logits(logits: &[f32], position: usize) -> Result<(), RunError> {
+/// Refuses logits that are no numbers; `position` is the number of tokens before theirs: new ones in a generation, all of
+/// a text.
+pub(crate) fn check_logits(logits: &[f32], position: usize) -> Result<(), RunError> {
     if logits.iter().all(|logit| logit.is_finite()) { Ok(()) } else { Err(RunError::NotFinite(position)) }
 }
 

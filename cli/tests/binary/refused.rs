@@ -495,6 +495,7 @@ fn wrong_command_lines_are_usage() {
     usage("run x.bloom --prompt a --max-length 9 --max-new-tokens 9", &["--max-length"]);
     usage("run x.bloom --prompt a --do-sample --min-p 2", &["min-p is 2, it must be 0 to 1"]);
     usage("run x.bloom --prompt a --do-sample --top-p 1.5", &["top-p is 1.5, it must be above 0 and at most 1"]);
+    usage("eval x.bloom", &["--text <F>"]);
     usage("tokenize folder", &["--text <TEXT>|--file <F>"]);
     usage("bench x.bloom --batch 0", &["--batch"]);
     usage("run x.bloom --prompt a --limits", &["--profile"]);
@@ -612,6 +613,28 @@ fn an_interrupted_run_keeps_what_it_said() {
     assert_eq!((output.status.signal(), stderr(&output).as_str()), (Some(2), ""));
     said.extend(output.stdout);
     cut_short("<s>In the", &String::from_utf8(said).unwrap());
+}
+
+#[test]
+fn texts_that_cannot_be_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("text");
+    let eval = |bytes: &[u8], more: &[&str], parts: &[&str]| {
+        std::fs::write(&text, bytes).unwrap();
+        let more: Vec<&OsStr> = more.iter().map(OsStr::new).collect();
+        refused(&[args!["eval", trained(), "--text", &text], &more].concat(), parts);
+    };
+    eval(b"In the beginning", &["--window", "65"], &["window of 65 tokens", "context of 64", "--max-context 65"]);
+    eval(b"In the beginning", &["--window", "8", "--stride", "9"], &["stride is 9", "windows of 8"]);
+    eval(b"In the beginning", &["--window", "1"], &["window is 1", "at least 2"]);
+    eval(b"In", &[], &["a text of 1 tokens", "at least 2"]);
+    eval(b"", &[], &["a text of 0 tokens"]);
+    eval(b"ab\xe4\xb8c", &[], &["text is not UTF-8", "0xe4 at offset 2 of 5"]);
+    let tiny = folder.path().join("tiny.bloom");
+    crate::compile(&model("tiny"), &tiny, &[]);
+    std::fs::write(&text, "In the beginning").unwrap();
+    refused(args!["eval", &tiny, "--text", &text], &["holds no tokenizer", "tokenizer.json"]);
+    refused(args!["eval", trained(), "--text", "no/such/text"], &["no/such/text"]);
 }
 
 #[test]

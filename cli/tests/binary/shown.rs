@@ -135,6 +135,32 @@ fn a_template_is_put_around_a_prompt() {
 }
 
 #[test]
+fn a_text_is_measured_in_one_document() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("text");
+    std::fs::write(&text, "<s>In the beginning God created the heavens and the earth.\n").unwrap();
+    let tokens = json(args!["tokenize", trained(), "--file", &text, "--json"])["ids"].as_array().unwrap().len();
+    let eval = args!["eval", trained(), "--file", &text, "--window", "8", "--stride", "4"];
+    let figures = json(&[eval, args!["--json"]].concat());
+    let number = |name: &str| figures[name].as_f64().unwrap_or_else(|| panic!("{name} in {figures}"));
+    assert_eq!((number("tokens"), number("scored_tokens")), (tokens as f64, tokens as f64 - 1.0));
+    assert_eq!(number("scored_bytes"), "In the beginning God created the heavens and the earth.\n".len() as f64);
+    assert_eq!(number("windows"), ((tokens - 8).div_ceil(4) + 1) as f64);
+    assert!((number("perplexity").ln() - number("mean_nll")).abs() < 1e-12);
+    let bits = number("mean_nll") * number("scored_tokens") / std::f64::consts::LN_2 / number("scored_bytes");
+    assert!((number("bits_per_byte") - bits).abs() < 1e-12);
+    let table = printed(eval);
+    for name in ["tokens", "windows", "mean_nll", "perplexity", "bits_per_byte"] {
+        assert!(table.lines().any(|line| line.starts_with(name)), "{table}");
+    }
+    let whole = json(args!["eval", trained(), "--text", &text, "--json"]);
+    assert_eq!(
+        (whole["windows"].as_u64(), whole["window"].as_u64(), whole["stride"].as_u64()),
+        (Some(1), Some(64), Some(32))
+    );
+}
+
+#[test]
 fn a_prompt_that_fills_the_context_is_noted() {
     let ids = vec!["5"; 64].join(",");
     let output =

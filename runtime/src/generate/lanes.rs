@@ -143,7 +143,7 @@ impl<L: Listener> Picker<'_, L> {
         };
         lane.ids.push(id);
         if self.config.logprobs {
-            lane.logprobs.push(log_probability(logits, id));
+            lane.logprobs.push(log_probability(logits, id) as f32);
         }
         self.listener.token(i, id);
         let (new, eos) = (&lane.ids[start..], &self.config.eos_token_id);
