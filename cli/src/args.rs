@@ -23,6 +23,7 @@ use bloomery_passes::pipeline;
 use bloomery_runtime::Pages;
 use clap::builder::PossibleValuesParser;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, value_parser};
+pub(crate) use generation::Chat;
 use generation::Generate;
 use values::{Ids, class, published};
 
@@ -47,6 +48,8 @@ pub(crate) enum Command {
     Retarget(Retarget),
     /// Generate text
     Run(Run),
+    /// Talk with a model
+    Chat(Chat),
     /// Write the logits of every token of some prompts
     Logits(Logits),
     /// Measure how well a model foresees a text: perplexity, bits per byte

@@ -19,6 +19,7 @@ pub mod eval;
 pub mod execution;
 pub mod logits;
 
+pub mod chat;
 pub mod run;
 mod stop;
 pub mod template;

@@ -1,4 +1,4 @@
-//! The `bloomery` binary: parses arguments (`args`), calls the library, prints (`print`), exits.
+//! The `bloomery` binary: parses arguments (`args`), calls the library, prints (`print`), talks (`talk`), exits.
 //!
 //! Exit codes: 0; 1 when something is refused, with one message on stderr; 2 for a wrong command line (clap's); 130 after
 //! Ctrl-C, 143 after SIGTERM.
@@ -6,6 +6,7 @@
 mod args;
 mod interrupt;
 mod print;
+mod talk;
 
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -42,6 +43,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Tokenize(args) => tokenize(&args),
         Command::Ir(args) => ir(&args),
         Command::Run(args) => run(&args),
+        Command::Chat(args) => talk::talk(&args),
         Command::Logits(args) => logits(&args),
         Command::Eval(args) => eval(&args),
         Command::Inspect(args) => inspect(&args),

@@ -33,6 +33,7 @@ pub mod profile;
 pub use error::RunError;
 pub use executor::{Executor, ExecutorOptions};
 pub use generate::config::{EarlyStopping, GenerationConfig};
+pub use generate::kept::Kept;
 pub use generate::{Finish, Generated, Listener, generate};
 pub use launcher::{best_class, runs_here};
 pub use logits::{AllLogits, all_logits};

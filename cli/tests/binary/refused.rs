@@ -1,7 +1,7 @@
 //! Bad input: one clear error, exit code 1 (2 for a wrong command line), nothing half-written.
 
 use std::ffi::OsStr;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -496,6 +496,8 @@ fn wrong_command_lines_are_usage() {
     usage("run x.bloom --prompt a --do-sample --min-p 2", &["min-p is 2, it must be 0 to 1"]);
     usage("run x.bloom --prompt a --do-sample --top-p 1.5", &["top-p is 1.5, it must be above 0 and at most 1"]);
     usage("eval x.bloom", &["--text <F>"]);
+    usage("chat x.bloom --num-beams 2", &["--num-beams"]);
+    usage("chat x.bloom --max-new-tokens 0", &["--max-new-tokens"]);
     usage("tokenize folder", &["--text <TEXT>|--file <F>"]);
     usage("bench x.bloom --batch 0", &["--batch"]);
     usage("run x.bloom --prompt a --limits", &["--profile"]);
@@ -613,6 +615,70 @@ fn an_interrupted_run_keeps_what_it_said() {
     assert_eq!((output.status.signal(), stderr(&output).as_str()), (Some(2), ""));
     said.extend(output.stdout);
     cut_short("<s>In the", &String::from_utf8(said).unwrap());
+}
+
+#[test]
+#[cfg(unix)]
+fn an_interrupted_answer_leaves_the_conversation_going() {
+    let mut child = long_answer("chat", &[]).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(b"<s>In the\n").unwrap();
+    let mut said = hear(&mut child);
+    send("INT", &child);
+    // The second question is answered, as far as it is let.
+    input.write_all(b" king\n").unwrap();
+    let mut byte = [0];
+    while !said.ends_with(b"\n") {
+        child.stdout.as_mut().unwrap().read_exact(&mut byte).unwrap();
+        said.extend(byte);
+    }
+    hear(&mut child);
+    send("INT", &child);
+    input.write_all(b"/stats\n").unwrap();
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    let notes = stderr(&output);
+    assert_eq!((output.status.code(), notes.matches("note: interrupted").count()), (Some(0), 2), "{notes}");
+    assert!(notes.contains("turns       2, of which the model sees 2"), "{notes}");
+    cut_short("<s>In the", String::from_utf8(said).unwrap().trim_end());
+}
+
+#[test]
+#[cfg(unix)]
+fn between_answers_a_signal_ends_the_conversation() {
+    let mut child = long_answer("chat", &["--max-length", "8"]).spawn().unwrap();
+    child.stdin.as_mut().unwrap().write_all(b"<s>In the\n").unwrap();
+    // The end of the line comes after the end of the turn.
+    let mut byte = [0];
+    while byte != *b"\n" {
+        child.stdout.as_mut().unwrap().read_exact(&mut byte).unwrap();
+    }
+    send("INT", &child);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+}
+
+#[test]
+fn conversations_that_cannot_be() {
+    let refused = |input: &[u8], more: &[&str], parts: &[&str]| {
+        let mut child = long_answer("chat", more).spawn().unwrap();
+        // One that refuses at once may close the pipe before.
+        let _ = child.stdin.take().unwrap().write_all(input);
+        let output = child.wait_with_output().unwrap();
+        let message = stderr(&output);
+        assert_eq!((output.status.code(), message.matches("error: ").count()), (Some(1), 1), "{message}");
+        parts.iter().for_each(|part| assert!(message.contains(part), "{message} lacks {part}"));
+        assert!(output.stdout.is_empty());
+    };
+    refused(b"/nope\n", &[], &["no command /nope", "/help"]);
+    refused(b"/save\n", &[], &["no command /save"]);
+    refused(b"\na\xff\n", &[], &["line 2 of standard input", "byte 1"]);
+    refused("a ".repeat(64).as_bytes(), &[], &["the question has", "room for 64"]);
+    refused(b"", &["--system", &"a ".repeat(64)], &["before the first question", "room for 64"]);
+    refused(b"", &["--stop", ""], &["a stop string is empty"]);
+    let folder = tempfile::tempdir().unwrap();
+    let save = format!("/save {}\n", folder.path().display());
+    refused(save.as_bytes(), &[], &["is not a regular file"]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What is printed: the forms of `--json`, texts, tables, and silence when nobody listens.
 
+use std::io::Write;
 use std::process::Stdio;
 
 use bloomery_formats::Checkpoint;
@@ -132,6 +133,56 @@ fn a_template_is_put_around_a_prompt() {
     let belle = json(args!["tokenize", trained(), "--text", "Human: Sing. \n\nAssistant:", "--json"])["ids"].clone();
     assert_eq!(run("belle"), belle);
     assert_eq!(run("none"), json(args!["tokenize", trained(), "--text", "Sing.", "--json"])["ids"]);
+}
+
+/// What a conversation prints on stdout and stderr, given these lines.
+fn chat(lines: &str, more: &[&str]) -> (String, String) {
+    let mut chat = bloomery();
+    chat.arg("chat").arg(trained()).args(more).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = chat.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert!(output.status.success(), "{stderr}");
+    (stdout, stderr)
+}
+
+/// The trained model continues "<s>In the beginning" with " of the firstborn, the firstborn of the Lord, ..".
+#[test]
+fn a_conversation_is_answers_line_by_line_and_can_be_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a talk.json");
+    let lines = format!(
+        "<s>In the beginning\r\n\n/save {}\n/reset\n<s>In the beginning\n/stats\n/help\n/exit\nnever\n",
+        path.display()
+    );
+    let (answers, notes) = chat(&lines, &["--max-new-tokens", "3"]);
+    assert_eq!(answers, " of the first\n of the first\n");
+    let saved: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(keys(&saved), ["template", "system", "turns", "forgotten", "ids"]);
+    let turn = serde_json::json!({
+        "question": "<s>In the beginning", "answer": " of the first", "answer_ids": [307, 276, 1931], "finish": "length",
+    });
+    assert_eq!((&saved["turns"], &saved["template"]), (&serde_json::json!([turn]), &Value::from("none")));
+    assert_eq!(saved["ids"], serde_json::json!([1, 1721, 276, 2755, 275, 2995, 307, 276, 1931]));
+    for part in [
+        "note: cut off after 3 tokens; --max-new-tokens",
+        "a talk.json: 1 turn(s)",
+        "turns       1, of",
+        "tokens      9 of 64",
+        "/save FILE",
+    ] {
+        assert!(notes.contains(part), "{notes} lacks {part}");
+    }
+}
+
+#[test]
+fn a_full_conversation_says_what_it_forgets() {
+    let more = ["--max-new-tokens", "2", "--max-length", "14", "--eos-token-id", "none", "--system", "<s>"];
+    let (answers, notes) = chat("In the beginning\nIn the beginning\n", &more);
+    assert_eq!(answers, " of the\n of the\n", "the same, as the first turn is forgotten");
+    let note = "note: the conversation's 14 tokens are full: the model no longer sees the first 1 of 2 turns\n";
+    assert!(notes.contains(note), "{notes}");
 }
 
 #[test]
