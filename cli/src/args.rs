@@ -23,6 +23,7 @@ use bloomery_passes::pipeline;
 use bloomery_runtime::Pages;
 use clap::builder::PossibleValuesParser;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, value_parser};
+use clap_complete::Shell;
 pub(crate) use generation::Chat;
 use generation::Generate;
 use values::{Ids, class, published};
@@ -67,6 +68,22 @@ pub(crate) enum Command {
     /// Compile and run the small trained model that the project ships
     #[command(after_help = "Example:\n  cargo run --release -- demo")]
     Demo,
+    /// Print the script that makes a shell complete commands and options
+    #[command(
+        after_help = "Examples:\n  bloomery completions bash > ~/.local/share/bash-completion/completions/bloomery\n  bloomery completions fish > ~/.config/fish/completions/bloomery.fish"
+    )]
+    Completions {
+        /// The shell
+        #[arg(value_enum, value_name = "SHELL")]
+        shell: Shell,
+    },
+    /// Write manual pages
+    #[command(after_help = "Example:\n  bloomery man ~/.local/share/man/man1")]
+    Man {
+        /// The folder; it is made if there is none
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
 }
 
 /// `compile`

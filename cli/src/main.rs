@@ -5,10 +5,12 @@
 
 mod args;
 mod interrupt;
+mod manual;
 mod print;
 mod talk;
 
 use std::fmt::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use args::{Bench, Cli, Command, Compile, Eval, Inspect, Ir, Logits, Retarget, Run, Tokenize, Verify};
@@ -50,6 +52,8 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Verify(args) => verify(&args),
         Command::Bench(args) => bench(&args),
         Command::Demo => demo(),
+        Command::Completions { shell } => Ok(print::out(&manual::completions(shell))?),
+        Command::Man { folder } => man(&folder),
     }
 }
 
@@ -160,4 +164,10 @@ fn demo() -> Result<(), Failure> {
     let mut failed = None;
     demo::demo(&mut Shown::new(), &mut |text| failed = failed.take().or(print::out(text).err()))?;
     failed.map_or(Ok(()), |error| Err(error.into()))
+}
+
+fn man(folder: &Path) -> Result<(), Failure> {
+    interrupt::ask_first();
+    let pages = manual::write_pages(folder)?;
+    Ok(print::out(&format!("{}: {}\n", folder.display(), pages.join(", ")))?)
 }

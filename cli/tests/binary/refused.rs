@@ -498,6 +498,7 @@ fn wrong_command_lines_are_usage() {
     usage("eval x.bloom", &["--text <F>"]);
     usage("chat x.bloom --num-beams 2", &["--num-beams"]);
     usage("chat x.bloom --max-new-tokens 0", &["--max-new-tokens"]);
+    usage("completions sh", &["bash, elvish, fish, powershell, zsh"]);
     usage("tokenize folder", &["--text <TEXT>|--file <F>"]);
     usage("bench x.bloom --batch 0", &["--batch"]);
     usage("run x.bloom --prompt a --limits", &["--profile"]);

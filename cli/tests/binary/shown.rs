@@ -211,6 +211,20 @@ fn a_text_is_measured_in_one_document() {
     );
 }
 
+/// That they hold every command and option is a test of the binary's own.
+#[test]
+fn shells_and_man_take_what_is_made_for_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let (pages, script) = (folder.path().join("man/man1"), folder.path().join("bloomery.bash"));
+    let said = printed(args!["man", &pages]);
+    assert!(said.contains("bloomery.1") && said.contains("bloomery-chat.1"), "{said}");
+    let page = std::fs::read_to_string(pages.join("bloomery-eval.1")).unwrap();
+    assert!(page.contains(".TH bloomery-eval 1") && page.contains("perplexity"), "{page}");
+    std::fs::write(&script, printed(args!["completions", "bash"])).unwrap();
+    let bash = std::process::Command::new("bash").arg("-n").arg(&script).output();
+    assert!(bash.is_ok_and(|output| output.status.success()) || cfg!(not(unix)));
+}
+
 #[test]
 fn a_prompt_that_fills_the_context_is_noted() {
     let ids = vec!["5"; 64].join(",");
