@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use bloomery::Execution;
 use bloomery::bench::BenchOptions;
 use bloomery::compile::{CHUNK_MAX, CONTEXT_MAX, CompileOptions, Compute, Emit, ModelSource};
+use bloomery::eval::EvalOptions;
 use bloomery::execution::THREADS_MAX;
 use bloomery::ir_file::IrOptions;
 use bloomery::limits::LimitsOptions;
@@ -22,6 +23,8 @@ use bloomery_passes::pipeline;
 use bloomery_runtime::Pages;
 use clap::builder::PossibleValuesParser;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, value_parser};
+use clap_complete::Shell;
+pub(crate) use generation::Chat;
 use generation::Generate;
 use values::{Ids, class, published};
 
@@ -46,8 +49,12 @@ pub(crate) enum Command {
     Retarget(Retarget),
     /// Generate text
     Run(Run),
+    /// Talk with a model
+    Chat(Chat),
     /// Write the logits of every token of some prompts
     Logits(Logits),
+    /// Measure how well a model foresees a text: perplexity, bits per byte
+    Eval(Eval),
     /// Turn text into token ids
     Tokenize(Tokenize),
     /// Print, verify, transform, interpret or compare a .bir file
@@ -61,6 +68,22 @@ pub(crate) enum Command {
     /// Compile and run the small trained model that the project ships
     #[command(after_help = "Example:\n  cargo run --release -- demo")]
     Demo,
+    /// Print the script that makes a shell complete commands and options
+    #[command(
+        after_help = "Examples:\n  bloomery completions bash > ~/.local/share/bash-completion/completions/bloomery\n  bloomery completions fish > ~/.config/fish/completions/bloomery.fish"
+    )]
+    Completions {
+        /// The shell
+        #[arg(value_enum, value_name = "SHELL")]
+        shell: Shell,
+    },
+    /// Write manual pages
+    #[command(after_help = "Example:\n  bloomery man ~/.local/share/man/man1")]
+    Man {
+        /// The folder; it is made if there is none
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
 }
 
 /// `compile`
@@ -378,6 +401,45 @@ impl Logits {
             artifact: self.artifact.clone(),
             prompts: self.input_ids.iter().map(|ids| ids.0.clone()).collect(),
             output: self.output.clone(),
+            execution: self.running.options(),
+        }
+    }
+}
+
+/// `eval`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  bloomery eval model.bloom --text book.txt\n  bloomery eval model.bloom --text book.txt --window 1024 --stride 512 --json"
+)]
+pub(crate) struct Eval {
+    /// The artifact
+    #[arg(value_name = "FILE.bloom")]
+    artifact: PathBuf,
+    /// A file whose every byte is the text; nothing is added around it
+    #[arg(long, value_name = "F", visible_alias = "file")]
+    text: PathBuf,
+    /// Tokens of a window [default: the artifact's context]
+    #[arg(long, value_name = "N")]
+    window: Option<usize>,
+    /// Tokens from one window's beginning to the next one's; those of a window that the one before had are context
+    /// [default: half a window]
+    #[arg(long, value_name = "N")]
+    stride: Option<usize>,
+    #[command(flatten)]
+    running: Running,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl Eval {
+    /// The library's options.
+    pub(crate) fn options(&self) -> EvalOptions {
+        EvalOptions {
+            artifact: self.artifact.clone(),
+            text: self.text.clone(),
+            window: self.window,
+            stride: self.stride,
             execution: self.running.options(),
         }
     }

@@ -1,4 +1,4 @@
-//! How an artifact is run: what `run`, `logits` and `bench` have in common.
+//! How an artifact is run: what all commands that run one have in common.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -74,4 +74,14 @@ pub(crate) fn check_threads(threads: Option<usize>) -> Result<(), Error> {
 /// The tokenizer an artifact holds.
 pub(crate) fn tokenizer(artifact: &Artifact) -> Result<Option<Tokenizer>, Error> {
     Ok(artifact.tokenizer().map(|bytes| Tokenizer::from_bytes(bytes.to_vec())).transpose()?)
+}
+
+/// The tokenizer of an artifact that is given text alone.
+pub(crate) fn tokenizer_for_text(artifact: &Artifact, path: &Path) -> Result<Tokenizer, Error> {
+    tokenizer(artifact)?.ok_or_else(|| {
+        let path = path.display();
+        Error::Refused(format!(
+            "{path} holds no tokenizer, so it takes no text: compile from a folder with tokenizer.json"
+        ))
+    })
 }

@@ -1,6 +1,6 @@
 //! Ctrl-C, SIGTERM and a closed terminal while something is being written: the workflow is asked to stop, removes what it began, and the
 //! program ends with 128 and the signal's number. A second signal ends it at once. Commands that write no file do not
-//! ask: signals end them as they end any program.
+//! ask: signals end them as they end any program. A program that talks has [`Turns`]: Ctrl-C ends an answer there.
 
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -22,6 +22,34 @@ pub(crate) fn ask_first() {
         let _ = flag::register_conditional_shutdown(signal, status(signal as usize).into(), Arc::clone(&again));
         let _ = flag::register(signal, Arc::clone(&again));
         let _ = flag::register_usize(signal, Arc::clone(came), signal as usize);
+    }
+}
+
+/// Ctrl-C while a program talks: in a turn the first one asks for the turn's end and the second one ends the program;
+/// between turns the first one does.
+pub(crate) struct Turns {
+    stop: Arc<AtomicBool>,
+    last: Arc<AtomicBool>,
+}
+
+impl Turns {
+    /// From now on Ctrl-C means this; no turn has begun.
+    pub(crate) fn new() -> Turns {
+        let turns = Turns { stop: Arc::default(), last: Arc::new(AtomicBool::new(true)) };
+        // The same order as above, for the same reason.
+        let _ = flag::register_conditional_shutdown(SIGINT, status(SIGINT as usize).into(), Arc::clone(&turns.last));
+        let _ = flag::register(SIGINT, Arc::clone(&turns.last));
+        let _ = flag::register(SIGINT, Arc::clone(&turns.stop));
+        turns
+    }
+
+    /// Takes a turn, which asks whether to stop.
+    pub(crate) fn take<T>(&self, turn: impl FnOnce(&dyn Fn() -> bool) -> T) -> T {
+        self.stop.store(false, Ordering::Relaxed);
+        self.last.store(false, Ordering::Relaxed);
+        let taken = turn(&|| self.stop.load(Ordering::Relaxed));
+        self.last.store(true, Ordering::Relaxed);
+        taken
     }
 }
 

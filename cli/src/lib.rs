@@ -36,8 +36,11 @@ pub mod terminal;
 pub mod compile;
 pub mod retarget;
 
+pub mod eval;
 pub mod execution;
 pub mod logits;
+
+pub mod chat;
 pub mod run;
 mod stop;
 pub mod template;

@@ -1,18 +1,21 @@
-//! The `bloomery` binary: parses arguments (`args`), calls the library, prints (`print`), exits.
+//! The `bloomery` binary: parses arguments (`args`), calls the library, prints (`print`), talks (`talk`), exits.
 //!
 //! Exit codes: 0; 1 when something is refused, with one message on stderr; 2 for a wrong command line (clap's); 130 after
 //! Ctrl-C, 143 after SIGTERM.
 
 mod args;
 mod interrupt;
+mod manual;
 mod print;
+mod talk;
 
 use std::fmt::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
-use args::{Bench, Cli, Command, Compile, Inspect, Ir, Logits, Retarget, Run, Tokenize, Verify};
+use args::{Bench, Cli, Command, Compile, Eval, Inspect, Ir, Logits, Retarget, Run, Tokenize, Verify};
 use bloomery::terminal::{self, Terminal};
-use bloomery::{Error, bench, compile, demo, inspect, ir_file, limits, logits, retarget, run, tokenize, verify};
+use bloomery::{Error, bench, compile, demo, eval, inspect, ir_file, limits, logits, retarget, run, tokenize, verify};
 use clap::Parser;
 use print::Silent;
 
@@ -43,11 +46,15 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Tokenize(args) => tokenize(&args),
         Command::Ir(args) => ir(&args),
         Command::Run(args) => run(&args),
+        Command::Chat(args) => talk::talk(&args),
         Command::Logits(args) => logits(&args),
+        Command::Eval(args) => eval(&args),
         Command::Inspect(args) => inspect(&args),
         Command::Verify(args) => verify(&args),
         Command::Bench(args) => bench(&args),
         Command::Demo => demo(),
+        Command::Completions { shell } => Ok(print::out(&manual::completions(shell))?),
+        Command::Man { folder } => man(&folder),
     }
 }
 
@@ -133,6 +140,11 @@ fn logits(args: &Logits) -> Result<(), Failure> {
     Ok(print::out(&format!("{}: logits f32{:?}\n", options.output.display(), logits.shape))?)
 }
 
+fn eval(args: &Eval) -> Result<(), Failure> {
+    let evaluated = eval::eval(&args.options(), &mut shown())?;
+    if args.json { Ok(print::json(&evaluated)?) } else { Ok(print::out(&print::evaluated(&evaluated))?) }
+}
+
 fn inspect(args: &Inspect) -> Result<(), Failure> {
     let inspection = inspect::inspect(&args.file)?;
     if args.json { Ok(print::json(&inspection)?) } else { Ok(print::out(&print::inspection(&inspection))?) }
@@ -158,4 +170,10 @@ fn demo() -> Result<(), Failure> {
     let mut failed = None;
     demo::demo(&mut shown(), &mut |text| failed = failed.take().or(print::out(text).err()))?;
     failed.map_or(Ok(()), |error| Err(error.into()))
+}
+
+fn man(folder: &Path) -> Result<(), Failure> {
+    interrupt::ask_first();
+    let pages = manual::write_pages(folder)?;
+    Ok(print::out(&format!("{}: {}\n", folder.display(), pages.join(", ")))?)
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use bloomery::Progress;
 use bloomery::bench::{self, Benched};
+use bloomery::eval::Evaluated;
 use bloomery::limits::MachineLimits;
 use bloomery::run::{NewToken, Sequence};
 use serde::Serialize;
@@ -110,6 +111,19 @@ pub(crate) fn benched(benched: &Benched) -> String {
     if let Some(table) = &benched.profile {
         let _ = write!(text, "\n{}", profile(table));
     }
+    text
+}
+
+/// What a model makes of a text, a line for each figure.
+pub(crate) fn evaluated(evaluated: &Evaluated) -> String {
+    let Evaluated { tokens, scored_tokens, scored_bytes, windows, window, stride, .. } = evaluated;
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| text.push_str(&format!("{name:<26}{value}\n"));
+    line("tokens", format!("{tokens}, {scored_tokens} of them predicted ({scored_bytes} bytes)"));
+    line("windows", format!("{windows} of {window}, one every {stride} tokens"));
+    line("mean_nll", format!("{:.6} nats per token", evaluated.mean_nll));
+    line("perplexity", format!("{:.4}", evaluated.perplexity));
+    line("bits_per_byte", format!("{:.5}", evaluated.bits_per_byte));
     text
 }
 

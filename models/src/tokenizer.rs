@@ -82,6 +82,11 @@ impl Tokenizer {
         text
     }
 
+    /// How many bytes of a text each id stands for, special tokens as they are written in it.
+    pub fn byte_lengths(&self, ids: &[u32]) -> Vec<usize> {
+        ids.iter().map(|&id| self.bytes_of(id, false).len()).collect()
+    }
+
     /// A decoder for ids that arrive one by one; its pieces together are [`Tokenizer::decode`] of all ids.
     pub fn stream(&self, skip_special: bool) -> StreamDecoder<'_> {
         StreamDecoder::new(self, skip_special)

@@ -73,6 +73,9 @@ pub enum RunError {
     /// A prompt without tokens.
     #[error("prompt {0} (counted from 0) has no tokens; give it at least one")]
     Empty(usize),
+    /// A text in which no token can be predicted.
+    #[error("a text of {0} tokens has none that another stands before; give one of at least 2")]
+    Short(usize),
     /// Times of kernels without machine code.
     #[error(
         "times of kernels are taken of machine code, this run uses the interpreter; leave out --cpu interpreter, or compile for this processor"
@@ -86,7 +89,7 @@ pub enum RunError {
         /// How many are free.
         free: usize,
     },
-    /// A setting of generation that means nothing.
+    /// A setting that means nothing.
     #[error("{name} is {value}, it must be {expected}")]
     Setting {
         /// Which.
@@ -96,7 +99,7 @@ pub enum RunError {
         /// What it may be.
         expected: &'static str,
     },
-    /// Settings of generation that cannot be together; the message says all.
+    /// Settings that cannot be together, or not with this artifact; the message says all.
     #[error("{0}")]
     Contradiction(String),
     /// Logits that are no numbers.

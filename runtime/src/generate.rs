@@ -2,9 +2,11 @@
 //!
 //! [`config`] says what can be asked for, by Hugging Face's names; [`processors`] change the scores of the next token;
 //! `prefill` brings prompts into the cache; `lanes` are sequences that go on one token at a time, greedily or drawn;
-//! `search` is beam search without a model, `beams` with one. Start at [`generate`].
+//! [`kept`] is one that stays in the cache for the next turn; `search` is beam search without a model, `beams` with one.
+//! Start at [`generate`].
 
 pub mod config;
+pub mod kept;
 pub mod processors;
 
 mod beams;
@@ -77,7 +79,7 @@ pub trait Listener {
         false
     }
 
-    /// Whether all sequences should end now. Asked before every token.
+    /// Whether all sequences should end now. Asked before every token, and between chunks of a kept sequence's prompt.
     fn interrupted(&mut self) -> bool {
         false
     }
@@ -139,8 +141,9 @@ fn check_prompts(session: &Session, prompts: &[Vec<u32>]) -> Result<(), RunError
     Ok(())
 }
 
-/// Refuses logits that are no numbers; `position` is the number of new tokens before them.
-fn check_logits(logits: &[f32], position: usize) -> Result<(), RunError> {
+/// Refuses logits that are no numbers; `position` is the number of tokens before theirs: new ones in a generation, all of
+/// a text.
+pub(crate) fn check_logits(logits: &[f32], position: usize) -> Result<(), RunError> {
     if logits.iter().all(|logit| logit.is_finite()) { Ok(()) } else { Err(RunError::NotFinite(position)) }
 }
 

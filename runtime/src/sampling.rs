@@ -32,12 +32,12 @@ pub fn greedy(scores: &[f32]) -> u32 {
 }
 
 /// The logarithm of a token's probability under the logits as they are.
-pub fn log_probability(logits: &[f32], id: u32) -> f32 {
+pub fn log_probability(logits: &[f32], id: u32) -> f64 {
     let most = largest(logits);
-    (f64::from(logits[id as usize] - most) - log_sum(logits, most)) as f32
+    f64::from(logits[id as usize] - most) - log_sum(logits, most)
 }
 
-/// The same of every token.
+/// The same of every token, rounded.
 pub fn log_probabilities(logits: &[f32]) -> Vec<f32> {
     let most = largest(logits);
     let log_sum = log_sum(logits, most);
@@ -92,6 +92,6 @@ mod tests {
     fn logarithms_of_probabilities() {
         let found = log_probability(&[1.0, 2.0], 1);
         assert!((found - (-0.313_261_7)).abs() < 1e-6, "{found}");
-        assert_eq!(log_probabilities(&[1.0, 2.0]), [0, 1].map(|id| log_probability(&[1.0, 2.0], id)));
+        assert_eq!(log_probabilities(&[1.0, 2.0]), [0, 1].map(|id| log_probability(&[1.0, 2.0], id) as f32));
     }
 }

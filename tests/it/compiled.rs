@@ -12,9 +12,8 @@ use bloomery_artifact::{Artifact, Check};
 use bloomery_codegen::cpu::CLASSES;
 use bloomery_ir::{DType, Tensor};
 use bloomery_models::config::WeightType;
-use bloomery_runtime::sampling::log_probability;
 use bloomery_runtime::{
-    Chunk, GenerationConfig, Session, SessionOptions, Want, all_logits, generate, pages_needed, runs_here,
+    GenerationConfig, Session, SessionOptions, Windows, all_logits, generate, pages_needed, perplexity, runs_here,
 };
 
 use crate::fixture::{Fixture, assert_close, folder, ids, ids_of_all};
@@ -88,7 +87,7 @@ impl Compiled {
         Compiled { artifact: Arc::new(Artifact::open(&path, Check::Full).unwrap()), path, _folder: None }
     }
 
-    fn session(&self, how: How, lengths: impl IntoIterator<Item = usize>) -> Session {
+    pub(crate) fn session(&self, how: How, lengths: impl IntoIterator<Item = usize>) -> Session {
         let options = SessionOptions {
             class: how.class.map(str::to_owned),
             threads: Some(how.threads),
@@ -253,28 +252,44 @@ fn the_trained_model_has_the_recorded_log_probabilities() {
     }
 }
 
+/// Sequences of one length, one after another, are windows that share no token.
 #[test]
 fn the_trained_model_has_the_recorded_loss_on_text_it_has_not_seen() {
     let (fixture, model) = (Fixture::open("trained-web"), standard("trained-web"));
     let text = std::fs::read(folder("trained-web").join("heldout.json")).unwrap();
     let sequences: Vec<Vec<u32>> = serde_json::from_slice(&text).unwrap();
     let recorded = fixture.golden["heldout"]["loss"].as_f64().unwrap();
-    let mut session = model.session(BEST, [128]);
-    let (mut loss, mut count) = (0.0, 0);
-    for ids in &sequences {
-        let sequence = session.start();
-        let chunk = Chunk { sequence, ids, want: Want::All };
-        let add = |_: usize, row: usize, logits: &[f32]| {
-            if let Some(&next) = ids.get(row + 1) {
-                loss -= f64::from(log_probability(logits, next));
-                count += 1;
-            }
-        };
-        session.step(&[chunk], add).unwrap();
-        session.end(sequence);
+    let windows = Windows { window: 128, stride: 128 };
+    let found = perplexity(&mut model.session(BEST, [128]), &sequences.concat(), windows, &mut |_| {}).unwrap();
+    assert_eq!((found.windows, found.scored), (200, 200 * 127));
+    assert!((found.mean() - recorded).abs() < 1e-5, "{found:?} for {recorded}");
+    let recorded = fixture.golden["heldout"]["perplexity"].as_f64().unwrap();
+    assert!((found.perplexity() - recorded).abs() < 1e-5 * recorded, "{found:?} for {recorded}");
+}
+
+/// f32 sums there differ from f64 here by less than the tolerance, as do logits.
+#[test]
+fn sliding_windows_give_the_recorded_losses() {
+    let model = standard("trained-web");
+    let read = |name: &str| std::fs::read(folder("trained-web").join(name)).unwrap();
+    let recorded: serde_json::Value = serde_json::from_slice(&read("perplexity.json")).unwrap();
+    let whole = |value: &serde_json::Value| value.as_u64().unwrap() as usize;
+    let sequences: Vec<Vec<u32>> = serde_json::from_slice(&read("heldout.json")).unwrap();
+    let text = sequences[..whole(&recorded["sequences"])].concat();
+    let measured = |how: How, windows: Windows| {
+        perplexity(&mut model.session(how, [windows.window]), &text, windows, &mut |_| {}).unwrap()
+    };
+    for case in recorded["cases"].as_array().unwrap() {
+        let windows = Windows { window: whole(&case["window"]), stride: whole(&case["stride"]) };
+        let found = measured(BEST, windows);
+        assert_eq!((found.windows, found.scored), (whole(&case["windows"]), whole(&case["scored"])), "{windows:?}");
+        let recorded = case["mean_nll"].as_f64().unwrap();
+        assert!((found.mean() - recorded).abs() < 1e-5, "{windows:?}: {found:?} for {recorded}");
     }
-    let found = loss / f64::from(count);
-    assert!((found - recorded).abs() < 1e-5, "{found} for {recorded}");
+    let windows = Windows { window: 128, stride: 64 };
+    for how in [How { threads: 2, ..BEST }, How { chunk: 7, ..BEST }] {
+        assert_eq!(measured(how, windows), measured(BEST, windows), "{how:?}");
+    }
 }
 
 /// The ids a damaged file gives, or the error; a crash would end the test.

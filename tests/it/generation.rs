@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use bloomery_runtime::{EarlyStopping, Generated, GenerationConfig, Session, SessionOptions, generate, pages_needed};
+use bloomery_runtime::{
+    EarlyStopping, Generated, GenerationConfig, Kept, Session, SessionOptions, generate, pages_needed,
+};
 use serde_json::Value;
 
 use crate::compiled::{BEST, Compiled, How, compiled, standard};
@@ -165,5 +167,28 @@ fn a_shared_beginning_is_computed_once_with_the_same_bits() {
         let (alone, computed) = counted(&model, BEST, std::slice::from_ref(prompt), &config);
         assert_eq!(computed, 153 + 3);
         assert!(Generated { prompt: i, ..alone[0].clone() } == together[i], "prompt {i}, logarithms bit by bit");
+    }
+}
+
+#[test]
+fn a_kept_sequence_goes_on_as_a_fresh_one_would_to_the_bit() {
+    let (fixture, model) = (Fixture::open("trained-web"), compiled("trained-web", |options| options.dtype = None));
+    let turns: Vec<Vec<u32>> =
+        fixture.golden["greedy"].as_array().unwrap().iter().map(|case| ids(&case["input_ids"])).collect();
+    let greedy =
+        GenerationConfig { max_new_tokens: 16, repetition_penalty: 1.1, logprobs: true, ..GenerationConfig::default() };
+    let drawn = GenerationConfig { do_sample: true, top_p: 0.9, seed: 5, ..greedy.clone() };
+    for config in [greedy, drawn] {
+        for how in [BEST, How { threads: 2, chunk: 7, ..BEST }] {
+            let mut session = model.session(how, [1000]);
+            let mut kept = Kept::start(&mut session);
+            for new in &turns {
+                let prompt = [kept.ids(), new].concat();
+                let answer = kept.generate(&mut session, new, &config, &mut |_: usize, _| {}).unwrap();
+                assert!(run(&model, std::slice::from_ref(&prompt), &config) == [answer], "{} tokens", prompt.len());
+                assert_eq!(session.computed(), kept.ids().len() as u64 - 1);
+            }
+            assert!(kept.ids().len() > 3 * 64, "several pages");
+        }
     }
 }

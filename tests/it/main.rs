@@ -7,6 +7,7 @@ mod fixture;
 mod random;
 
 mod by_hand;
+mod chat;
 mod compiled;
 mod edges;
 mod filetests;

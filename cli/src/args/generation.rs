@@ -1,12 +1,15 @@
-//! Arguments of generation, by Hugging Face's names.
+//! Arguments of generation, by Hugging Face's names, and of a conversation.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
+use bloomery::chat::ChatOptions;
 use bloomery::run::Generation;
 use bloomery::template::Template;
 use bloomery_runtime::{EarlyStopping, GenerationConfig};
 use clap::{Args, ValueEnum};
 
+use super::Running;
 use super::values::{Eos, min_p, repetition_penalty, temperature, top_p};
 
 /// How to generate.
@@ -18,6 +21,32 @@ pub(crate) struct Generate {
     /// Tokens of prompt and answer together, at most
     #[arg(long, value_name = "N")]
     max_length: Option<usize>,
+    #[command(flatten)]
+    choice: Choice,
+    /// Sequences a beam search keeps
+    #[arg(long, value_name = "N", default_value = "1")]
+    num_beams: NonZeroUsize,
+    /// A beam's score is the sum of its log-probabilities over its length to this power
+    #[arg(long, value_name = "X", default_value_t = 1.0, requires = "num_beams", allow_negative_numbers = true)]
+    length_penalty: f64,
+    /// When as many beams have ended as are kept: true ends the search, false when none that runs looks better, never
+    /// when none could become better
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = Stopping::False, requires = "num_beams")]
+    early_stopping: Stopping,
+    /// Sequences per prompt: drawn ones, or the best beams
+    #[arg(long, value_name = "N", default_value = "1")]
+    num_return_sequences: NonZeroUsize,
+    /// What is put around a prompt's text
+    #[arg(long, value_enum, default_value_t = Around::None)]
+    template: Around,
+    /// The input that goes with the instruction in --template alpaca
+    #[arg(long, value_name = "TEXT", requires = "template", allow_hyphen_values = true)]
+    input: Option<String>,
+}
+
+/// How tokens are chosen, and which end a text.
+#[derive(Debug, Args)]
+struct Choice {
     /// Draw tokens by their probabilities instead of taking the likeliest
     #[arg(long)]
     do_sample: bool,
@@ -42,31 +71,39 @@ pub(crate) struct Generate {
     /// Let no run of N tokens come twice; 0 for no such rule
     #[arg(long, value_name = "N", default_value_t = 0)]
     no_repeat_ngram: usize,
-    /// Sequences a beam search keeps
-    #[arg(long, value_name = "N", default_value = "1")]
-    num_beams: NonZeroUsize,
-    /// A beam's score is the sum of its log-probabilities over its length to this power
-    #[arg(long, value_name = "X", default_value_t = 1.0, requires = "num_beams", allow_negative_numbers = true)]
-    length_penalty: f64,
-    /// When as many beams have ended as are kept: true ends the search, false when none that runs looks better, never
-    /// when none could become better
-    #[arg(long, value_name = "WHEN", value_enum, default_value_t = Stopping::False, requires = "num_beams")]
-    early_stopping: Stopping,
-    /// Sequences per prompt: drawn ones, or the best beams
-    #[arg(long, value_name = "N", default_value = "1")]
-    num_return_sequences: NonZeroUsize,
     /// End a text where this comes, and cut it there; several are looked for together
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     stop: Vec<String>,
     /// Ids that end a text, e.g. 2 or 2,3, or none [default: the model's own]
     #[arg(long, value_name = "IDS|none")]
     eos_token_id: Vec<Eos>,
-    /// What is put around a prompt's text
+}
+
+/// `chat`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  bloomery chat model.bloom --template belle\n  bloomery chat model.bloom --template alpaca --do-sample --top-p 0.9 --repetition-penalty 1.1\n  printf 'Hello!\\n/stats\\n' | bloomery chat model.bloom --template belle"
+)]
+pub(crate) struct Chat {
+    /// The artifact
+    #[arg(value_name = "FILE.bloom")]
+    artifact: PathBuf,
+    /// What is put around questions and answers
     #[arg(long, value_enum, default_value_t = Around::None)]
     template: Around,
-    /// The input that goes with the instruction in --template alpaca
-    #[arg(long, value_name = "TEXT", requires = "template", allow_hyphen_values = true)]
-    input: Option<String>,
+    /// What stands before the first question and is never forgotten, in place of the template's own words
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    system: Option<String>,
+    /// New tokens of an answer, at most; the oldest turns are forgotten where there is no room for them
+    #[arg(long, value_name = "N", default_value = "256")]
+    max_new_tokens: NonZeroUsize,
+    /// Tokens of the conversation, at most [default: the artifact's context]
+    #[arg(long, value_name = "N")]
+    max_length: Option<usize>,
+    #[command(flatten)]
+    choice: Choice,
+    #[command(flatten)]
+    running: Running,
 }
 
 /// `--early-stopping`
@@ -98,9 +135,39 @@ impl Generate {
             Stopping::False => EarlyStopping::False,
             Stopping::Never => EarlyStopping::Never,
         };
+        let generation = self.choice.options(self.template.with(self.input.as_deref()));
         let config = GenerationConfig {
             max_new_tokens: self.max_new_tokens,
             max_length: self.max_length,
+            num_beams: self.num_beams.get(),
+            length_penalty: self.length_penalty,
+            early_stopping,
+            num_return_sequences: self.num_return_sequences.get(),
+            logprobs,
+            ..generation.config
+        };
+        Generation { config, ..generation }
+    }
+}
+
+impl Chat {
+    /// The library's options.
+    pub(crate) fn options(&self) -> ChatOptions {
+        let generation = self.choice.options(self.template.with(None));
+        let (max_new_tokens, max_length) = (self.max_new_tokens.get(), self.max_length);
+        let config = GenerationConfig { max_new_tokens, max_length, ..generation.config };
+        ChatOptions {
+            artifact: self.artifact.clone(),
+            generation: Generation { config, ..generation },
+            system: self.system.clone(),
+            execution: self.running.options(),
+        }
+    }
+}
+
+impl Choice {
+    fn options(&self, template: Template) -> Generation {
+        let config = GenerationConfig {
             do_sample: self.do_sample,
             temperature: self.temperature,
             top_k: self.top_k,
@@ -109,21 +176,19 @@ impl Generate {
             seed: self.seed,
             repetition_penalty: self.repetition_penalty,
             no_repeat_ngram_size: self.no_repeat_ngram,
-            num_beams: self.num_beams.get(),
-            length_penalty: self.length_penalty,
-            early_stopping,
-            num_return_sequences: self.num_return_sequences.get(),
-            logprobs,
             ..GenerationConfig::default()
         };
         let eos =
             (!self.eos_token_id.is_empty()).then(|| self.eos_token_id.iter().flat_map(|eos| eos.0.clone()).collect());
-        Generation { config, eos, stop: self.stop.clone(), template: self.template() }
+        Generation { config, eos, stop: self.stop.clone(), template }
     }
+}
 
-    fn template(&self) -> Template {
-        match self.template {
-            Around::Alpaca => Template::Alpaca { input: self.input.clone().unwrap_or_default() },
+impl Around {
+    /// The template, with Alpaca's input if there is one.
+    fn with(self, input: Option<&str>) -> Template {
+        match self {
+            Around::Alpaca => Template::Alpaca { input: input.unwrap_or_default().to_owned() },
             Around::AlpacaNoInput => Template::AlpacaNoInput,
             Around::Belle => Template::Belle,
             Around::None => Template::None,

@@ -1,7 +1,7 @@
 //! Bad input: one clear error, exit code 1 (2 for a wrong command line), nothing half-written.
 
 use std::ffi::OsStr;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -495,6 +495,10 @@ fn wrong_command_lines_are_usage() {
     usage("run x.bloom --prompt a --max-length 9 --max-new-tokens 9", &["--max-length"]);
     usage("run x.bloom --prompt a --do-sample --min-p 2", &["min-p is 2, it must be 0 to 1"]);
     usage("run x.bloom --prompt a --do-sample --top-p 1.5", &["top-p is 1.5, it must be above 0 and at most 1"]);
+    usage("eval x.bloom", &["--text <F>"]);
+    usage("chat x.bloom --num-beams 2", &["--num-beams"]);
+    usage("chat x.bloom --max-new-tokens 0", &["--max-new-tokens"]);
+    usage("completions sh", &["bash, elvish, fish, powershell, zsh"]);
     usage("tokenize folder", &["--text <TEXT>|--file <F>"]);
     usage("bench x.bloom --batch 0", &["--batch"]);
     usage("run x.bloom --prompt a --limits", &["--profile"]);
@@ -574,23 +578,130 @@ fn wide(folder: &Path) -> PathBuf {
     artifact
 }
 
+/// A call whose answer takes much longer than a signal, about to be made.
+fn long_answer(command: &str, more: &[&str]) -> Command {
+    let mut long = bloomery();
+    long.arg(command).arg(trained()).args(["--max-new-tokens", "60", "--eos-token-id", "none"]).args(more);
+    long.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    long
+}
+
+/// Reads as much of an answer as its first token has at least.
+#[cfg(unix)]
+fn hear(child: &mut Child) -> Vec<u8> {
+    let mut said = vec![0; 3];
+    child.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
+    said
+}
+
+/// Asserts that the model was on its way to say more than this.
+#[cfg(unix)]
+fn cut_short(prompt: &str, said: &str) {
+    let tokens = printed(args!["tokenize", trained(), "--text", said]).lines().count();
+    let more = (tokens + 8).min(60).to_string();
+    let run = args!["run", trained(), "--prompt", prompt, "--eos-token-id", "none", "--max-new-tokens", &more];
+    let whole = printed(run);
+    assert!(tokens < 60 && said.len() < whole.trim_end().len() && whole.starts_with(said), "{said:?} begins {whole:?}");
+}
+
 /// Nothing is written but the answer, so a signal ends the program as it ends any, after whole tokens.
 #[test]
 #[cfg(unix)]
 fn an_interrupted_run_keeps_what_it_said() {
     use std::os::unix::process::ExitStatusExt;
-    let whole = printed(args!["run", trained(), "--prompt", "<s>In the", "--max-new-tokens", "9", "--stream"]);
-    let mut command = bloomery();
-    command.arg("run").arg(trained()).args(["--prompt", "<s>In the", "--max-new-tokens", "9", "--stream"]);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut said = vec![0; 3];
-    child.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
+    let mut child = long_answer("run", &["--prompt", "<s>In the", "--stream"]).spawn().unwrap();
+    let mut said = hear(&mut child);
     send("INT", &child);
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.signal(), stderr(&output).as_str()), (Some(2), ""));
     said.extend(output.stdout);
-    let said = String::from_utf8(said).unwrap();
-    assert!(said.len() < whole.len() && whole.starts_with(&said), "{said:?} begins {whole:?}");
+    cut_short("<s>In the", &String::from_utf8(said).unwrap());
+}
+
+#[test]
+#[cfg(unix)]
+fn an_interrupted_answer_leaves_the_conversation_going() {
+    let mut child = long_answer("chat", &[]).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(b"<s>In the\n").unwrap();
+    let mut said = hear(&mut child);
+    send("INT", &child);
+    // The second question is answered, as far as it is let.
+    input.write_all(b" king\n").unwrap();
+    let mut byte = [0];
+    while !said.ends_with(b"\n") {
+        child.stdout.as_mut().unwrap().read_exact(&mut byte).unwrap();
+        said.extend(byte);
+    }
+    hear(&mut child);
+    send("INT", &child);
+    input.write_all(b"/stats\n").unwrap();
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    let notes = stderr(&output);
+    assert_eq!((output.status.code(), notes.matches("note: interrupted").count()), (Some(0), 2), "{notes}");
+    assert!(notes.contains("turns       2, of which the model sees 2"), "{notes}");
+    cut_short("<s>In the", String::from_utf8(said).unwrap().trim_end());
+}
+
+#[test]
+#[cfg(unix)]
+fn between_answers_a_signal_ends_the_conversation() {
+    let mut child = long_answer("chat", &["--max-length", "8"]).spawn().unwrap();
+    child.stdin.as_mut().unwrap().write_all(b"<s>In the\n").unwrap();
+    // The end of the line comes after the end of the turn.
+    let mut byte = [0];
+    while byte != *b"\n" {
+        child.stdout.as_mut().unwrap().read_exact(&mut byte).unwrap();
+    }
+    send("INT", &child);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+}
+
+#[test]
+fn conversations_that_cannot_be() {
+    let refused = |input: &[u8], more: &[&str], parts: &[&str]| {
+        let mut child = long_answer("chat", more).spawn().unwrap();
+        // One that refuses at once may close the pipe before.
+        let _ = child.stdin.take().unwrap().write_all(input);
+        let output = child.wait_with_output().unwrap();
+        let message = stderr(&output);
+        assert_eq!((output.status.code(), message.matches("error: ").count()), (Some(1), 1), "{message}");
+        parts.iter().for_each(|part| assert!(message.contains(part), "{message} lacks {part}"));
+        assert!(output.stdout.is_empty());
+    };
+    refused(b"/nope\n", &[], &["no command /nope", "/help"]);
+    refused(b"/save\n", &[], &["no command /save"]);
+    refused(b"\na\xff\n", &[], &["line 2 of standard input", "byte 1"]);
+    refused("a ".repeat(64).as_bytes(), &[], &["the question has", "room for 64"]);
+    refused(b"", &["--system", &"a ".repeat(64)], &["before the first question", "room for 64"]);
+    refused(b"", &["--stop", ""], &["a stop string is empty"]);
+    let folder = tempfile::tempdir().unwrap();
+    let save = format!("/save {}\n", folder.path().display());
+    refused(save.as_bytes(), &[], &["is not a regular file"]);
+}
+
+#[test]
+fn texts_that_cannot_be_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("text");
+    let eval = |bytes: &[u8], more: &[&str], parts: &[&str]| {
+        std::fs::write(&text, bytes).unwrap();
+        let more: Vec<&OsStr> = more.iter().map(OsStr::new).collect();
+        refused(&[args!["eval", trained(), "--text", &text], &more].concat(), parts);
+    };
+    eval(b"In the beginning", &["--window", "65"], &["window of 65 tokens", "context of 64", "--max-context 65"]);
+    eval(b"In the beginning", &["--window", "8", "--stride", "9"], &["stride is 9", "windows of 8"]);
+    eval(b"In the beginning", &["--window", "1"], &["window is 1", "at least 2"]);
+    eval(b"In", &[], &["a text of 1 tokens", "at least 2"]);
+    eval(b"", &[], &["a text of 0 tokens"]);
+    eval(b"ab\xe4\xb8c", &[], &["text is not UTF-8", "0xe4 at offset 2 of 5"]);
+    let tiny = folder.path().join("tiny.bloom");
+    crate::compile(&model("tiny"), &tiny, &[]);
+    std::fs::write(&text, "In the beginning").unwrap();
+    refused(args!["eval", &tiny, "--text", &text], &["holds no tokenizer", "tokenizer.json"]);
+    refused(args!["eval", trained(), "--text", "no/such/text"], &["no/such/text"]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What is printed: the forms of `--json`, texts, tables, and silence when nobody listens.
 
+use std::io::Write;
 use std::process::Stdio;
 
 use bloomery_formats::Checkpoint;
@@ -132,6 +133,96 @@ fn a_template_is_put_around_a_prompt() {
     let belle = json(args!["tokenize", trained(), "--text", "Human: Sing. \n\nAssistant:", "--json"])["ids"].clone();
     assert_eq!(run("belle"), belle);
     assert_eq!(run("none"), json(args!["tokenize", trained(), "--text", "Sing.", "--json"])["ids"]);
+}
+
+/// What a conversation prints on stdout and stderr, given these lines.
+fn chat(lines: &str, more: &[&str]) -> (String, String) {
+    let mut chat = bloomery();
+    chat.arg("chat").arg(trained()).args(more).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = chat.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert!(output.status.success(), "{stderr}");
+    (stdout, stderr)
+}
+
+/// The trained model continues "<s>In the beginning" with " of the firstborn, the firstborn of the Lord, ..".
+#[test]
+fn a_conversation_is_answers_line_by_line_and_can_be_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a talk.json");
+    let lines = format!(
+        "<s>In the beginning\r\n\n/save {}\n/reset\n<s>In the beginning\n/stats\n/help\n/exit\nnever\n",
+        path.display()
+    );
+    let (answers, notes) = chat(&lines, &["--max-new-tokens", "3"]);
+    assert_eq!(answers, " of the first\n of the first\n");
+    let saved: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(keys(&saved), ["template", "system", "turns", "forgotten", "ids"]);
+    let turn = serde_json::json!({
+        "question": "<s>In the beginning", "answer": " of the first", "answer_ids": [307, 276, 1931], "finish": "length",
+    });
+    assert_eq!((&saved["turns"], &saved["template"]), (&serde_json::json!([turn]), &Value::from("none")));
+    assert_eq!(saved["ids"], serde_json::json!([1, 1721, 276, 2755, 275, 2995, 307, 276, 1931]));
+    for part in [
+        "note: cut off after 3 tokens; --max-new-tokens",
+        "a talk.json: 1 turn(s)",
+        "turns       1, of",
+        "tokens      9 of 64",
+        "/save FILE",
+    ] {
+        assert!(notes.contains(part), "{notes} lacks {part}");
+    }
+}
+
+#[test]
+fn a_full_conversation_says_what_it_forgets() {
+    let more = ["--max-new-tokens", "2", "--max-length", "14", "--eos-token-id", "none", "--system", "<s>"];
+    let (answers, notes) = chat("In the beginning\nIn the beginning\n", &more);
+    assert_eq!(answers, " of the\n of the\n", "the same, as the first turn is forgotten");
+    let note = "note: the conversation's 14 tokens are full: the model no longer sees the first 1 of 2 turns\n";
+    assert!(notes.contains(note), "{notes}");
+}
+
+#[test]
+fn a_text_is_measured_in_one_document() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("text");
+    std::fs::write(&text, "<s>In the beginning God created the heavens and the earth.\n").unwrap();
+    let tokens = json(args!["tokenize", trained(), "--file", &text, "--json"])["ids"].as_array().unwrap().len();
+    let eval = args!["eval", trained(), "--file", &text, "--window", "8", "--stride", "4"];
+    let figures = json(&[eval, args!["--json"]].concat());
+    let number = |name: &str| figures[name].as_f64().unwrap_or_else(|| panic!("{name} in {figures}"));
+    assert_eq!((number("tokens"), number("scored_tokens")), (tokens as f64, tokens as f64 - 1.0));
+    assert_eq!(number("scored_bytes"), "In the beginning God created the heavens and the earth.\n".len() as f64);
+    assert_eq!(number("windows"), ((tokens - 8).div_ceil(4) + 1) as f64);
+    assert!((number("perplexity").ln() - number("mean_nll")).abs() < 1e-12);
+    let bits = number("mean_nll") * number("scored_tokens") / std::f64::consts::LN_2 / number("scored_bytes");
+    assert!((number("bits_per_byte") - bits).abs() < 1e-12);
+    let table = printed(eval);
+    for name in ["tokens", "windows", "mean_nll", "perplexity", "bits_per_byte"] {
+        assert!(table.lines().any(|line| line.starts_with(name)), "{table}");
+    }
+    let whole = json(args!["eval", trained(), "--text", &text, "--json"]);
+    assert_eq!(
+        (whole["windows"].as_u64(), whole["window"].as_u64(), whole["stride"].as_u64()),
+        (Some(1), Some(64), Some(32))
+    );
+}
+
+/// That they hold every command and option is a test of the binary's own.
+#[test]
+fn shells_and_man_take_what_is_made_for_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let (pages, script) = (folder.path().join("man/man1"), folder.path().join("bloomery.bash"));
+    let said = printed(args!["man", &pages]);
+    assert!(said.contains("bloomery.1") && said.contains("bloomery-chat.1"), "{said}");
+    let page = std::fs::read_to_string(pages.join("bloomery-eval.1")).unwrap();
+    assert!(page.contains(".TH bloomery-eval 1") && page.contains("perplexity"), "{page}");
+    std::fs::write(&script, printed(args!["completions", "bash"])).unwrap();
+    let bash = std::process::Command::new("bash").arg("-n").arg(&script).output();
+    assert!(bash.is_ok_and(|output| output.status.success()) || cfg!(not(unix)));
 }
 
 #[test]

@@ -34,6 +34,7 @@ fn encodes_every_recorded_text() {
             let (text, expect) = (case["text"].as_str().unwrap(), ids(&case["ids"]));
             assert_eq!(tokenizer.encode(text).unwrap(), expect, "{text:?}");
             assert_eq!(tokenizer.decode(&expect, false), text);
+            assert_eq!(tokenizer.byte_lengths(&expect).into_iter().sum::<usize>(), text.len(), "{text:?}");
             assert_eq!(tokenizer.decode(&expect, true), case["decoded_without_specials"].as_str().unwrap());
             assert_eq!(tokenizer.decode(&expect, true), tokenizer.inner.decode(&expect, true).unwrap());
         }

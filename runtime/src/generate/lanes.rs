@@ -8,7 +8,7 @@ use super::processors::{LogitsProcessor, processors};
 use super::{Finish, Generated, Listener, check_logits, distinct, step_each};
 use crate::error::RunError;
 use crate::sampling::{draw, greedy, log_probability};
-use crate::session::{SequenceId, Session};
+use crate::session::{Chunk, SequenceId, Session, Want};
 
 /// One sequence on its way.
 struct Lane {
@@ -17,6 +17,8 @@ struct Lane {
     sequence: Option<SequenceId>,
     /// Prompt and answer.
     ids: Vec<u32>,
+    /// Tokens of the prompt.
+    start: usize,
     /// New tokens there may be.
     room: usize,
     /// Which of the lanes with equal prompts it is: what its random numbers are drawn by, so that neighbours in the batch
@@ -46,12 +48,30 @@ pub(super) fn run(
     listener: &mut impl Listener,
 ) -> Result<Vec<Generated>, RunError> {
     let mut lanes = lanes(prompts, rooms, config.num_return_sequences);
-    let processors = processors(config);
-    let mut picker = Picker { config, processors, listener, scores: Vec::new(), broken: Ok(()) };
+    let mut picker = Picker::new(config, listener);
     let begun = begin(session, prompts, &mut lanes, &mut picker);
-    let run = begun.and_then(|()| go_on(session, prompts, &mut lanes, &mut picker));
+    let run = begun.and_then(|()| go_on(session, &mut lanes, &mut picker, Session::end));
     lanes.iter_mut().filter_map(|lane| lane.sequence.take()).for_each(|sequence| session.end(sequence));
-    run.map(|()| lanes.into_iter().map(|lane| lane.generated(prompts)).collect())
+    run.map(|()| lanes.into_iter().map(Lane::generated).collect())
+}
+
+/// Continues one sequence, whose first tokens are in the cache, and leaves it there without its newest token.
+pub(super) fn follow(
+    session: &mut Session,
+    sequence: SequenceId,
+    ids: Vec<u32>,
+    room: usize,
+    config: &GenerationConfig,
+    listener: &mut impl Listener,
+) -> Result<Generated, RunError> {
+    let mut lane = Lane::new(0, ids, room, 0);
+    let mut picker = Picker::new(config, listener);
+    if lane.finish.is_none() {
+        feed(session, sequence, &mut lane, &mut picker)?;
+    }
+    lane.sequence = Some(sequence);
+    go_on(session, std::slice::from_mut(&mut lane), &mut picker, |_, _| {})?;
+    Ok(lane.generated())
 }
 
 fn lanes(prompts: &[Vec<u32>], rooms: &[usize], returned: usize) -> Vec<Lane> {
@@ -60,9 +80,7 @@ fn lanes(prompts: &[Vec<u32>], rooms: &[usize], returned: usize) -> Vec<Lane> {
     for (prompt, ids) in prompts.iter().enumerate() {
         let streams = streams.entry(ids).or_default();
         for _ in 0..returned {
-            let finish = (rooms[prompt] == 0).then_some(Finish::Length);
-            let (ids, stream, room) = (ids.clone(), *streams, rooms[prompt]);
-            lanes.push(Lane { prompt, sequence: None, ids, room, stream, logprobs: Vec::new(), finish });
+            lanes.push(Lane::new(prompt, ids.clone(), rooms[prompt], *streams));
             *streams += 1;
         }
     }
@@ -79,7 +97,7 @@ fn begin(
     let going = (0..lanes.len()).filter(|&i| lanes[i].finish.is_none());
     let (beginnings, equal) = distinct(going.map(|i| (prompts[lanes[i].prompt].as_slice(), i)));
     let sequences = prefill(session, &beginnings, |prompt, logits| {
-        equal[prompt].iter().for_each(|&i| picker.pick(i, &mut lanes[i], prompts, logits));
+        equal[prompt].iter().for_each(|&i| picker.pick(i, &mut lanes[i], logits));
     })?;
     for (sequence, equal) in sequences.into_iter().zip(equal) {
         let length = session.length(sequence);
@@ -91,12 +109,34 @@ fn begin(
     std::mem::replace(&mut picker.broken, Ok(()))
 }
 
-/// One token for each lane that has not ended, until all have.
+/// Runs what of a lane's tokens is not in the cache yet, a chunk at once so that it can be interrupted, and gives it its
+/// first token.
+fn feed(
+    session: &mut Session,
+    sequence: SequenceId,
+    lane: &mut Lane,
+    picker: &mut Picker<'_, impl Listener>,
+) -> Result<(), RunError> {
+    let missing = lane.ids[session.length(sequence)..].to_vec();
+    let mut left = missing.len();
+    for ids in missing.chunks(session.chunk()) {
+        if picker.listener.interrupted() {
+            lane.finish = Some(Finish::Stop);
+            return Ok(());
+        }
+        left -= ids.len();
+        let want = if left == 0 { Want::Last } else { Want::Nothing };
+        session.step(&[Chunk { sequence, ids, want }], |_, _, logits| picker.pick(0, lane, logits))?;
+    }
+    std::mem::replace(&mut picker.broken, Ok(()))
+}
+
+/// One token for each lane that has not ended, until all have; `ended` gets the sequences of those that do.
 fn go_on(
     session: &mut Session,
-    prompts: &[Vec<u32>],
     lanes: &mut [Lane],
     picker: &mut Picker<'_, impl Listener>,
+    ended: impl Fn(&mut Session, SequenceId),
 ) -> Result<(), RunError> {
     loop {
         let going: Vec<usize> = (0..lanes.len()).filter(|&i| lanes[i].finish.is_none()).collect();
@@ -114,23 +154,26 @@ fn go_on(
         let newest: Vec<(SequenceId, u32)> = going.iter().map(newest).collect();
         step_each(session, &newest, |place, logits| {
             let i = going[place];
-            picker.pick(i, &mut lanes[i], prompts, logits);
+            picker.pick(i, &mut lanes[i], logits);
         })?;
         std::mem::replace(&mut picker.broken, Ok(()))?;
         for i in going {
             let lane = &mut lanes[i];
             if let Some(sequence) = lane.sequence.take_if(|_| lane.finish.is_some()) {
-                session.end(sequence);
+                ended(session, sequence);
             }
         }
     }
 }
 
-impl<L: Listener> Picker<'_, L> {
+impl<'a, L: Listener> Picker<'a, L> {
+    fn new(config: &'a GenerationConfig, listener: &'a mut L) -> Self {
+        Picker { config, processors: processors(config), listener, scores: Vec::new(), broken: Ok(()) }
+    }
+
     /// Takes a lane's next token.
-    fn pick(&mut self, i: usize, lane: &mut Lane, prompts: &[Vec<u32>], logits: &[f32]) {
-        let start = prompts[lane.prompt].len();
-        if let Err(error) = check_logits(logits, lane.ids.len() - start) {
+    fn pick(&mut self, i: usize, lane: &mut Lane, logits: &[f32]) {
+        if let Err(error) = check_logits(logits, lane.ids.len() - lane.start) {
             self.broken = Err(error);
             return;
         }
@@ -143,17 +186,23 @@ impl<L: Listener> Picker<'_, L> {
         };
         lane.ids.push(id);
         if self.config.logprobs {
-            lane.logprobs.push(log_probability(logits, id));
+            lane.logprobs.push(log_probability(logits, id) as f32);
         }
         self.listener.token(i, id);
-        let (new, eos) = (&lane.ids[start..], &self.config.eos_token_id);
+        let (new, eos) = (&lane.ids[lane.start..], &self.config.eos_token_id);
         lane.finish = Finish::of(new, eos, lane.room, |new| self.listener.stops(new));
     }
 }
 
 impl Lane {
-    fn generated(mut self, prompts: &[Vec<u32>]) -> Generated {
-        let ids = self.ids.split_off(prompts[self.prompt].len());
+    /// Before its prompt has run; without room it has ended already.
+    fn new(prompt: usize, ids: Vec<u32>, room: usize, stream: u64) -> Lane {
+        let (start, finish) = (ids.len(), (room == 0).then_some(Finish::Length));
+        Lane { prompt, sequence: None, ids, start, room, stream, logprobs: Vec::new(), finish }
+    }
+
+    fn generated(mut self) -> Generated {
+        let ids = self.ids.split_off(self.start);
         let finish = self.finish.expect("all lanes have ended");
         Generated { prompt: self.prompt, ids, finish, logprobs: self.logprobs, score: None }
     }
