@@ -35,8 +35,10 @@ fn bytes(path: &Path) -> Vec<u8> {
 #[test]
 fn code_added_later_is_the_code_compiled_at_once() {
     let folder = tempfile::tempdir().unwrap();
+    // The first and the last: every one more is two more calls of the compiler.
     let mut classes = compilable();
     assert!(!classes.is_empty());
+    classes.drain(1..classes.len().max(2) - 1);
     let targets = |classes: &[Class]| classes.iter().map(|class| Target::Cpu(*class)).collect::<Vec<_>>();
     let whole = compiled(&folder, "whole.bloom", &targets(&classes));
     let names: Vec<&str> = classes.iter().map(|class| class.name()).collect();
