@@ -2,7 +2,11 @@
 //!
 //! In this order: a path; `bloom/NAME` in MindFormers' folder of downloads; the snapshot in Hugging Face's cache that its
 //! `main` points at (huggingface_hub, "Understand caching"). What is in none of them is answered with the command that
-//! fetches it. `models::published` knows what names mean.
+//! fetches it; with the feature `hub`, who is about to use the model fetches it right here. `models::published` knows what
+//! names mean.
+
+#[cfg(feature = "hub")]
+mod hub;
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -22,15 +26,15 @@ pub(crate) fn local(model: &Path) -> Result<PathBuf, Error> {
     }
 }
 
-/// As [`local`], and says where that is if it is somewhere else.
+/// As [`local`], and says where that is if it is somewhere else; with the feature `hub`, what is nowhere is fetched.
 ///
 /// # Errors
-/// As [`local`].
+/// As [`local`]; what the hub refuses.
 pub(crate) fn noted(model: &Path, progress: &mut dyn Progress) -> Result<PathBuf, Error> {
     let places = Places::of_environment();
     let path = match places.find(model) {
         Found::Here(path) => path,
-        Found::Nowhere(missing) => return Err(missing.error()),
+        Found::Nowhere(missing) => places.fetch(&missing, progress)?,
     };
     if path != model {
         progress.note(&format!("{} is {}", model.display(), path.display()));
@@ -106,6 +110,19 @@ fn snapshot(folder: &Path) -> Option<PathBuf> {
     let main = std::fs::read_to_string(folder.join("refs/main")).ok()?;
     let commit = Some(main.trim()).filter(|main| main.chars().all(|c| c.is_ascii_alphanumeric()) && !main.is_empty());
     Some(folder.join("snapshots").join(commit?)).filter(|snapshot| snapshot.join("config.json").exists())
+}
+
+impl Places {
+    #[cfg(feature = "hub")]
+    fn fetch(&self, missing: &Missing, progress: &mut dyn Progress) -> Result<PathBuf, Error> {
+        let repository = missing.repository.as_ref().ok_or_else(|| missing.error())?;
+        hub::fetch(repository, &self.cache, progress)
+    }
+
+    #[cfg(not(feature = "hub"))]
+    fn fetch(&self, missing: &Missing, _: &mut dyn Progress) -> Result<PathBuf, Error> {
+        Err(missing.error())
+    }
 }
 
 impl Missing {

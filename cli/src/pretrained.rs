@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use bloomery_artifact::{Artifact, VERSION};
+use bloomery_artifact::{Artifact, Check, VERSION};
 use bloomery_models::config::WeightType;
 use bloomery_models::tokenizer::Tokenizer;
 use bloomery_runtime::Session;
@@ -19,7 +19,6 @@ use sha2::{Digest, Sha256};
 
 use crate::compile::{CompileOptions, Compute, ModelSource, compile};
 use crate::execution::{Execution, tokenizer};
-use crate::inspect::is_artifact;
 use crate::targets::Target;
 use crate::terminal::Terminal;
 use crate::tokenize::tokenizer_of;
@@ -85,21 +84,28 @@ impl AutoModel {
         options: &PretrainedOptions,
         progress: &mut dyn Progress,
     ) -> Result<Model, Error> {
-        let name = model.as_ref();
-        let found = find::noted(name, progress)?;
-        if is_artifact(&found) {
-            return Model::open(&found, options.execution.clone());
-        }
-        let kept = kept(name, &found, options)?;
-        if let Ok(model) = Model::open(&kept, options.execution.clone()) {
-            return Ok(model);
-        }
-        progress.note(&format!("{} is compiled on first use, into {}", name.display(), kept.display()));
+        Model::open(&artifact(model.as_ref(), options, progress)?, options.execution.clone())
+    }
+}
+
+/// The artifact of a model: itself, or what is kept of a folder or a name, compiled if there is none yet. What is neither
+/// comes back as it is, for whoever opens it to refuse.
+///
+/// # Errors
+/// Nothing of that name is here; what [`compile`] refuses.
+fn artifact(model: &Path, options: &PretrainedOptions, progress: &mut dyn Progress) -> Result<PathBuf, Error> {
+    let found = find::noted(model, progress)?;
+    if !found.is_dir() {
+        return Ok(found);
+    }
+    let kept = kept(model, &found, options)?;
+    if Artifact::open(&kept, Check::None).is_err() {
+        progress.note(&format!("{} is compiled on first use, into {}", model.display(), kept.display()));
         let parent = kept.parent().expect("it is in a folder");
         fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
         compile(&compile_options(&found, options), &kept, progress)?;
-        Model::open(&kept, options.execution.clone())
     }
+    Ok(kept)
 }
 
 /// The door to tokenizers.
