@@ -9,6 +9,7 @@ mod random;
 mod by_hand;
 mod chat;
 mod compiled;
+mod corpora;
 mod edges;
 mod filetests;
 mod formatting;

@@ -1,0 +1,122 @@
+//! What must survive any bytes: every reader of files that come from elsewhere, as a function of bytes.
+//!
+//! `fuzz/` looks for bytes that they do not survive; what it kept is replayed by `tests/it/corpora.rs`. Each reader says what
+//! it refused, or uses what it read as a caller would.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bloomery_artifact::{Artifact, Check, Section};
+use bloomery_formats::Checkpoint;
+use bloomery_models::config::BloomConfig;
+use sha2::{Digest, Sha256};
+
+/// Reads bytes, in a folder of its own where it may write; or says why not.
+pub type Reader = fn(bytes: &[u8], folder: &Path) -> Result<(), String>;
+
+/// The readers by name; `fuzz/corpus` has a folder for each.
+pub const READERS: [(&str, Reader); 5] =
+    [("artifact", artifact), ("torch", torch), ("safetensors", safetensors), ("ir", ir), ("config", config)];
+
+/// An artifact, whose hashes are set right first: they keep accidents out, not whoever means harm.
+pub fn artifact(bytes: &[u8], folder: &Path) -> Result<(), String> {
+    let path = written(folder, "model", &sealed(bytes).unwrap_or_else(|| bytes.to_vec()));
+    let artifact = Artifact::open(&path, Check::Full).map_err(said)?;
+    let program = artifact.program();
+    for (parameter, buffer) in program.parameters.iter().enumerate() {
+        let layers = if buffer.stacked { buffer.ty.dims[0].extent.as_number().unwrap_or(1) } else { 1 };
+        for layer in 0..layers.min(64) {
+            let _ = artifact.parameter(parameter, layer).first();
+        }
+    }
+    let kernels =
+        artifact.classes().into_iter().filter_map(|class| artifact.image(class)).map(|image| image.kernels.len());
+    let _ = (program.print(), kernels.sum::<usize>(), artifact.graph(), artifact.tokenizer());
+    Ok(())
+}
+
+/// A file of torch's, of either form.
+pub fn torch(bytes: &[u8], folder: &Path) -> Result<(), String> {
+    tensors(&Checkpoint::open_file(&written(folder, "pytorch_model.bin", bytes)).map_err(said)?);
+    Ok(())
+}
+
+/// A folder of safetensors: the first byte says how many of the next 256-byte pieces are an index, the rest is a shard.
+pub fn safetensors(bytes: &[u8], folder: &Path) -> Result<(), String> {
+    const FILES: [&str; 2] = ["model.safetensors", "model.safetensors.index.json"];
+    FILES.iter().for_each(|name| drop(fs::remove_file(folder.join(name))));
+    let (pieces, rest) = bytes.split_first().ok_or("no bytes")?;
+    let (index, shard) = rest.split_at((usize::from(*pieces) * 256).min(rest.len()));
+    if index.is_empty() {
+        written(folder, FILES[0], shard);
+    } else {
+        written(folder, FILES[1], index);
+        written(folder, "model-00001-of-00001.safetensors", shard);
+    }
+    tensors(&Checkpoint::open(folder).map_err(said)?);
+    Ok(())
+}
+
+/// The text form of the IR: what is read and verified prints as text that reads as the same.
+pub fn ir(bytes: &[u8], _: &Path) -> Result<(), String> {
+    let text = std::str::from_utf8(bytes).map_err(said)?;
+    let module = bloomery_ir::parse(text).map_err(said)?;
+    bloomery_ir::verify(&module).map_err(said)?;
+    let printed = bloomery_ir::print::print(&module);
+    let again = bloomery_ir::parse(&printed).unwrap_or_else(|error| panic!("what was printed is not read: {error}"));
+    assert_eq!(bloomery_ir::print::print(&again), printed, "what was printed reads as something else");
+    Ok(())
+}
+
+/// A `config.json`.
+pub fn config(bytes: &[u8], _: &Path) -> Result<(), String> {
+    let config = BloomConfig::from_json(bytes, Path::new("config.json")).map_err(said)?;
+    let _ = (config.parameters(), config.head_dim(), config.ffn());
+    Ok(())
+}
+
+fn said(error: impl ToString) -> String {
+    error.to_string()
+}
+
+fn written(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
+    let path = folder.join(name);
+    fs::write(&path, bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    path
+}
+
+/// Looks at every tensor's ends.
+fn tensors(checkpoint: &Checkpoint) {
+    for tensor in checkpoint.tensors() {
+        let _ = (tensor.name.len(), tensor.is_dense(), tensor.bytes.first(), tensor.bytes.last());
+        let elements = tensor.shape.iter().product::<usize>();
+        let last: usize =
+            tensor.shape.iter().zip(tensor.strides).map(|(extent, stride)| extent.saturating_sub(1) * stride).sum();
+        let size = tensor.dtype.bytes(&[1]).expect("one element is not too large");
+        assert!(elements == 0 || (last + 1) * size <= tensor.bytes.len(), "{} leads out of its bytes", tensor.name);
+    }
+}
+
+/// An artifact's bytes with the hashes of its sections and its header made anew; none where there is no header to be read.
+/// The format is told in `bloomery_artifact::format`.
+fn sealed(bytes: &[u8]) -> Option<Vec<u8>> {
+    const HEADER: usize = 48;
+    let length = u32::from_le_bytes(bytes.get(12..16)?.try_into().ok()?) as usize;
+    let header = bytes.get(HEADER..HEADER.checked_add(length)?)?;
+    let plain = bincode::config::standard();
+    let ((mut sections, end), _): ((Vec<Section>, u64), usize) =
+        bincode::serde::decode_from_slice(header, plain.with_limit::<4096>()).ok()?;
+    for section in &mut sections {
+        let from = usize::try_from(section.offset).ok()?;
+        let range = bytes.get(from..from.checked_add(usize::try_from(section.length).ok()?)?);
+        if let (Some(hash), Some(range)) = (&mut section.sha256, range) {
+            *hash = Sha256::digest(range).into();
+        }
+    }
+    let header = bincode::serde::encode_to_vec((sections, end), plain).ok()?;
+    let mut sealed = bytes.to_vec();
+    sealed.get_mut(HEADER..HEADER + header.len())?.copy_from_slice(&header);
+    sealed[12..16].copy_from_slice(&u32::try_from(header.len()).ok()?.to_le_bytes());
+    sealed[16..HEADER].copy_from_slice(&Sha256::digest(&header));
+    Some(sealed)
+}
