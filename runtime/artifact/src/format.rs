@@ -101,9 +101,13 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     bincode::serde::encode_to_vec(value, bincode::config::standard()).expect("plain data is always encoded")
 }
 
+/// Memory that plain data may ask for: a number in damaged bytes must not. The tables of the largest model want some megabytes.
+const MEMORY_MOST: usize = 64 << 20;
+
 /// Plain data from its bytes, all of them.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    let decoded = bincode::serde::decode_from_slice(bytes, bincode::config::standard());
+    let limited = bincode::config::standard().with_limit::<MEMORY_MOST>();
+    let decoded = bincode::serde::decode_from_slice(bytes, limited);
     let (value, used) = decoded.map_err(|error| error.to_string())?;
     if used == bytes.len() { Ok(value) } else { Err(format!("{used} of {} bytes are used", bytes.len())) }
 }
