@@ -177,12 +177,14 @@ fn check_graph(module: &Module, graphs: &ByName<'_>, graph: &Graph) -> Result<()
         if let Some(gone) = node.operands.iter().find(|operand| consumed.contains(operand)) {
             return Err(at(format!("reads value {} after a node replaced it in memory", gone.0)));
         }
-        consumed.extend(consumed_by(node));
-        check_types(graph, node, &cx).map_err(|error| at(error.to_string()))?;
-        if !node.results.iter().map(|result| result.0).eq(defined..defined + node.results.len() as u32) {
+        // Numbers first, then how many there are: what comes after relies on them.
+        let next = defined + node.results.len() as u32;
+        if !node.results.iter().map(|result| result.0).eq(defined..next) || next as usize > graph.types.len() {
             return Err(at("results are not numbered in order".to_owned()));
         }
-        defined += node.results.len() as u32;
+        check_types(graph, node, &cx).map_err(|error| at(error.to_string()))?;
+        consumed.extend(consumed_by(node));
+        defined = next;
     }
     if let Some(gone) = graph.outputs.iter().find(|output| output.0 >= defined || consumed.contains(output)) {
         return Err(wrong(graph, format!("returns value {}, which is not there at the end", gone.0)));
