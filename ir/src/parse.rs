@@ -146,6 +146,10 @@ impl<'a> Parser<'a> {
         };
         self.expect("%")?;
         let name = self.path()?.to_owned();
+        // Results print as numbers, which an input of that name would clash with.
+        if name.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(self.error(&format!("input %{name} needs a name, numbers are for results")));
+        }
         self.expect(":")?;
         Ok(Input { name, role, ty: self.ty()? })
     }

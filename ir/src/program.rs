@@ -7,7 +7,9 @@
 use crate::graph::{Graph, SymbolBound};
 use crate::layout::Layout;
 use crate::types::TensorType;
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
+use std::cell::Cell;
 use std::fmt::Write;
 
 /// Alignment of every buffer in the arena, in bytes: a cache line, and the widest vector.
@@ -161,6 +163,7 @@ pub enum Step {
         /// From the last layer to the first.
         reverse: bool,
         /// The steps of one layer.
+        #[serde(deserialize_with = "steps_of_loop")]
         steps: Vec<Step>,
     },
     /// Copy a buffer.
@@ -170,6 +173,22 @@ pub enum Step {
         /// Where to.
         to: View,
     },
+}
+
+/// Loops inside loops that are read at all; checked programs have fewer.
+const LOOPS_MOST: usize = 64;
+
+/// Reads the steps inside a loop. Loops are read by recursion, and a file of nothing else would take the whole stack.
+fn steps_of_loop<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Step>, D::Error> {
+    thread_local!(static DEPTH: Cell<usize> = const { Cell::new(0) });
+    let depth = DEPTH.get();
+    if depth == LOOPS_MOST {
+        return Err(D::Error::custom(format!("loops inside loops, more than {LOOPS_MOST} deep")));
+    }
+    DEPTH.set(depth + 1);
+    let steps = Vec::deserialize(deserializer);
+    DEPTH.set(depth);
+    steps
 }
 
 /// A kernel on its memory.

@@ -89,11 +89,14 @@ fn written(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
 fn tensors(checkpoint: &Checkpoint) {
     for tensor in checkpoint.tensors() {
         let _ = (tensor.name.len(), tensor.is_dense(), tensor.bytes.first(), tensor.bytes.last());
-        let elements = tensor.shape.iter().product::<usize>();
+        // Extents of nothing may be of any size: their product is not to be trusted.
+        if tensor.shape.contains(&0) {
+            continue;
+        }
         let last: usize =
             tensor.shape.iter().zip(tensor.strides).map(|(extent, stride)| extent.saturating_sub(1) * stride).sum();
         let size = tensor.dtype.bytes(&[1]).expect("one element is not too large");
-        assert!(elements == 0 || (last + 1) * size <= tensor.bytes.len(), "{} leads out of its bytes", tensor.name);
+        assert!((last + 1) * size <= tensor.bytes.len(), "{} leads out of its bytes", tensor.name);
     }
 }
 

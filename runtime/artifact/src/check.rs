@@ -492,4 +492,17 @@ pub(crate) mod tests {
             "loops inside loops",
         );
     }
+
+    #[test]
+    fn nesting_that_would_take_the_stack_is_not_read() {
+        let mut program = adding_program();
+        program.entries[0].steps = vec![Step::Loop { from: 0, to: 1, reverse: false, steps: vec![] }];
+        let bytes = crate::format::encode(&program);
+        let (before, innermost) = bytes.split_at(bytes.len() - 5);
+        assert_eq!(innermost, [1, 0, 1, 0, 0]);
+        let deep = [before, &[1, 0, 1, 0, 1].repeat(200_000), innermost].concat();
+        let error = crate::format::decode::<Program>(&deep).unwrap_err();
+        assert!(error.contains("loops inside loops, more than 64 deep"), "{error}");
+        assert_eq!(crate::format::decode::<Program>(&bytes).unwrap(), program);
+    }
 }
