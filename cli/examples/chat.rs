@@ -7,7 +7,7 @@
 
 use std::io::{self, Write};
 
-use bloomery::run::Generation;
+use bloomery::generation::Generation;
 use bloomery::template::Template;
 use bloomery::{Error, GenerationConfig, pipeline};
 

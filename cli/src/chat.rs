@@ -14,7 +14,7 @@ use bloomery_runtime::{Finish, Generated, GenerationConfig, Kept, Listener, Sess
 use serde::Serialize;
 
 use crate::execution::tokenizer_for_text;
-use crate::run::Generation;
+use crate::generation::Generation;
 use crate::stop::{Shown, StopStrings};
 use crate::{Error, Execution};
 use conversation::Conversation;
@@ -117,8 +117,10 @@ impl Chat {
         let ChatOptions { generation, system, execution, .. } = options;
         let artifact = execution.open(&options.artifact)?;
         let tokenizer = tokenizer_for_text(&artifact, &options.artifact)?;
-        let config = GenerationConfig { max_length: None, ..generation.config(&artifact, Some(&tokenizer))? };
-        let length = generation.config.max_length.unwrap_or(usize::MAX);
+        let config = generation.config(&artifact, Some(&tokenizer))?;
+        let length = config.max_length.unwrap_or(usize::MAX);
+        // An answer is one, as it comes.
+        let config = GenerationConfig { max_length: None, num_beams: 1, num_return_sequences: 1, ..config };
         let mut session = execution.session(&artifact, [length])?;
         let limit = length.min(session.context());
         let conversation = Conversation::new(tokenizer, generation.template.clone(), system.as_deref())?;
@@ -183,6 +185,11 @@ impl Chat {
             self.counts.later_tokens += generated.ids.len() - 1;
         }
         Ok((generated, heard.was_interrupted))
+    }
+
+    /// New tokens of an answer, at most.
+    pub fn max_new_tokens(&self) -> usize {
+        self.config.max_new_tokens
     }
 
     /// Forgets everything but the opening.

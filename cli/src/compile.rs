@@ -359,7 +359,7 @@ fn meta(loaded: &Loaded, options: &CompileOptions, inputs: Vec<Source>, images: 
     Meta {
         config: serde_json::to_string(config).expect("settings are plain data"),
         vocabulary: config.vocab as u32,
-        eos: loaded.generation.eos.clone(),
+        generation: serde_json::to_string(&loaded.generation).expect("settings are plain data"),
         bos: Some(config.special.bos),
         pad: Some(config.special.pad),
         trained_length: Some(config.trained_length as u32),

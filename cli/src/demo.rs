@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use bloomery_codegen::cpu::image::ImageError;
-use bloomery_runtime::GenerationConfig;
 
 use crate::compile::{CompileOptions, ModelSource, compile};
-use crate::run::{Generation, Prompts, Record, RunOptions, run};
+use crate::generation::Generation;
+use crate::run::{Prompts, Record, RunOptions, run};
 use crate::targets::Target;
 use crate::{Error, Execution, Progress};
 
@@ -73,10 +73,7 @@ fn options(artifact: &Path, prompt: &str) -> RunOptions {
     RunOptions {
         artifact: artifact.to_path_buf(),
         prompts: Prompts::Texts(vec![prompt.to_owned()]),
-        generation: Generation {
-            config: GenerationConfig { max_new_tokens: NEW_TOKENS, ..GenerationConfig::default() },
-            ..Generation::default()
-        },
+        generation: Generation { new_tokens: Some(NEW_TOKENS), ..Generation::default() },
         record: Record::default(),
         execution: Execution::default(),
     }

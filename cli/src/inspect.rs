@@ -11,10 +11,11 @@ use bloomery_formats::Checkpoint;
 use bloomery_ir::Bindings;
 use bloomery_ir::print::print_graph;
 use bloomery_ir::program::{Buffer, Origin, Parameter, Program, Step};
-use bloomery_models::config::BloomConfig;
+use bloomery_models::config::{BloomConfig, GenerationSettings};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::generation::makers;
 use crate::profile::tile_pieces;
 use crate::{Error, find};
 
@@ -82,8 +83,8 @@ pub struct ArtifactView {
     pub sections: Vec<SectionView>,
     /// The model's settings.
     pub model: Value,
-    /// Ids that end a text.
-    pub eos: Vec<u32>,
+    /// What its makers say of generation.
+    pub generation: GenerationSettings,
     /// Tokens a sequence may have.
     pub max_context: u32,
     /// Classes of processors there is code for.
@@ -273,7 +274,7 @@ fn view(artifact: &Artifact) -> ArtifactView {
         bytes: artifact.file().metadata().map_or(0, |metadata| metadata.len()),
         sections: sections.collect(),
         model: serde_json::from_str(&meta.config).unwrap_or(Value::Null),
-        eos: meta.eos.clone(),
+        generation: makers(artifact),
         max_context: meta.max_context,
         classes: artifact.classes().into_iter().map(str::to_owned).collect(),
         best_class: bloomery_runtime::best_class(artifact).map(str::to_owned),

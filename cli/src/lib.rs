@@ -41,9 +41,9 @@ pub mod execution;
 pub mod logits;
 
 pub mod chat;
+pub mod generation;
 pub mod run;
 mod stop;
-pub mod template;
 
 pub mod pipeline;
 pub mod pretrained;
@@ -61,6 +61,7 @@ pub mod ir_file;
 pub mod tokenize;
 pub mod verify;
 
+pub use bloomery_models::template;
 pub use bloomery_models::tokenizer::Tokenizer;
 pub use bloomery_runtime::{EarlyStopping, GenerationConfig};
 pub use error::Error;

@@ -105,13 +105,9 @@ fn ir(args: &Ir) -> Result<(), Failure> {
 
 fn run(args: &Run) -> Result<(), Failure> {
     let options = args.options();
-    let batch = match &options.prompts {
-        run::Prompts::Texts(texts) => texts.len(),
-        run::Prompts::Ids(ids) => ids.len(),
-    } * options.generation.config.num_return_sequences;
     let completed = run::run(&options, &mut |token| {
         if args.stream {
-            print::token(&token, batch, args.json);
+            print::token(&token, args.json);
         }
     })?;
     completed.notes.iter().for_each(|note| terminal::note(note));
@@ -122,7 +118,7 @@ fn run(args: &Run) -> Result<(), Failure> {
     }
     match (args.json, args.stream) {
         (true, _) => print::json(&completed)?,
-        (false, true) => print::out(if batch == 1 { "\n" } else { "" })?,
+        (false, true) => print::out(if completed.sequences.len() == 1 { "\n" } else { "" })?,
         (false, false) => print::out(&print::sequences(&completed.sequences))?,
     }
     if let Some(profile) = completed.profile.filter(|_| !args.json) {

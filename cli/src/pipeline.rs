@@ -8,7 +8,8 @@ use bloomery_runtime::GenerationConfig;
 
 use crate::Error;
 use crate::pretrained::{AutoModel, Model};
-use crate::run::{Answers, Generation, Sequence, Texts, answer, encode};
+use crate::generation::Generation;
+use crate::run::{Answers, Sequence, Texts, answer, encode};
 use crate::stop::StopStrings;
 
 /// What pipelines can be asked for.
@@ -45,7 +46,8 @@ impl Pipeline {
         &self.model
     }
 
-    /// Answers prompts, run together: in their order, those of one prompt side by side.
+    /// Answers prompts, run together: in their order, those of one prompt side by side. What `config` leaves at its default
+    /// is as the model's makers say, if they say anything (`generation_config.json`).
     ///
     /// # Errors
     /// A model without tokenizer, prompts that do not fit, settings that mean nothing or contradict each other.
@@ -83,7 +85,8 @@ impl Pipeline {
     /// # Errors
     /// As [`Pipeline::stream`].
     pub fn stream_with(&self, prompt: impl Into<String>, generation: &Generation) -> Result<Stream, Error> {
-        let (beams, returned) = (generation.config.num_beams, generation.config.num_return_sequences);
+        let config = generation.config(self.model.artifact(), self.model.tokenizer())?;
+        let (beams, returned) = (config.num_beams, config.num_return_sequences);
         if beams > 1 || returned > 1 {
             return Err(Error::Refused(format!(
                 "a stream is of one answer whose tokens are certain, not of {beams} beams and {returned} sequences: use \
@@ -122,14 +125,6 @@ impl Pipeline {
         let texts = Texts { tokenizer: Some(tokenizer), stops: StopStrings(&generation.stop) };
         let Answers { sequences, .. } = answer(&mut session, &prompts, &config, texts, &mut |token| hear(token.text))?;
         Ok(sequences)
-    }
-}
-
-impl From<&GenerationConfig> for Generation {
-    /// No ids that end a text mean the model's own.
-    fn from(config: &GenerationConfig) -> Generation {
-        let eos = (!config.eos_token_id.is_empty()).then(|| config.eos_token_id.clone());
-        Generation { config: config.clone(), eos, ..Generation::default() }
     }
 }
 

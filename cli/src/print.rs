@@ -57,10 +57,10 @@ impl Progress for Silent {
 }
 
 /// One new token: its text alone when there is one sequence, else a line that says whose it is.
-pub(crate) fn token(token: &NewToken<'_>, batch: usize, to_stderr: bool) {
-    let NewToken { sequence, id, text } = *token;
+pub(crate) fn token(token: &NewToken<'_>, to_stderr: bool) {
+    let NewToken { sequence, of, id, text } = *token;
     let id = id.map_or_else(|| "-".to_owned(), |id| id.to_string());
-    let line = if batch == 1 { text.to_owned() } else { format!("{sequence}\t{id}\t{text:?}\n") };
+    let line = if of == 1 { text.to_owned() } else { format!("{sequence}\t{id}\t{text:?}\n") };
     if to_stderr {
         let _ = io::stderr().write_all(line.as_bytes());
     } else {

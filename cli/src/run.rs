@@ -3,15 +3,14 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use bloomery_artifact::Artifact;
 use bloomery_models::tokenizer::Tokenizer;
 use bloomery_runtime::limits::Gauge;
 use bloomery_runtime::profile::{Detail, Profile};
-use bloomery_runtime::session::check_ids;
 use bloomery_runtime::{Generated, GenerationConfig, Listener, Session, generate};
 use serde::Serialize;
 
 use crate::execution::tokenizer;
+use crate::generation::Generation;
 use crate::output::check;
 use crate::profile::{Profiled, profiled};
 use crate::stop::{Shown, StopStrings};
@@ -32,19 +31,6 @@ pub struct RunOptions {
     pub record: Record,
     /// How to run.
     pub execution: Execution,
-}
-
-/// How to generate texts.
-#[derive(Clone, Debug, Default)]
-pub struct Generation {
-    /// All that ids are enough for; which ids end a text and which have one are filled in from the artifact.
-    pub config: GenerationConfig,
-    /// Ids that end a text; the model's own when nothing is said.
-    pub eos: Option<Vec<u32>>,
-    /// Texts that end a text; it is cut before them.
-    pub stop: Vec<String>,
-    /// What is put around a prompt's text.
-    pub template: Template,
 }
 
 /// What to record of a run.
@@ -133,6 +119,8 @@ pub struct Timing {
 pub struct NewToken<'a> {
     /// The sequence it belongs to, from 0.
     pub sequence: usize,
+    /// How many sequences there are.
+    pub of: usize,
     /// The token; none for what is left of a text at its end.
     pub id: Option<u32>,
     /// The text it completes; often empty within a character, and always without a tokenizer.
@@ -175,30 +163,6 @@ pub fn run(options: &RunOptions, hear: &mut dyn FnMut(NewToken<'_>)) -> Result<C
     Ok(Completed { sequences, timing, profile, trace, notes })
 }
 
-impl Generation {
-    /// The configuration for an artifact.
-    pub(crate) fn config(&self, artifact: &Artifact, tokenizer: Option<&Tokenizer>) -> Result<GenerationConfig, Error> {
-        check_ids(self.eos.as_deref().unwrap_or(&[]), artifact.meta().vocabulary as usize)?;
-        if self.stop.iter().any(String::is_empty) {
-            return Err(Error::Refused("a stop string is empty and would end every text: leave it out".to_owned()));
-        }
-        if tokenizer.is_none() && !(self.stop.is_empty() && self.template == Template::None) {
-            return Err(Error::Refused(
-                "the artifact holds no tokenizer, so it knows no texts: leave out stop strings and the template, or compile \
-                 from a folder with tokenizer.json"
-                    .to_owned(),
-            ));
-        }
-        let config = GenerationConfig {
-            eos_token_id: self.eos.clone().unwrap_or_else(|| artifact.meta().eos.clone()),
-            ids_with_text: tokenizer.map(Tokenizer::vocab),
-            ..self.config.clone()
-        };
-        config.check()?;
-        Ok(config)
-    }
-}
-
 /// Between ids and texts.
 #[derive(Clone, Copy)]
 pub(crate) struct Texts<'a> {
@@ -221,7 +185,8 @@ pub(crate) fn answer(
     texts: Texts<'_>,
     hear: &mut dyn FnMut(NewToken<'_>) -> bool,
 ) -> Result<Answers, Error> {
-    let mut heard = Heard { texts, shown: Vec::new(), first: None, enough: false, hear };
+    let of = prompts.len() * config.num_return_sequences;
+    let mut heard = Heard { texts, of, shown: Vec::new(), first: None, enough: false, hear };
     let generated = generate(session, prompts, config, &mut heard)?;
     heard.finish();
     let sequences = generated.into_iter().map(|generated| sequence(generated, prompts, config, texts)).collect();
@@ -232,6 +197,7 @@ pub(crate) fn answer(
 /// first token's time.
 struct Heard<'a> {
     texts: Texts<'a>,
+    of: usize,
     shown: Vec<Shown<'a>>,
     first: Option<Instant>,
     /// Whoever hears wants no more.
@@ -245,7 +211,7 @@ impl Listener for Heard<'_> {
             self.shown.push(Shown::new(self.texts.tokenizer, self.texts.stops));
         }
         let text = self.shown[sequence].push(id);
-        self.enough |= !(self.hear)(NewToken { sequence, id: Some(id), text: &text });
+        self.enough |= !(self.hear)(NewToken { sequence, of: self.of, id: Some(id), text: &text });
     }
 
     fn stops(&mut self, new: &[u32]) -> bool {
@@ -264,7 +230,7 @@ impl Heard<'_> {
         for (sequence, shown) in self.shown.iter_mut().enumerate() {
             let text = shown.finish();
             if !text.is_empty() {
-                (self.hear)(NewToken { sequence, id: None, text: &text });
+                (self.hear)(NewToken { sequence, of: self.of, id: None, text: &text });
             }
         }
     }

@@ -22,7 +22,6 @@ use input::Input;
 pub(crate) fn talk(args: &args::Chat) -> Result<(), Failure> {
     let turns = Turns::new();
     let options = args.options();
-    let new_tokens = options.generation.config.max_new_tokens;
     let mut chat = Chat::open(&options)?;
     let mut input = Input::new()?;
     if input.is_edited() {
@@ -32,7 +31,7 @@ pub(crate) fn talk(args: &args::Chat) -> Result<(), Failure> {
     while let Some(line) = input.next()? {
         let done = match Said::of(&line) {
             Said::Exit => return Ok(()),
-            said => say(&mut chat, said, &turns, new_tokens),
+            said => say(&mut chat, said, &turns),
         };
         match done {
             // Whoever types can say it otherwise; a program that writes the lines wants to know.
@@ -44,10 +43,10 @@ pub(crate) fn talk(args: &args::Chat) -> Result<(), Failure> {
 }
 
 /// Does what a line says.
-fn say(chat: &mut Chat, said: Said<'_>, turns: &Turns, new_tokens: usize) -> Result<(), Failure> {
+fn say(chat: &mut Chat, said: Said<'_>, turns: &Turns) -> Result<(), Failure> {
     match said {
         Said::Nothing | Said::Exit => {}
-        Said::Question(text) => ask(chat, text, turns, new_tokens)?,
+        Said::Question(text) => ask(chat, text, turns)?,
         Said::Reset => {
             chat.reset();
             terminal::note("the conversation begins anew");
@@ -62,7 +61,7 @@ fn say(chat: &mut Chat, said: Said<'_>, turns: &Turns, new_tokens: usize) -> Res
     Ok(())
 }
 
-fn ask(chat: &mut Chat, text: &str, turns: &Turns, new_tokens: usize) -> Result<(), Failure> {
+fn ask(chat: &mut Chat, text: &str, turns: &Turns) -> Result<(), Failure> {
     let mut shown = Ok(());
     let mut show = |text: &str| {
         if shown.is_ok() {
@@ -71,7 +70,7 @@ fn ask(chat: &mut Chat, text: &str, turns: &Turns, new_tokens: usize) -> Result<
     };
     let answer = turns.take(|stop| chat.ask(text, stop, &mut show))?;
     shown.and_then(|()| print::out("\n"))?;
-    notes(&answer, &chat.stats()?, new_tokens).iter().for_each(|note| terminal::note(note));
+    notes(&answer, &chat.stats()?, chat.max_new_tokens()).iter().for_each(|note| terminal::note(note));
     Ok(())
 }
 

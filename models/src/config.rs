@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use generation::GenerationDefaults;
+pub use generation::GenerationSettings;
 use json::Object;
 
 /// The widest model that is believed; larger numbers are taken for a damaged file.

@@ -1,4 +1,5 @@
-//! What the models of the BLOOM family are: their settings, graphs, sizes, weights' names and tokenizers.
+//! What the models of the BLOOM family are: their settings, graphs, sizes, weights' names, tokenizers, and the
+//! templates they were tuned with.
 //!
 //! What deliberately does not live here: files of weights (`formats`), passes and kernels. Start reading at [`bloom`],
 //! the model on one page; [`dsl`] is the language it is written in, [`config`] what it is written from.
@@ -11,6 +12,7 @@ pub mod load;
 pub mod names;
 pub mod published;
 pub mod sizes;
+pub mod template;
 pub mod tokenizer;
 
 pub use bloom::{BloomOptions, Model, bloom};

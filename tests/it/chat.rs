@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use bloomery::Execution;
 use bloomery::chat::{Answer, Chat, ChatOptions};
-use bloomery::run::Generation;
+use bloomery::generation::Generation;
 use bloomery::template::Template;
 use bloomery_models::tokenizer::Tokenizer;
 use bloomery_runtime::{Finish, GenerationConfig, generate};
@@ -26,7 +26,7 @@ fn options(model: &Compiled, template: Template, max_new_tokens: usize) -> ChatO
     ChatOptions {
         artifact: model.path.clone(),
         generation: Generation {
-            config: GenerationConfig { max_new_tokens, ..GenerationConfig::default() },
+            new_tokens: Some(max_new_tokens),
             template,
             ..Generation::default()
         },
@@ -76,7 +76,7 @@ fn fifty_turns_cost_their_new_tokens() {
 fn a_full_conversation_keeps_its_latest_turns() {
     let (model, tokenizer) = model();
     let mut options = options(&model, Template::Belle, 8);
-    options.generation.config.max_length = Some(120);
+    options.generation.asked.max_length = Some(120);
     options.system = Some("Speak of the king.".to_owned());
     let opening = tokenizer.encode("Speak of the king.\n\n").unwrap();
     let mut chat = Chat::open(&options).unwrap();
@@ -159,7 +159,7 @@ fn an_interrupted_answer_counts_as_far_as_it_came() {
 fn what_does_not_fit_is_refused_and_changes_nothing() {
     let (model, _) = model();
     let mut options = options(&model, Template::Belle, 8);
-    options.generation.config.max_length = Some(60);
+    options.generation.asked.max_length = Some(60);
     let mut chat = Chat::open(&options).unwrap();
     ask(&mut chat, "Who made the heavens?");
     let before = chat.transcript().unwrap().ids;

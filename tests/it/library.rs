@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bloomery::compile::Compute;
 use bloomery::execution::Execution;
-use bloomery::run::Generation;
+use bloomery::generation::Generation;
 use bloomery::targets::Target;
 use bloomery::{AutoModel, AutoTokenizer, Error, GenerationConfig, Model, Pipeline, PretrainedOptions, Progress};
 

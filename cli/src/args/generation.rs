@@ -4,38 +4,44 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use bloomery::chat::ChatOptions;
-use bloomery::run::Generation;
+use bloomery::generation::Generation;
 use bloomery::template::Template;
-use bloomery_runtime::{EarlyStopping, GenerationConfig};
+use bloomery_models::config::GenerationSettings;
+use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 
 use super::Running;
 use super::values::{Eos, min_p, repetition_penalty, temperature, top_p};
 
-/// How to generate.
+/// New tokens of `run`, where nobody says how many.
+const RUN_TOKENS: usize = 64;
+/// New tokens of an answer of `chat`, likewise.
+const CHAT_TOKENS: usize = 256;
+
+/// How to generate. What is left out is as the model's makers say, else as the help says.
 #[derive(Debug, Args)]
 pub(crate) struct Generate {
-    /// New tokens, at most
-    #[arg(long, value_name = "N", default_value_t = 64, conflicts_with = "max_length")]
-    max_new_tokens: usize,
+    /// New tokens, at most [default: 64]
+    #[arg(long, value_name = "N", conflicts_with = "max_length")]
+    max_new_tokens: Option<usize>,
     /// Tokens of prompt and answer together, at most
     #[arg(long, value_name = "N")]
     max_length: Option<usize>,
     #[command(flatten)]
     choice: Choice,
-    /// Sequences a beam search keeps
-    #[arg(long, value_name = "N", default_value = "1")]
-    num_beams: NonZeroUsize,
-    /// A beam's score is the sum of its log-probabilities over its length to this power
-    #[arg(long, value_name = "X", default_value_t = 1.0, requires = "num_beams", allow_negative_numbers = true)]
-    length_penalty: f64,
+    /// Sequences a beam search keeps [default: 1]
+    #[arg(long, value_name = "N")]
+    num_beams: Option<NonZeroUsize>,
+    /// A beam's score is the sum of its log-probabilities over its length to this power [default: 1]
+    #[arg(long, value_name = "X", requires = "num_beams", allow_negative_numbers = true)]
+    length_penalty: Option<f64>,
     /// When as many beams have ended as are kept: true ends the search, false when none that runs looks better, never
-    /// when none could become better
-    #[arg(long, value_name = "WHEN", value_enum, default_value_t = Stopping::False, requires = "num_beams")]
-    early_stopping: Stopping,
-    /// Sequences per prompt: drawn ones, or the best beams
-    #[arg(long, value_name = "N", default_value = "1")]
-    num_return_sequences: NonZeroUsize,
+    /// when none could become better [default: false]
+    #[arg(long, value_name = "WHEN", requires = "num_beams", value_parser = PossibleValuesParser::new(["true", "false", "never"]))]
+    early_stopping: Option<String>,
+    /// Sequences per prompt: drawn ones, or the best beams [default: 1]
+    #[arg(long, value_name = "N")]
+    num_return_sequences: Option<NonZeroUsize>,
     /// What is put around a prompt's text
     #[arg(long, value_enum, default_value_t = Around::None)]
     template: Around,
@@ -50,33 +56,37 @@ struct Choice {
     /// Draw tokens by their probabilities instead of taking the likeliest
     #[arg(long)]
     do_sample: bool,
-    /// Divides the logits before drawing
-    #[arg(long, value_name = "X", default_value_t = 1.0, requires = "do_sample", value_parser = temperature)]
-    temperature: f32,
-    /// Draw from the likeliest K; 0 means from all
-    #[arg(long, value_name = "K", default_value_t = 50, requires = "do_sample")]
-    top_k: usize,
-    /// Draw from the likeliest tokens that together reach this probability
-    #[arg(long, value_name = "P", default_value_t = 1.0, requires = "do_sample", value_parser = top_p)]
-    top_p: f32,
-    /// Draw from tokens with at least this share of the likeliest one's probability
-    #[arg(long, value_name = "P", default_value_t = 0.0, requires = "do_sample", value_parser = min_p)]
-    min_p: f32,
+    /// Take the likeliest tokens where the model's makers say that they are drawn
+    #[arg(long, conflicts_with = "do_sample")]
+    greedy: bool,
+    /// Divides the logits before drawing [default: 1]
+    #[arg(long, value_name = "X", requires = "do_sample", value_parser = temperature)]
+    temperature: Option<f32>,
+    /// Draw from the likeliest K; 0 means from all [default: 50]
+    #[arg(long, value_name = "K", requires = "do_sample")]
+    top_k: Option<usize>,
+    /// Draw from the likeliest tokens that together reach this probability [default: 1]
+    #[arg(long, value_name = "P", requires = "do_sample", value_parser = top_p)]
+    top_p: Option<f32>,
+    /// Draw from tokens with at least this share of the likeliest one's probability [default: 0]
+    #[arg(long, value_name = "P", requires = "do_sample", value_parser = min_p)]
+    min_p: Option<f32>,
     /// Equal seeds draw equal tokens
-    #[arg(long, value_name = "SEED", default_value_t = 0, requires = "do_sample")]
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
     seed: u64,
     /// Makes tokens that are there already less likely, above 1; of logits, in a beam search of log-probabilities
-    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = repetition_penalty)]
-    repetition_penalty: f32,
-    /// Let no run of N tokens come twice; 0 for no such rule
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    no_repeat_ngram: usize,
+    /// [default: 1]
+    #[arg(long, value_name = "X", value_parser = repetition_penalty)]
+    repetition_penalty: Option<f32>,
+    /// Let no run of N tokens come twice; 0 for no such rule [default: 0]
+    #[arg(long, value_name = "N")]
+    no_repeat_ngram: Option<usize>,
     /// End a text where this comes, and cut it there; several are looked for together
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     stop: Vec<String>,
-    /// Ids that end a text, e.g. 2 or 2,3, or none [default: the model's own]
+    /// Ids that end a text, e.g. 2 or 2,3; or none [default: the model's own]
     #[arg(long, value_name = "IDS|none")]
-    eos_token_id: Vec<Eos>,
+    eos_token_id: Option<Eos>,
 }
 
 /// `chat`
@@ -94,9 +104,9 @@ pub(crate) struct Chat {
     /// What stands before the first question and is never forgotten, in place of the template's own words
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     system: Option<String>,
-    /// New tokens of an answer, at most; the oldest turns are forgotten where there is no room for them
-    #[arg(long, value_name = "N", default_value = "256")]
-    max_new_tokens: NonZeroUsize,
+    /// New tokens of an answer, at most; the oldest turns are forgotten where there is no room for them [default: 256]
+    #[arg(long, value_name = "N")]
+    max_new_tokens: Option<NonZeroUsize>,
     /// Tokens of the conversation, at most [default: the artifact's context]
     #[arg(long, value_name = "N")]
     max_length: Option<usize>,
@@ -104,14 +114,6 @@ pub(crate) struct Chat {
     choice: Choice,
     #[command(flatten)]
     running: Running,
-}
-
-/// `--early-stopping`
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Stopping {
-    True,
-    False,
-    Never,
 }
 
 /// `--template`
@@ -130,23 +132,17 @@ enum Around {
 impl Generate {
     /// The library's options.
     pub(crate) fn options(&self, logprobs: bool) -> Generation {
-        let early_stopping = match self.early_stopping {
-            Stopping::True => EarlyStopping::True,
-            Stopping::False => EarlyStopping::False,
-            Stopping::Never => EarlyStopping::Never,
-        };
         let generation = self.choice.options(self.template.with(self.input.as_deref()));
-        let config = GenerationConfig {
+        let asked = GenerationSettings {
             max_new_tokens: self.max_new_tokens,
             max_length: self.max_length,
-            num_beams: self.num_beams.get(),
+            num_beams: self.num_beams.map(NonZeroUsize::get),
             length_penalty: self.length_penalty,
-            early_stopping,
-            num_return_sequences: self.num_return_sequences.get(),
-            logprobs,
-            ..generation.config
+            early_stopping: self.early_stopping.clone(),
+            num_return_sequences: self.num_return_sequences.map(NonZeroUsize::get),
+            ..generation.asked
         };
-        Generation { config, ..generation }
+        Generation { asked, new_tokens: Some(RUN_TOKENS), logprobs, ..generation }
     }
 }
 
@@ -154,11 +150,11 @@ impl Chat {
     /// The library's options.
     pub(crate) fn options(&self) -> ChatOptions {
         let generation = self.choice.options(self.template.with(None));
-        let (max_new_tokens, max_length) = (self.max_new_tokens.get(), self.max_length);
-        let config = GenerationConfig { max_new_tokens, max_length, ..generation.config };
+        let max_new_tokens = self.max_new_tokens.map(NonZeroUsize::get);
+        let asked = GenerationSettings { max_new_tokens, max_length: self.max_length, ..generation.asked };
         ChatOptions {
             artifact: self.artifact.clone(),
-            generation: Generation { config, ..generation },
+            generation: Generation { asked, new_tokens: Some(CHAT_TOKENS), ..generation },
             system: self.system.clone(),
             execution: self.running.options(),
         }
@@ -167,20 +163,18 @@ impl Chat {
 
 impl Choice {
     fn options(&self, template: Template) -> Generation {
-        let config = GenerationConfig {
-            do_sample: self.do_sample,
-            temperature: self.temperature,
+        let asked = GenerationSettings {
+            eos_token_id: self.eos_token_id.as_ref().map(|eos| eos.0.clone()),
+            do_sample: (self.do_sample || self.greedy).then_some(self.do_sample),
+            temperature: self.temperature.map(f64::from),
             top_k: self.top_k,
-            top_p: self.top_p,
-            min_p: self.min_p,
-            seed: self.seed,
-            repetition_penalty: self.repetition_penalty,
+            top_p: self.top_p.map(f64::from),
+            min_p: self.min_p.map(f64::from),
+            repetition_penalty: self.repetition_penalty.map(f64::from),
             no_repeat_ngram_size: self.no_repeat_ngram,
-            ..GenerationConfig::default()
+            ..GenerationSettings::default()
         };
-        let eos =
-            (!self.eos_token_id.is_empty()).then(|| self.eos_token_id.iter().flat_map(|eos| eos.0.clone()).collect());
-        Generation { config, eos, stop: self.stop.clone(), template }
+        Generation { asked, seed: self.seed, stop: self.stop.clone(), template, ..Generation::default() }
     }
 }
 

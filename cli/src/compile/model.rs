@@ -6,19 +6,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bloomery_artifact::Source;
 use bloomery_formats::Checkpoint;
 use bloomery_formats::map::{self, Mapping};
-use bloomery_models::config::{BloomConfig, GenerationDefaults, WeightType};
+use bloomery_models::config::{BloomConfig, GenerationSettings, WeightType};
 use bloomery_models::names::{Resolved, resolve};
 use bloomery_models::sizes;
 use bloomery_models::tokenizer::Tokenizer;
+use bloomery_runtime::GenerationConfig;
 use sha2::{Digest, Sha256};
 
 use super::ModelSource;
+use crate::generation::filled;
 use crate::{Error, Progress, find};
 
 /// A model, opened.
 pub(super) struct Loaded {
     pub(super) config: BloomConfig,
-    pub(super) generation: GenerationDefaults,
+    pub(super) generation: GenerationSettings,
     pub(super) weights: Weights,
     pub(super) tokenizer: Option<Tokenizer>,
     /// Sentences for a person.
@@ -51,7 +53,7 @@ impl Loaded {
             ModelSource::Folder(folder) => from_folder(&find::noted(folder, progress)?),
             ModelSource::Random { size, seed } => {
                 let config = sizes::by_name(size)?;
-                let generation = GenerationDefaults::of(&config);
+                let generation = GenerationSettings::of(&config);
                 let weights = Weights::Random(*seed);
                 Ok(Loaded { config, generation, weights, tokenizer: None, notes: Vec::new(), folder: None })
             }
@@ -93,7 +95,7 @@ impl Loaded {
 
 fn from_folder(folder: &Path) -> Result<Loaded, Error> {
     let config = BloomConfig::from_folder(folder)?;
-    let generation = GenerationDefaults::from_folder(folder, &config)?;
+    let generation = GenerationSettings::from_folder(folder, &config)?;
     let tokenizer = Tokenizer::from_folder(folder)?;
     let checkpoint = Checkpoint::open(folder)?;
     let tensors = checkpoint.tensors().map(|tensor| (tensor.name, tensor.dtype.name(), tensor.shape));
@@ -104,6 +106,9 @@ fn from_folder(folder: &Path) -> Result<Loaded, Error> {
             "the tokenizer has {more} ids, the model {}: texts that need the others are refused",
             config.vocab
         ));
+    }
+    if let Err(error) = filled(&generation, GenerationConfig::default()).check() {
+        notes.push(format!("generation_config.json asks for what cannot be, and runs have to ask otherwise: {error}"));
     }
     let weights = Weights::Stored { checkpoint, resolved };
     Ok(Loaded { config, generation, weights, tokenizer, notes, folder: Some(folder.to_path_buf()) })

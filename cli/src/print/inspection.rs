@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use bloomery::inspect::{ArtifactView, Inspection, IoView, ParameterView, Tensors, TilesView};
-use bloomery_models::config::BloomConfig;
+use bloomery_models::config::{BloomConfig, GenerationSettings};
 
 use super::size;
 
@@ -41,6 +41,14 @@ fn wrapped(line: &str) -> String {
     text.replace(HELD, " ") + "\n"
 }
 
+/// What the makers say of generation: `eos_token_id=[2] do_sample=true`.
+fn generation(settings: &GenerationSettings) -> String {
+    let settings = serde_json::to_value(settings).expect("settings are plain data");
+    let said = settings.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+    let said: Vec<String> = said.map(|(name, value)| format!("{name}={value}")).collect();
+    if said.is_empty() { "by Hugging Face's defaults".to_owned() } else { said.join(" ") }
+}
+
 fn notes(notes: &[String]) -> String {
     notes.iter().map(|note| format!("note: {note}\n")).collect()
 }
@@ -55,7 +63,8 @@ fn artifact(view: &ArtifactView) -> String {
         (Some(best), false) => format!("{}; {best} runs here", view.classes.join(", ")),
         (None, false) => format!("{}; none runs here", view.classes.join(", ")),
     };
-    let _ = writeln!(text, "context   {} tokens, ends at ids {:?}", view.max_context, view.eos);
+    let _ = writeln!(text, "context   {} tokens", view.max_context);
+    let _ = writeln!(text, "generates {}", generation(&view.generation));
     let _ = writeln!(text, "code for  {classes}");
     for (class, TilesView { kernels, pieces }) in &view.tiles {
         let _ = writeln!(text, "tiles     {class}: {kernels} products, activations in {pieces} piece(s) of bf16");

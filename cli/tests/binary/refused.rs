@@ -495,6 +495,9 @@ fn wrong_command_lines_are_usage() {
     usage("run x.bloom --prompt a --max-length 9 --max-new-tokens 9", &["--max-length"]);
     usage("run x.bloom --prompt a --do-sample --min-p 2", &["min-p is 2, it must be 0 to 1"]);
     usage("run x.bloom --prompt a --do-sample --top-p 1.5", &["top-p is 1.5, it must be above 0 and at most 1"]);
+    usage("run x.bloom --prompt a --do-sample --greedy", &["--do-sample", "--greedy"]);
+    usage("run x.bloom --prompt a --eos-token-id none,2", &["`none` is no token id"]);
+    usage("run x.bloom --prompt a --eos-token-id none --eos-token-id 2", &["cannot be used multiple times"]);
     usage("eval x.bloom", &["--text <F>"]);
     usage("chat x.bloom --num-beams 2", &["--num-beams"]);
     usage("chat x.bloom --max-new-tokens 0", &["--max-new-tokens"]);

@@ -66,6 +66,20 @@ impl<'a> Object<'a> {
         self.read(key, "a string", Value::as_str)
     }
 
+    /// One of a few words, of which `true` and `false` may be written as such.
+    pub(super) fn word(
+        &self,
+        key: &'static str,
+        expected: &'static str,
+        words: &[&str],
+    ) -> Result<Option<String>, ConfigError> {
+        let word = |value: &Value| match value {
+            Value::Bool(flag) => Some(flag.to_string()),
+            other => other.as_str().filter(|word| words.contains(word)).map(str::to_owned),
+        };
+        self.read(key, expected, word)
+    }
+
     /// A list of strings; absent means empty.
     pub(super) fn texts(&self, key: &'static str) -> Result<Vec<String>, ConfigError> {
         let strings = |value: &Value| {

@@ -425,7 +425,7 @@ mod tests {
         let plan = plan_weights(&program).unwrap();
         let mut writer = ArtifactWriter::create(path).unwrap();
         writer.program(&program).unwrap();
-        writer.meta(&Meta { vocabulary: 7, eos: vec![2], ..Meta::default() }).unwrap();
+        writer.meta(&Meta { vocabulary: 7, ..Meta::default() }).unwrap();
         writer.tokenizer(b"{}").unwrap();
         writer.graph("graph @body").unwrap();
         let fill = |sink: &mut crate::WeightSink<'_>| {

@@ -10,8 +10,8 @@ pub struct Meta {
     pub config: String,
     /// Ids below this are known.
     pub vocabulary: u32,
-    /// Ids that end a sequence.
-    pub eos: Vec<u32>,
+    /// What the model's makers say of generation, as JSON text.
+    pub generation: String,
     /// The id that begins one.
     pub bos: Option<u32>,
     /// The id that fills up batches elsewhere.

@@ -83,6 +83,22 @@ pub enum EarlyStopping {
     Never,
 }
 
+impl EarlyStopping {
+    /// The one of Hugging Face's value: `true`, `false` or `never`.
+    pub fn by_name(name: &str) -> Option<EarlyStopping> {
+        [EarlyStopping::True, EarlyStopping::False, EarlyStopping::Never].into_iter().find(|value| value.name() == name)
+    }
+
+    /// Hugging Face's value for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            EarlyStopping::True => "true",
+            EarlyStopping::False => "false",
+            EarlyStopping::Never => "never",
+        }
+    }
+}
+
 impl GenerationConfig {
     /// Refuses values that mean nothing, and those that contradict each other.
     ///
