@@ -328,12 +328,15 @@ impl Running {
     after_help = "Examples:\n  bloomery run model.bloom --prompt \"Once upon a time\" --max-new-tokens 100 --stream\n  bloomery run model.bloom --prompt \"Once upon a time\" --do-sample --top-p 0.9 --seed 7 --num-return-sequences 3\n  bloomery run model.bloom --prompt \"Once upon a time\" --num-beams 4 --stop . --json\n  bloomery run model.bloom --input-ids 5,6,7 --input-ids 8,9 --json\n  bloomery run model.bloom --prompt \"Once upon a time\" --profile --limits --trace trace.json"
 )]
 pub(crate) struct Run {
-    /// The artifact
-    #[arg(value_name = "FILE.bloom")]
+    /// The artifact, or a model's folder or name, which is compiled on first use
+    #[arg(value_name = "FILE.bloom|MODEL")]
     artifact: PathBuf,
     /// A text to continue; several are run together
     #[arg(long = "prompt", value_name = "TEXT", group = "given", allow_hyphen_values = true)]
     prompts: Vec<String>,
+    /// A file whose every byte is a text to continue; several are run together
+    #[arg(long = "prompt-file", value_name = "F", group = "given")]
+    files: Vec<PathBuf>,
     /// Token ids to continue, e.g. 5,6,7; several lists are run together
     #[arg(long, value_name = "IDS", group = "given")]
     input_ids: Vec<Ids>,
@@ -364,10 +367,14 @@ pub(crate) struct Run {
 impl Run {
     /// The library's options.
     pub(crate) fn options(&self) -> RunOptions {
-        let ids = || self.input_ids.iter().map(|ids| ids.0.clone()).collect();
+        let prompts = match (&self.prompts[..], &self.files[..]) {
+            ([], []) => Prompts::Ids(self.input_ids.iter().map(|ids| ids.0.clone()).collect()),
+            ([], files) => Prompts::Files(files.to_vec()),
+            (texts, _) => Prompts::Texts(texts.to_vec()),
+        };
         RunOptions {
             artifact: self.artifact.clone(),
-            prompts: if self.prompts.is_empty() { Prompts::Ids(ids()) } else { Prompts::Texts(self.prompts.clone()) },
+            prompts,
             generation: self.generate.options(self.logprobs),
             record: Record { profile: self.profile, limits: self.limits, trace: self.trace.clone() },
             execution: self.running.options(),
@@ -381,8 +388,8 @@ impl Run {
     after_help = "Example:\n  bloomery logits model.bloom --input-ids 5,6,7 --input-ids 8,9 -o logits.safetensors"
 )]
 pub(crate) struct Logits {
-    /// The artifact
-    #[arg(value_name = "FILE.bloom")]
+    /// The artifact, or a model's folder or name, which is compiled on first use
+    #[arg(value_name = "FILE.bloom|MODEL")]
     artifact: PathBuf,
     /// Token ids, e.g. 5,6,7; several lists are run together
     #[arg(long, value_name = "IDS", required = true)]
@@ -412,8 +419,8 @@ impl Logits {
     after_help = "Examples:\n  bloomery eval model.bloom --text book.txt\n  bloomery eval model.bloom --text book.txt --window 1024 --stride 512 --json"
 )]
 pub(crate) struct Eval {
-    /// The artifact
-    #[arg(value_name = "FILE.bloom")]
+    /// The artifact, or a model's folder or name, which is compiled on first use
+    #[arg(value_name = "FILE.bloom|MODEL")]
     artifact: PathBuf,
     /// A file whose every byte is the text; nothing is added around it
     #[arg(long, value_name = "F", visible_alias = "file")]
@@ -530,8 +537,9 @@ pub(crate) struct Verify {
     after_help = "Examples:\n  bloomery bench model.bloom --prompt-tokens 16 --new-tokens 32 --json\n  bloomery bench --limits --threads 2"
 )]
 pub(crate) struct Bench {
-    /// The artifact; with --limits any large file to be mapped and read
-    #[arg(value_name = "FILE.bloom", required_unless_present = "limits")]
+    /// The artifact, or a model's folder or name, which is compiled on first use; with --limits any large file to be mapped
+    /// and read
+    #[arg(value_name = "FILE.bloom|MODEL", required_unless_present = "limits")]
     artifact: Option<PathBuf>,
     /// Measure what this machine can do at most, whatever the model
     #[arg(long, conflicts_with_all = ["prompt_tokens", "new_tokens", "batch", "context", "profile"])]

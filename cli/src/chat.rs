@@ -7,13 +7,14 @@
 mod conversation;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bloomery_models::tokenizer::Tokenizer;
 use bloomery_runtime::{Finish, Generated, GenerationConfig, Kept, Listener, Session};
 use serde::Serialize;
 
-use crate::execution::tokenizer_for_text;
+use crate::execution::{on, tokenizer_for_text};
 use crate::generation::Generation;
 use crate::stop::{Shown, StopStrings};
 use crate::{Error, Execution};
@@ -177,7 +178,9 @@ impl Chat {
         let (tokenizer, stops) = (self.conversation.tokenizer(), StopStrings(&self.stops));
         let shown = Shown::new(Some(tokenizer), stops);
         let mut heard = Heard { tokenizer, shown, stops, interrupted, was_interrupted: false, first: None, show };
-        let generated = self.kept.generate(&mut self.session, &ids[common..], &config, &mut heard)?;
+        let artifact = Arc::clone(self.session.executor().artifact());
+        let new = &ids[common..];
+        let generated = on(&artifact, || Ok(self.kept.generate(&mut self.session, new, &config, &mut heard)?))?;
         (heard.show)(&heard.shown.finish());
         self.counts.new_tokens += generated.ids.len();
         if let Some(first) = heard.first {

@@ -175,6 +175,7 @@ fn write(
     progress.go_on()?;
     writer.meta(&meta(loaded, options, hashes(), &images))?;
     progress.go_on()?;
+    loaded.unchanged()?;
     let bytes = writer.finish()?;
     let classes = images.into_iter().map(|made| made.image.class).collect();
     Ok(Compiled { bytes, weights_bytes, classes })

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use bloomery_runtime::{Windows, perplexity};
+use bloomery_runtime::{Window, Windows, perplexity};
 use serde::Serialize;
 
-use crate::execution::tokenizer_for_text;
+use crate::execution::{on, tokenizer_for_text};
 use crate::input::read_text;
 use crate::{Error, Execution, Progress};
 
@@ -73,11 +73,12 @@ pub fn eval(options: &EvalOptions, progress: &mut dyn Progress) -> Result<Evalua
 
     progress.begin("read the text", bytes.iter().sum::<usize>() as u64);
     let (begin, mut scored_bytes, mut read) = (Instant::now(), 0, 0);
-    let measured = perplexity(&mut session, &ids, Windows { window, stride }, &mut |seen| {
-        scored_bytes += bytes[seen.scored.clone()].iter().sum::<usize>();
-        progress.advance(bytes[read..seen.tokens.end].iter().sum::<usize>() as u64);
-        read = seen.tokens.end;
-    })?;
+    let mut done = |done: &Window| {
+        scored_bytes += bytes[done.scored.clone()].iter().sum::<usize>();
+        progress.advance(bytes[read..done.tokens.end].iter().sum::<usize>() as u64);
+        read = done.tokens.end;
+    };
+    let measured = on(&artifact, || Ok(perplexity(&mut session, &ids, Windows { window, stride }, &mut done)?))?;
     let seconds = begin.elapsed().as_secs_f64();
     progress.end(&format!("{} tokens, {:.0} a second", session.computed(), session.computed() as f64 / seconds));
     Ok(Evaluated {

@@ -63,6 +63,14 @@ impl Execution {
     }
 }
 
+/// What comes of work with an artifact, unless somebody wrote into its file meanwhile: then neither a result nor another
+/// complaint says anything.
+pub(crate) fn on<T>(artifact: &Artifact, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    let done = work();
+    artifact.unchanged()?;
+    done
+}
+
 /// Refuses numbers of threads that no machine has.
 pub(crate) fn check_threads(threads: Option<usize>) -> Result<(), Error> {
     match threads.filter(|threads| !(1..=THREADS_MAX).contains(threads)) {

@@ -101,7 +101,8 @@ impl From<&GenerationConfig> for Generation {
             (value != *usual).then_some(value)
         }
         let usual = GenerationConfig::default();
-        let early_stopping = unusual(config.early_stopping, &usual.early_stopping).map(|stopping| stopping.name().to_owned());
+        let early_stopping =
+            unusual(config.early_stopping, &usual.early_stopping).map(|stopping| stopping.name().to_owned());
         let asked = GenerationSettings {
             max_new_tokens: unusual(config.max_new_tokens, &usual.max_new_tokens),
             max_length: config.max_length,

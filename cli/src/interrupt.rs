@@ -7,22 +7,50 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
+use signal_hook::low_level::unregister;
+use signal_hook::{SigId, flag};
 
 /// The number of the signal that came; 0 while none did.
 static CAME: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
 
+/// Whether Ctrl-C ends the program as if nothing had ever been registered, once [`asking`] is over.
+static ENDS: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
 /// From now on signals ask instead of ending the program.
 pub(crate) fn ask_first() {
+    register();
+}
+
+/// As [`ask_first`], for as long as this takes.
+pub(crate) fn asking<T>(work: impl FnOnce() -> T) -> T {
+    let registered = register();
+    let done = work();
+    for signal in signals() {
+        let ends = if signal == SIGINT { ENDS.get_or_init(Arc::default).clone() } else { Arc::default() };
+        ends.store(true, Ordering::Relaxed);
+        let _ = flag::register_conditional_default(signal, ends);
+    }
+    registered.into_iter().for_each(|id| _ = unregister(id));
+    done
+}
+
+fn register() -> Vec<SigId> {
     let came = CAME.get_or_init(Arc::default);
     let again = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM].into_iter().chain(hangup()) {
+    let mut registered = Vec::new();
+    for signal in signals() {
         // In this order, so that the first signal is not taken for a second one. Where no handler can be set, signals end
         // the program as they always did; that is no reason to refuse work.
-        let _ = flag::register_conditional_shutdown(signal, status(signal as usize).into(), Arc::clone(&again));
-        let _ = flag::register(signal, Arc::clone(&again));
-        let _ = flag::register_usize(signal, Arc::clone(came), signal as usize);
+        let shutdown = flag::register_conditional_shutdown(signal, status(signal as usize).into(), Arc::clone(&again));
+        registered.extend(shutdown);
+        registered.extend(flag::register(signal, Arc::clone(&again)));
+        registered.extend(flag::register_usize(signal, Arc::clone(came), signal as usize));
     }
+    registered
+}
+
+fn signals() -> impl Iterator<Item = i32> {
+    [SIGINT, SIGTERM].into_iter().chain(hangup())
 }
 
 /// Ctrl-C while a program talks: in a turn the first one asks for the turn's end and the second one ends the program;
@@ -36,6 +64,9 @@ impl Turns {
     /// From now on Ctrl-C means this; no turn has begun.
     pub(crate) fn new() -> Turns {
         let turns = Turns { stop: Arc::default(), last: Arc::new(AtomicBool::new(true)) };
+        if let Some(ends) = ENDS.get() {
+            ends.store(false, Ordering::Relaxed);
+        }
         // The same order as above, for the same reason.
         let _ = flag::register_conditional_shutdown(SIGINT, status(SIGINT as usize).into(), Arc::clone(&turns.last));
         let _ = flag::register(SIGINT, Arc::clone(&turns.last));

@@ -6,6 +6,7 @@ use bloomery_formats::safetensors::{NewTensor, write_while};
 use bloomery_formats::{Dtype, FormatError};
 use bloomery_runtime::{AllLogits, all_logits};
 
+use crate::execution::on;
 use crate::{Error, Execution, Progress, output};
 
 /// Of which tokens, and where to.
@@ -29,7 +30,7 @@ pub fn logits(options: &LogitsOptions) -> Result<AllLogits, Error> {
     output::check(&options.output)?;
     let artifact = options.execution.open(&options.artifact)?;
     let mut session = options.execution.session(&artifact, options.prompts.iter().map(Vec::len))?;
-    Ok(all_logits(&mut session, &options.prompts)?)
+    on(&artifact, || Ok(all_logits(&mut session, &options.prompts)?))
 }
 
 /// Writes them to a safetensors file, as the tensor `logits`.

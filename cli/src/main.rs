@@ -10,16 +10,23 @@ mod print;
 mod talk;
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use args::{Bench, Cli, Command, Compile, Eval, Inspect, Ir, Logits, Retarget, Run, Tokenize, Verify};
+use bloomery::bench::BenchOptions;
+use bloomery::eval::EvalOptions;
+use bloomery::logits::LogitsOptions;
+use bloomery::pretrained::{PretrainedOptions, artifact};
+use bloomery::run::RunOptions;
 use bloomery::terminal::{self, Terminal};
 use bloomery::{Error, bench, compile, demo, eval, inspect, ir_file, limits, logits, retarget, run, tokenize, verify};
+use bloomery_formats::map::cut;
 use clap::Parser;
 use print::Silent;
 
 fn main() -> ExitCode {
+    cut::survive();
     match execute(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -61,6 +68,14 @@ fn execute(command: Command) -> Result<(), Failure> {
 /// Progress that ends with a signal.
 fn shown() -> Terminal {
     Terminal::new(interrupt::happened)
+}
+
+/// The artifact that a command runs: a file, or what is kept of a model's folder or name, compiled on first use.
+fn kept(model: &Path) -> Result<PathBuf, Failure> {
+    if model.is_file() {
+        return Ok(model.to_path_buf());
+    }
+    Ok(interrupt::asking(|| artifact(model, &PretrainedOptions::default(), &mut shown()))?)
 }
 
 fn compile(args: &Compile) -> Result<(), Failure> {
@@ -105,6 +120,7 @@ fn ir(args: &Ir) -> Result<(), Failure> {
 
 fn run(args: &Run) -> Result<(), Failure> {
     let options = args.options();
+    let options = RunOptions { artifact: kept(&options.artifact)?, ..options };
     let completed = run::run(&options, &mut |token| {
         if args.stream {
             print::token(&token, args.json);
@@ -129,6 +145,7 @@ fn run(args: &Run) -> Result<(), Failure> {
 
 fn logits(args: &Logits) -> Result<(), Failure> {
     let options = args.options();
+    let options = LogitsOptions { artifact: kept(&options.artifact)?, ..options };
     let logits = logits::logits(&options)?;
     // Before this there is no file, and signals end the program as they end any.
     interrupt::ask_first();
@@ -137,7 +154,9 @@ fn logits(args: &Logits) -> Result<(), Failure> {
 }
 
 fn eval(args: &Eval) -> Result<(), Failure> {
-    let evaluated = eval::eval(&args.options(), &mut shown())?;
+    let options = args.options();
+    let options = EvalOptions { artifact: kept(&options.artifact)?, ..options };
+    let evaluated = eval::eval(&options, &mut shown())?;
     if args.json { Ok(print::json(&evaluated)?) } else { Ok(print::out(&print::evaluated(&evaluated))?) }
 }
 
@@ -157,7 +176,9 @@ fn bench(args: &Bench) -> Result<(), Failure> {
         let limits = limits::limits(&options, &mut shown())?;
         return if args.json { Ok(print::json(&limits)?) } else { Ok(print::out(&print::limits(&limits))?) };
     }
-    let benched = bench::bench(&args.options(), &mut shown())?;
+    let options = args.options();
+    let options = BenchOptions { artifact: kept(&options.artifact)?, ..options };
+    let benched = bench::bench(&options, &mut shown())?;
     if args.json { Ok(print::json(&benched.to_json())?) } else { Ok(print::out(&print::benched(&benched))?) }
 }
 

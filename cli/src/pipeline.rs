@@ -7,9 +7,10 @@ use std::thread::{self, JoinHandle};
 use bloomery_runtime::GenerationConfig;
 
 use crate::Error;
-use crate::pretrained::{AutoModel, Model};
+use crate::execution::on;
 use crate::generation::Generation;
-use crate::run::{Answers, Sequence, Texts, answer, encode};
+use crate::pretrained::{AutoModel, Model};
+use crate::run::{NewToken, Sequence, Texts, answer, encode};
 use crate::stop::StopStrings;
 
 /// What pipelines can be asked for.
@@ -123,8 +124,9 @@ impl Pipeline {
         let prompts = encode(prompts, &generation.template, tokenizer)?;
         let mut session = self.model.session(config.lengths(&prompts))?;
         let texts = Texts { tokenizer: Some(tokenizer), stops: StopStrings(&generation.stop) };
-        let Answers { sequences, .. } = answer(&mut session, &prompts, &config, texts, &mut |token| hear(token.text))?;
-        Ok(sequences)
+        let mut hear = |token: NewToken<'_>| hear(token.text);
+        let answered = on(artifact, || answer(&mut session, &prompts, &config, texts, &mut hear))?;
+        Ok(answered.sequences)
     }
 }
 

@@ -93,7 +93,7 @@ impl AutoModel {
 ///
 /// # Errors
 /// Nothing of that name is here; what [`compile`] refuses.
-fn artifact(model: &Path, options: &PretrainedOptions, progress: &mut dyn Progress) -> Result<PathBuf, Error> {
+pub fn artifact(model: &Path, options: &PretrainedOptions, progress: &mut dyn Progress) -> Result<PathBuf, Error> {
     let found = find::noted(model, progress)?;
     if !found.is_dir() {
         return Ok(found);

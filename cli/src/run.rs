@@ -3,14 +3,16 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use bloomery_formats::map::cut;
 use bloomery_models::tokenizer::Tokenizer;
 use bloomery_runtime::limits::Gauge;
 use bloomery_runtime::profile::{Detail, Profile};
 use bloomery_runtime::{Generated, GenerationConfig, Listener, Session, generate};
 use serde::Serialize;
 
-use crate::execution::tokenizer;
+use crate::execution::{on, tokenizer};
 use crate::generation::Generation;
+use crate::input::read_text;
 use crate::output::check;
 use crate::profile::{Profiled, profiled};
 use crate::stop::{Shown, StopStrings};
@@ -49,6 +51,8 @@ pub struct Record {
 pub enum Prompts {
     /// Texts, for which the artifact needs a tokenizer; nothing but the template is added around them.
     Texts(Vec<String>),
+    /// Files of such texts, of UTF-8; every byte counts.
+    Files(Vec<PathBuf>),
     /// Token ids.
     Ids(Vec<Vec<u32>>),
 }
@@ -144,10 +148,12 @@ pub fn run(options: &RunOptions, hear: &mut dyn FnMut(NewToken<'_>)) -> Result<C
     let load = begin.elapsed();
     let notes = full(&prompts, session.context());
     let texts = Texts { tokenizer: tokenizer.as_ref(), stops: StopStrings(&options.generation.stop) };
-    let Answers { sequences, first } = answer(&mut session, &prompts, &config, texts, &mut |token| {
+    let mut heard = |token: NewToken<'_>| {
         hear(token);
-        true
-    })?;
+        !cut::happened()
+    };
+    let answered = on(&artifact, || answer(&mut session, &prompts, &config, texts, &mut heard))?;
+    let Answers { sequences, first } = answered;
     let total = begin.elapsed();
     let first = first.map_or(total, |first| first - begin);
     let recorded = session.recorded();
@@ -272,10 +278,14 @@ impl Record {
 
 /// The prompts as ids.
 fn ids(options: &RunOptions, tokenizer: Option<&Tokenizer>) -> Result<Vec<Vec<u32>>, Error> {
-    match (&options.prompts, tokenizer) {
-        (Prompts::Ids(ids), _) => Ok(ids.clone()),
-        (Prompts::Texts(texts), Some(tokenizer)) => encode(texts, &options.generation.template, tokenizer),
-        (Prompts::Texts(_), None) => Err(Error::Refused(format!(
+    let texts = match &options.prompts {
+        Prompts::Ids(ids) => return Ok(ids.clone()),
+        Prompts::Texts(texts) => texts.clone(),
+        Prompts::Files(files) => files.iter().map(|file| read_text(file)).collect::<Result<_, _>>()?,
+    };
+    match tokenizer {
+        Some(tokenizer) => encode(&texts, &options.generation.template, tokenizer),
+        None => Err(Error::Refused(format!(
             "{} holds no tokenizer, so it takes no text: give --input-ids, or compile from a folder with tokenizer.json",
             options.artifact.display()
         ))),

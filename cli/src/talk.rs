@@ -9,19 +9,20 @@ mod input;
 use std::path::Path;
 
 use bloomery::Error;
-use bloomery::chat::{Answer, Chat, Stats};
+use bloomery::chat::{Answer, Chat, ChatOptions, Stats};
 use bloomery::terminal;
 use bloomery_runtime::Finish;
 
 use crate::interrupt::Turns;
-use crate::{Failure, args, print};
+use crate::{Failure, args, kept, print};
 use command::{HELP, Said};
 use input::Input;
 
 /// Talks until there are no more lines.
 pub(crate) fn talk(args: &args::Chat) -> Result<(), Failure> {
-    let turns = Turns::new();
     let options = args.options();
+    let options = ChatOptions { artifact: kept(&options.artifact)?, ..options };
+    let turns = Turns::new();
     let mut chat = Chat::open(&options)?;
     let mut input = Input::new()?;
     if input.is_edited() {

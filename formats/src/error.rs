@@ -22,6 +22,16 @@ pub enum FormatError {
         /// The path as given.
         path: PathBuf,
     },
+    /// Bytes are no longer those that were read.
+    #[error("{} was written into while it was read ({before} bytes before, {now} now): do it again when nobody writes there", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// Its size when reading began.
+        before: u64,
+        /// And at the end.
+        now: u64,
+    },
     /// Nothing to read in the model's folder.
     #[error("{} holds neither model.safetensors nor pytorch_model.bin, nor the index of either's shards{hint}", folder.display())]
     NoWeights {

@@ -1,11 +1,14 @@
 //! Read-only mappings of files: the one island of `unsafe` in this crate; and small files read whole.
 //!
 //! A mapped checkpoint is never copied: the kernel reads a page when it is first touched and may drop it again, so a file
-//! larger than memory streams through. The door is safe under one condition that no program can enforce: nobody shortens
-//! the file while it is mapped (the kernel then stops the process with SIGBUS). Writers that replace a file by renaming,
-//! as ours and Hugging Face's do, leave the old mapping intact.
+//! larger than memory streams through. The door is safe under one condition that no program can enforce: nobody writes
+//! into the file while it is mapped. Writers that replace a file by renaming, as ours and Hugging Face's do, leave the old
+//! mapping intact; of others [`Mapping::unchanged`] tells, once the bytes were used. A file that is cut short is worse: the
+//! kernel ends whoever reads on. [`cut`] lets a program live to tell that.
 
-use std::fs::File;
+pub mod cut;
+
+use std::fs::{File, Metadata};
 use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -18,6 +21,9 @@ use crate::FormatError;
 #[derive(Debug)]
 pub struct Mapping {
     path: PathBuf,
+    file: File,
+    /// When it was mapped.
+    before: Metadata,
     map: Mmap,
 }
 
@@ -27,8 +33,23 @@ impl Mapping {
     /// # Errors
     /// The file cannot be opened or mapped, or is no regular file.
     pub fn open(path: &Path) -> Result<Mapping, FormatError> {
-        let map = map_file(&open(path)?).map_err(failed("map", path))?;
-        Ok(Mapping { path: path.to_path_buf(), map })
+        let file = open(path)?;
+        let before = file.metadata().map_err(failed("map", path))?;
+        let map = map_file(&file).map_err(failed("map", path))?;
+        Ok(Mapping { path: path.to_path_buf(), file, before, map })
+    }
+
+    /// Whether the bytes are still those that were mapped, as far as the file's size and time of change tell.
+    ///
+    /// # Errors
+    /// Somebody wrote into the file.
+    pub fn unchanged(&self) -> Result<(), FormatError> {
+        let now = self.file.metadata().map_err(failed("read", &self.path))?;
+        let (before, same_time) = (self.before.len(), self.before.modified().ok() == now.modified().ok());
+        if before == now.len() && same_time {
+            return Ok(());
+        }
+        Err(FormatError::Changed { path: self.path.clone(), before, now: now.len() })
     }
 
     /// Where the file was found.
@@ -123,6 +144,21 @@ mod tests {
         mapping.done_with(5_000..usize::MAX);
         mapping.done_with(30_000..40_000);
         assert_eq!(mapping.bytes(), bytes);
+    }
+
+    #[test]
+    fn a_file_that_was_written_into_is_told_from_one_that_was_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, other] = ["bytes", "other"].map(|name| folder.path().join(name));
+        std::fs::write(&path, [1; 100]).unwrap();
+        let mapping = Mapping::open(&path).unwrap();
+        std::fs::write(&other, [2; 50]).unwrap();
+        std::fs::rename(&other, &path).unwrap();
+        assert!(mapping.unchanged().is_ok() && mapping.bytes() == [1; 100]);
+        let mapping = Mapping::open(&path).unwrap();
+        std::fs::write(&path, [3; 60]).unwrap();
+        let error = mapping.unchanged().unwrap_err().to_string();
+        assert!(error.contains("bytes was written into") && error.contains("50 bytes before, 60 now"), "{error}");
     }
 
     #[test]

@@ -117,7 +117,7 @@ pub(crate) fn usable_image<'a>(artifact: &'a Artifact, class: &str) -> Result<Im
     Err(RunError::Processor { class: class.to_owned(), reason, works: works.join(" or ") })
 }
 
-/// Code of one image, mapped.
+/// Code of one image.
 pub(crate) struct Code {
     /// Holds the functions' bytes.
     _map: Mmap,
@@ -132,14 +132,14 @@ pub(crate) struct Kernel {
 }
 
 impl Code {
-    /// Maps an image of [`usable_image`].
+    /// The code of an image of [`usable_image`], in memory.
     ///
     /// # Errors
     /// A system that maps no code.
     pub(crate) fn map(artifact: &Artifact, image: &Image<'_>) -> Result<Code, RunError> {
         let failed = |source| RunError::Memory { what: "machine code", bytes: image.bytes.len() as u64, source };
-        let map = map_code(artifact.file(), image).or_else(|error| match error.kind() {
-            io::ErrorKind::PermissionDenied => copy_code(image.bytes),
+        let map = copy_code(image.bytes).or_else(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => map_code(artifact.file(), image),
             _ => Err(error),
         });
         let map = map.map_err(failed)?;
@@ -156,17 +156,18 @@ impl Code {
     }
 }
 
-#[allow(unsafe_code, reason = "maps machine code of the artifact")]
-fn map_code(file: &File, image: &Image<'_>) -> io::Result<Mmap> {
-    // SAFETY: as for the artifact's own map of the same file: read only, and files are replaced whole.
-    unsafe { MmapOptions::new().offset(image.offset).len(image.bytes.len()).map_exec(file) }
-}
-
-/// For files on mounts without permission to execute.
+/// Some hundreds of KB, which whoever cuts the file meanwhile cannot take away.
 fn copy_code(bytes: &[u8]) -> io::Result<Mmap> {
     let mut map = MmapMut::map_anon(bytes.len())?;
     map.copy_from_slice(bytes);
     map.make_exec()
+}
+
+/// For systems that let files be executed, and nothing else.
+#[allow(unsafe_code, reason = "maps machine code of the artifact")]
+fn map_code(file: &File, image: &Image<'_>) -> io::Result<Mmap> {
+    // SAFETY: as for the artifact's own map of the same file: read only, and files are replaced whole.
+    unsafe { MmapOptions::new().offset(image.offset).len(image.bytes.len()).map_exec(file) }
 }
 
 impl Kernel {

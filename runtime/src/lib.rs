@@ -37,7 +37,7 @@ pub use generate::kept::Kept;
 pub use generate::{Finish, Generated, Listener, generate};
 pub use launcher::{best_class, runs_here};
 pub use logits::{AllLogits, all_logits};
-pub use perplexity::{Perplexity, Windows, perplexity};
+pub use perplexity::{Perplexity, Window, Windows, perplexity};
 pub use session::{Chunk, SequenceId, Session, SessionOptions, Want, pages_needed};
 pub use weights::{Pages, Weights};
 

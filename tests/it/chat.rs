@@ -25,11 +25,7 @@ fn model() -> (std::sync::Arc<Compiled>, Tokenizer) {
 fn options(model: &Compiled, template: Template, max_new_tokens: usize) -> ChatOptions {
     ChatOptions {
         artifact: model.path.clone(),
-        generation: Generation {
-            new_tokens: Some(max_new_tokens),
-            template,
-            ..Generation::default()
-        },
+        generation: Generation { new_tokens: Some(max_new_tokens), template, ..Generation::default() },
         system: None,
         execution: Execution { threads: Some(1), ..Execution::default() },
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use bloomery_artifact::{Artifact, Check, Section};
 use bloomery_formats::Checkpoint;
-use bloomery_models::config::BloomConfig;
+use bloomery_models::config::{BloomConfig, GenerationSettings};
 use sha2::{Digest, Sha256};
 
 /// Reads bytes, in a folder of its own where it may write; or says why not.
@@ -68,8 +68,11 @@ pub fn ir(bytes: &[u8], _: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// A `config.json`.
+/// A `config.json`, and the same bytes as a `generation_config.json`.
 pub fn config(bytes: &[u8], _: &Path) -> Result<(), String> {
+    if let Ok(said) = GenerationSettings::from_json(bytes, Path::new("generation_config.json")) {
+        assert_eq!(said.or(&GenerationSettings::default()), said);
+    }
     let config = BloomConfig::from_json(bytes, Path::new("config.json")).map_err(said)?;
     let _ = (config.parameters(), config.head_dim(), config.ffn());
     Ok(())

@@ -95,8 +95,8 @@ struct Choice {
     after_help = "Examples:\n  bloomery chat model.bloom --template belle\n  bloomery chat model.bloom --template alpaca --do-sample --top-p 0.9 --repetition-penalty 1.1\n  printf 'Hello!\\n/stats\\n' | bloomery chat model.bloom --template belle"
 )]
 pub(crate) struct Chat {
-    /// The artifact
-    #[arg(value_name = "FILE.bloom")]
+    /// The artifact, or a model's folder or name, which is compiled on first use
+    #[arg(value_name = "FILE.bloom|MODEL")]
     artifact: PathBuf,
     /// What is put around questions and answers
     #[arg(long, value_enum, default_value_t = Around::None)]

@@ -63,17 +63,26 @@ impl Loaded {
     /// Refuses an output that would take the place of a file the model is read from.
     pub(super) fn check_apart(&self, output: &Path) -> Result<(), Error> {
         let (Some(folder), Ok(output_file)) = (&self.folder, output.canonicalize()) else { return Ok(()) };
-        let stored: &[Mapping] = match &self.weights {
-            Weights::Stored { checkpoint, .. } => checkpoint.files(),
-            Weights::Random(_) => &[],
-        };
         let small = ["config.json", "generation_config.json", "tokenizer.json"].map(|name| folder.join(name));
-        let mut inputs = stored.iter().map(|file| file.path().to_path_buf()).chain(small);
+        let mut inputs = self.stored().iter().map(|file| file.path().to_path_buf()).chain(small);
         if inputs.any(|input| input.canonicalize().is_ok_and(|input| input == output_file)) {
             let output = output.display();
             return Err(Error::Refused(format!("{output} is part of the model to be compiled: name another output")));
         }
         Ok(())
+    }
+
+    /// The mapped files.
+    fn stored(&self) -> &[Mapping] {
+        match &self.weights {
+            Weights::Stored { checkpoint, .. } => checkpoint.files(),
+            Weights::Random(_) => &[],
+        }
+    }
+
+    /// Refuses weights that somebody wrote into since they were opened.
+    pub(super) fn unchanged(&self) -> Result<(), Error> {
+        Ok(self.stored().iter().try_for_each(Mapping::unchanged)?)
     }
 
     /// Names, sizes and hashes of all files that were read, in a fixed order. A small file that cannot be read again is
@@ -84,11 +93,7 @@ impl Loaded {
         let small = small.iter().filter_map(|path| Some(hash(path, &map::read(path).ok()?, wanted)));
         let tokenizer = self.tokenizer.iter();
         let tokenizer = tokenizer.map(|tokenizer| hash(Path::new("tokenizer.json"), tokenizer.bytes(), wanted));
-        let files: &[Mapping] = match &self.weights {
-            Weights::Stored { checkpoint, .. } => checkpoint.files(),
-            Weights::Random(_) => &[],
-        };
-        let files = files.iter().map(|file| hash(file.path(), file.bytes(), wanted));
+        let files = self.stored().iter().map(|file| hash(file.path(), file.bytes(), wanted));
         small.chain(tokenizer).chain(files).collect()
     }
 }

@@ -364,8 +364,8 @@ fn files_that_are_no_artifacts() {
         let call = |path: &Path, parts: &[&str]| refused(&[args![command, path], more].concat(), parts);
         call(&config, &["is no bloomery artifact", "bloomery compile"]);
         call(Path::new("no/such/file"), &["cannot read no/such/file"]);
-        call(&model("tiny"), &["cannot read"]);
     }
+    refused(args!["verify", &model("tiny")], &["cannot read"]);
     let whole = std::fs::read(trained()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("hurt.bloom");
@@ -388,6 +388,129 @@ fn texts_without_a_tokenizer() {
     let bytes = folder.path().join("bytes");
     std::fs::write(&bytes, b"ab\xffc").unwrap();
     refused(args!["tokenize", trained(), "--file", &bytes], &["0xff at offset 2"]);
+}
+
+#[test]
+fn prompts_in_files_that_are_no_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let [good, bad] = ["good", "bad"].map(|name| folder.path().join(name));
+    std::fs::write(&good, "In the beginning").unwrap();
+    std::fs::write(&bad, b"In the\xff beginning").unwrap();
+    let run = args!["run", trained(), "--prompt-file", &good, "--prompt-file", &bad];
+    refused(run, &["bad is not UTF-8 text", "0xff at offset 6 of 17"]);
+    refused(args!["run", trained(), "--prompt-file", folder.path()], &["is not a regular file"]);
+    let said = |option: &str, value: &OsStr| printed(args!["run", trained(), option, value, "--max-new-tokens", "8"]);
+    assert_eq!(said("--prompt-file", good.as_ref()), said("--prompt", "In the beginning".as_ref()));
+}
+
+/// Whoever may do everything may not read everything without the right to pass over a file's permissions.
+#[test]
+#[cfg(target_os = "linux")]
+fn files_that_may_not_be_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let copied = Copied::new();
+    let (weights, config) = (copied.weights(), copied.path().join("config.json"));
+    let refused = |path: &Path, command: &str, more: &[&str]| {
+        let mut call = Command::new("setpriv");
+        call.arg("--bounding-set=-dac_override,-dac_read_search").arg("--inh-caps=-all");
+        let Ok(output) = call.arg(env!("CARGO_BIN_EXE_bloomery")).arg(command).arg(path).args(more).output() else {
+            return eprintln!("skipped: there is no setpriv, which takes rights away");
+        };
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        assert!(message.contains("error: cannot read") && message.contains("Permission denied"), "{message}");
+    };
+    let hide = |path: &Path| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o000)).unwrap();
+    hide(&weights);
+    refused(&weights, "inspect", &[]);
+    refused(copied.path(), "compile", &["--target", "interpreter", "-o", "x"]);
+    hide(&config);
+    refused(copied.path(), "compile", &["--target", "interpreter", "-o", "x"]);
+    let artifact = copied.path().join("a.bloom");
+    std::fs::copy(trained(), &artifact).unwrap();
+    hide(&artifact);
+    refused(&artifact, "run", &["--input-ids", "5"]);
+}
+
+/// The compiler that is called in the middle does it: by then the weights are mapped, and none of them is read.
+#[test]
+#[cfg(target_os = "linux")]
+fn weights_that_somebody_writes_into() {
+    use std::os::unix::fs::PermissionsExt;
+    for (writes, now) in [("truncate -s 8192", "8192 now"), ("truncate -s 0", "0 now"), ("touch -d 2001-01-01", "now")]
+    {
+        let copied = Copied::new();
+        let output = copied.path().join("out");
+        std::fs::create_dir(&output).unwrap();
+        let cc = copied.path().join("meddler");
+        let script = format!("#!/bin/sh\n{writes} {}\nexec cc \"$@\"\n", copied.weights().display());
+        std::fs::write(&cc, script).unwrap();
+        std::fs::set_permissions(&cc, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = bloomery();
+        command.arg("compile").arg(copied.path()).arg("-o").arg(output.join("x")).env("CC", &cc);
+        let failed = command.output().unwrap();
+        let message = stderr(&failed);
+        assert_eq!(failed.status.code(), Some(1), "{writes}: {message}");
+        let parts = ["model.safetensors was written into while it was read", now, "do it again"];
+        parts.iter().for_each(|part| assert!(message.contains(part), "{writes}: {message} lacks {part}"));
+        assert_eq!(std::fs::read_dir(&output).unwrap().count(), 0, "{writes}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn artifacts_that_somebody_writes_into() {
+    let folder = tempfile::tempdir().unwrap();
+    let artifact = folder.path().join("x.bloom");
+    for bytes in [0, 4096] {
+        std::fs::copy(trained(), &artifact).unwrap();
+        let mut child = bloomery();
+        child.arg("chat").arg(&artifact).args(["--max-new-tokens", "4", "--eos-token-id", "none"]);
+        let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(b"<s>In the\n").unwrap();
+        let mut byte = [0];
+        while byte != *b"\n" {
+            child.stdout.as_mut().unwrap().read_exact(&mut byte).unwrap();
+        }
+        std::fs::OpenOptions::new().write(true).open(&artifact).unwrap().set_len(bytes).unwrap();
+        input.write_all(b" beginning\n").unwrap();
+        drop(input);
+        let output = child.wait_with_output().unwrap();
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        let parts = ["x.bloom was written into while it was used", &format!("{bytes} now"), "counts for nothing"];
+        parts.iter().for_each(|part| assert!(message.contains(part), "{message} lacks {part}"));
+    }
+}
+
+/// A disk of one megabyte, in a name space of its own.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_leaves_nothing_behind() {
+    let (bloomery, tiny, trained) = (env!("CARGO_BIN_EXE_bloomery"), model("trained-web"), trained());
+    let (tiny, trained) = (tiny.display(), trained.display());
+    for writes in [
+        format!("compile {tiny} --target interpreter -o full/x"),
+        format!("compile {tiny} --emit program -o full/x"),
+        format!("logits {trained} {} -o full/x", "--input-ids 5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20 ".repeat(8)),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("full")).unwrap();
+        let small = if writes.contains("--emit") { "4k" } else { "64k" };
+        let script = format!(
+            "mount -t tmpfs -o size={small} none full || exit 77; {bloomery} {writes}; code=$?; ls -A full; exit $code"
+        );
+        let mut call = Command::new("unshare");
+        let call = call.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script]).current_dir(folder.path());
+        let output = call.output().unwrap();
+        let message = stderr(&output);
+        if output.status.code() == Some(77) || message.contains("unshare") {
+            return eprintln!("skipped: no file system can be mounted here: {message}");
+        }
+        assert_eq!((output.status.code(), &output.stdout[..]), (Some(1), &b""[..]), "{writes}: {message}");
+        assert!(message.contains("full/x") && message.contains("No space left on device"), "{writes}: {message}");
+    }
 }
 
 #[test]
@@ -481,7 +604,7 @@ fn wrong_command_lines_are_usage() {
     usage("compile folder --max-context 0 -o x", &["0 is not in 1..=1048576"]);
     usage("compile folder --stop-after simplfy", &["'simplfy'", "'simplify'"]);
     usage("ir a.bir --pass nothing", &["'nothing'", "memory-plan"]);
-    usage("run x.bloom", &["--prompt <TEXT>|--input-ids <IDS>"]);
+    usage("run x.bloom", &["--prompt <TEXT>|--prompt-file <F>|--input-ids <IDS>"]);
     usage("run x.bloom --input-ids 1,x", &["`x` is no token id"]);
     usage("run x.bloom --prompt a --input-ids 1", &["cannot be used with"]);
     usage("run x.bloom --prompt a --top-k 5", &["--do-sample"]);

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use bloomery_formats::Checkpoint;
 use serde_json::Value;
 
-use crate::{args, bloomery, call, compile, fixture, model, printed, trained};
+use crate::{args, bloomery, call, compile, fixture, model, printed, stderr, trained};
 
 /// The one JSON document a call prints.
 fn json(arguments: &[&std::ffi::OsStr]) -> Value {
@@ -82,6 +82,58 @@ fn a_given_eos_ends_a_text() {
         (serde_json::json!([307, 276, 1931]), "eos".into())
     );
     assert_eq!(run("none")["ids"].as_array().unwrap().len(), 6);
+}
+
+/// What makers say counts where nothing else is asked, and what is asked is asked by the same names.
+#[test]
+fn makers_settings_count() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+        std::fs::copy(model("trained-web").join(name), folder.path().join(name)).unwrap();
+    }
+    let artifact = folder.path().join("x.bloom");
+    let said = |makers: &str, more: &[&str]| {
+        std::fs::write(folder.path().join("generation_config.json"), makers).unwrap();
+        crate::compile(folder.path(), &artifact, &["--max-context", "64"]);
+        let more: Vec<&std::ffi::OsStr> = more.iter().map(std::ffi::OsStr::new).collect();
+        json(&[args!["run", &artifact, "--prompt", "In the beginning", "--json"], &more].concat())["sequences"].clone()
+    };
+    let asked = |more: &[&str]| {
+        let more: Vec<&std::ffi::OsStr> = more.iter().map(std::ffi::OsStr::new).collect();
+        json(&[args!["run", trained(), "--prompt", "In the beginning", "--json"], &more].concat())["sequences"].clone()
+    };
+    let draws = r#"{"do_sample":true,"temperature":1.5,"top_k":9,"repetition_penalty":1.25,"max_new_tokens":12,"eos_token_id":5}"#;
+    let same = ["--temperature", "1.5", "--top-k", "9", "--repetition-penalty", "1.25", "--max-new-tokens", "12"];
+    let same = [&["--do-sample", "--eos-token-id", "5"], &same[..]].concat();
+    assert_eq!(said(draws, &[]), asked(&same));
+    assert_eq!(said(draws, &["--seed", "4"]), asked(&[&["--seed", "4"], &same[..]].concat()));
+    assert_ne!(said(draws, &[]), asked(&[&["--seed", "4"], &same[..]].concat()));
+    let likeliest = ["--repetition-penalty", "1.25", "--max-new-tokens", "12", "--eos-token-id", "5"];
+    assert_eq!(said(draws, &["--greedy"]), asked(&likeliest));
+    assert_eq!(
+        said(r#"{"num_beams":3,"num_return_sequences":2}"#, &[]),
+        asked(&["--num-beams", "3", "--num-return-sequences", "2"])
+    );
+    let shown = printed(args!["inspect", &artifact]);
+    assert!(shown.contains("generates eos_token_id=[2] num_beams=3 num_return_sequences=2"), "{shown}");
+}
+
+#[test]
+fn a_folder_is_compiled_on_first_use_and_then_kept() {
+    let cache = tempfile::tempdir().unwrap();
+    let run = |more: &[&str]| {
+        let mut command = bloomery();
+        command.arg("run").arg(model("trained-web")).args(["--prompt", "In the beginning", "--max-new-tokens", "8"]);
+        let output = command.args(more).env("XDG_CACHE_HOME", cache.path()).output().unwrap();
+        (output.status.code(), stderr(&output), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, notes, first) = run(&[]);
+    assert!(code == Some(0) && notes.contains("compiled on first use"), "{notes}");
+    let (_, notes, again) = run(&[]);
+    assert_eq!((again.as_str(), notes.as_str()), (first.as_str(), ""));
+    let kept = std::fs::read_dir(cache.path().join("bloomery")).unwrap().next().unwrap().unwrap().path();
+    let direct = printed(args!["run", &kept, "--prompt", "In the beginning", "--max-new-tokens", "8"]);
+    assert_eq!(direct, first);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::weights::{PIECE, WeightTable};
 use bloomery_ir::Program;
 use memmap2::Mmap;
 use serde::de::DeserializeOwned;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -78,6 +78,18 @@ pub enum OpenError {
         /// What is wrong.
         reason: String,
     },
+    /// Bytes are no longer those that were checked.
+    #[error(
+        "{path} was written into while it was used ({before} bytes before, {now} now): what came of it counts for nothing"
+    )]
+    Changed {
+        /// The file.
+        path: String,
+        /// Its size when it was opened.
+        before: u64,
+        /// And now.
+        now: u64,
+    },
     /// Whole, and yet nothing to trust.
     #[error("{path} holds a program that cannot be run: {error}")]
     Program {
@@ -111,6 +123,8 @@ struct Code {
 pub struct Artifact {
     path: PathBuf,
     file: File,
+    /// When it was opened.
+    before: Metadata,
     map: Mmap,
     sections: Vec<Section>,
     program: Program,
@@ -149,8 +163,8 @@ impl Artifact {
         check_weights(&program, &table, weights.len() as u64).map_err(refuse)?;
         let codes = raw.codes(&header, &program)?;
         let checked = (0..table.pieces()).map(|_| AtomicBool::new(check == Check::None)).collect();
-        let (sections, RawFile { path, file, map }) = (header.sections, raw);
-        let artifact = Artifact { path, file, map, sections, program, meta, codes, table, weights, checked };
+        let (sections, RawFile { path, file, before, map }) = (header.sections, raw);
+        let artifact = Artifact { path, file, before, map, sections, program, meta, codes, table, weights, checked };
         if check == Check::Full || check == Check::Lazy && artifact.table.bytes <= CHECKED_AT_OPEN {
             artifact.verify()?;
         }
@@ -160,6 +174,21 @@ impl Artifact {
     /// The file's path.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether the bytes are still those that were checked, as far as the file's size and time of change tell. A file that
+    /// was replaced is no matter: the old one stays mapped.
+    ///
+    /// # Errors
+    /// Somebody wrote into the file.
+    pub fn unchanged(&self) -> Result<(), OpenError> {
+        let failed = |source| OpenError::Io { path: self.path.display().to_string(), source };
+        let now = self.file.metadata().map_err(failed)?;
+        let (before, same_time) = (self.before.len(), self.before.modified().ok() == now.modified().ok());
+        if before == now.len() && same_time {
+            return Ok(());
+        }
+        Err(OpenError::Changed { path: self.path.display().to_string(), before, now: now.len() })
     }
 
     /// The open file, for mapping code from it.
@@ -292,6 +321,7 @@ impl Artifact {
 struct RawFile {
     path: PathBuf,
     file: File,
+    before: Metadata,
     map: Mmap,
 }
 
@@ -303,12 +333,12 @@ impl RawFile {
             return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")));
         }
         let file = File::open(path).map_err(failed)?;
-        let metadata = file.metadata().map_err(failed)?;
-        if metadata.len() < MAGIC.len() as u64 {
+        let before = file.metadata().map_err(failed)?;
+        if before.len() < MAGIC.len() as u64 {
             return Err(OpenError::Foreign { path: path.display().to_string() });
         }
         let map = map_file(&file).map_err(failed)?;
-        Ok(RawFile { path: path.to_owned(), file, map })
+        Ok(RawFile { path: path.to_owned(), file, before, map })
     }
 
     fn name(&self) -> String {
@@ -401,8 +431,8 @@ impl RawFile {
 #[allow(unsafe_code, reason = "weights are mapped, not copied: processes on one file share its pages")]
 fn map_file(file: &File) -> io::Result<Mmap> {
     // SAFETY: the map is read only and private to this crate, which takes bytes from it and assumes nothing of their
-    // values. Whoever cuts the file off while it is in use ends the process with a bus error, as for any mapped file;
-    // the writer never does: it renames whole files.
+    // values. Whoever writes into the file while it is in use changes results ([`Artifact::unchanged`] tells), and ends
+    // the process with a bus error by cutting it off, as with any mapped file; the writer renames whole files.
     unsafe { Mmap::map(file) }
 }
 
