@@ -36,7 +36,7 @@ fn print_as(keyword: &str, graph: &Graph) -> String {
     }
     let inputs: Vec<String> = graph.inputs.iter().map(|i| format!("{}%{}: {}", role(i.role), i.name, i.ty)).collect();
     let line = inputs.join(", ");
-    if text.len() + line.len() <= 110 {
+    if inputs.is_empty() || text.len() + line.len() <= 110 {
         let _ = writeln!(text, "({line}) {{");
     } else {
         let _ = writeln!(text, "(\n    {},\n) {{", inputs.join(",\n    "));
