@@ -309,7 +309,7 @@ fn passes(
     }
     progress.begin("run the passes", 0);
     let values = Values::of(loaded);
-    let cx = Context { target: &Cpu, entries: &description.interfaces, inference: Some(&values) };
+    let cx = Context { target: &Cpu, entries: &description.interfaces, strategy: None, inference: Some(&values) };
     let (mut names, mut failed) = (Vec::new(), None);
     let stage = pipeline::run(description.module.clone(), &cx, last, &mut |name, stage| {
         names.push(name.to_owned());

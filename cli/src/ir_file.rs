@@ -58,7 +58,7 @@ fn make(options: &IrOptions, progress: &mut dyn Progress) -> Result<String, Erro
 
 fn run_passes(module: Module, names: &[String]) -> Result<Stage, Error> {
     let interfaces = pipeline::interfaces(&module);
-    let cx = Context { target: &Cpu, entries: &interfaces, inference: Some(&Unseen) };
+    let cx = Context { target: &Cpu, entries: &interfaces, strategy: None, inference: Some(&Unseen) };
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     Ok(pipeline::run_named(module, &cx, &names, &mut |_, _| {})?)
 }

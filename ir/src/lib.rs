@@ -27,6 +27,7 @@ pub mod tensor;
 pub mod layout;
 pub mod program;
 pub mod run_program;
+pub mod sharding;
 pub mod target;
 pub mod work;
 

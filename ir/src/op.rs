@@ -6,6 +6,7 @@
 use crate::expr::Expr;
 use crate::extent::{Bindings, Extent};
 use crate::graph::{Graph, SymbolBound};
+use crate::sharding;
 use crate::tensor::Tensor;
 use crate::types::{DType, Dim, Mesh, TensorType};
 use crate::work::Sizes;
@@ -72,6 +73,13 @@ pub trait OpDef {
     /// operand would take a part for the whole.
     fn takes_parts(&self, _operand: usize) -> bool {
         false
+    }
+
+    /// What a rank does instead, where extents are attributes, or its place matters ([`Op::localized`]); `None`: the same.
+    ///
+    /// [`Op::localized`]: crate::ops::Op::localized
+    fn localized(&self, _operands: &[TensorType], _results: &[TensorType]) -> Option<(crate::ops::Op, Option<String>)> {
+        None
     }
 
     /// For operations between ranks: the mesh axis they go over.
@@ -156,7 +164,7 @@ pub const LETTERS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 /// Whether `operand`'s dimensions are the last ones of `whole`.
 fn broadcasts(operand: &TensorType, whole: &TensorType) -> bool {
     let skipped = whole.rank() - operand.rank();
-    let same = |(a, b): (&Dim, &Dim)| a.extent == b.extent && a.split == b.split;
+    let same = |(a, b): (&Dim, &Dim)| a.extent == b.extent;
     operand.dims.iter().zip(&whole.dims[skipped..]).all(same)
 }
 
@@ -200,6 +208,14 @@ pub fn expect_type(what: &str, found: &TensorType, expected: &TensorType) -> Res
         return Ok(());
     }
     Err(TypeError::new(format!("{what} is {found}, expected {expected}")))
+}
+
+/// As [`expect_type`], of an operand: what is whole stands for its slices.
+///
+/// # Errors
+/// Both types.
+pub fn expect_operand(what: &str, found: &TensorType, expected: &TensorType) -> Result<(), TypeError> {
+    if sharding::stands_for(found, expected) { Ok(()) } else { expect_type(what, found, expected) }
 }
 
 /// What inference may look at beside the operands.

@@ -1,6 +1,7 @@
 //! The list of operations. Adding one touches its file and one line here.
 
 use crate::op::{OpDef, Sample, TypeContext, TypeError};
+use crate::sharding;
 use crate::types::TensorType;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -39,8 +40,20 @@ macro_rules! operations {
                 let parts = |(i, ty): &(usize, &TensorType)| !ty.partial.is_empty() && !self.def().takes_parts(*i);
                 match operands.iter().enumerate().find(parts) {
                     Some((i, ty)) => Err(TypeError::new(format!("operand {i} owes a sum, reduce it first: {ty}"))),
+                    None if !self.places() && operands.iter().any(sharding::is_split) => sharding::infer(self.def(), operands, cx),
                     None => self.def().infer(operands, cx),
                 }
+            }
+
+            /// Whether it says itself where its results lie: between ranks, and where another graph is entered.
+            fn places(&self) -> bool {
+                self.def().collective().is_some() || matches!(self, Op::Repeat(_) | Op::Call(_))
+            }
+
+            /// What a rank does instead when values lie as these types say; with it, the mesh axis along which the rank's
+            /// place is a further operand.
+            pub fn localized(&self, operands: &[TensorType], results: &[TensorType]) -> (Op, Option<String>) {
+                self.def().localized(operands, results).unwrap_or_else(|| (self.clone(), None))
             }
 
             /// Its attributes as named values; absent ones are null.
@@ -93,6 +106,7 @@ operations! {
     "reshape" => reshape::Reshape,
     "transpose" => transpose::Transpose,
     "slice" => slice::Slice,
+    "piece" => piece::Piece,
     "concat" => concat::Concat,
     "gather" => gather::Gather,
     "layer_norm" => layer_norm::LayerNorm,

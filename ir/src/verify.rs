@@ -7,6 +7,7 @@
 use crate::graph::{Graph, Module, Node, Role, ValueId};
 use crate::op::{TypeContext, TypeError};
 use crate::ops::Op;
+use crate::sharding;
 use crate::types::TensorType;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -86,7 +87,7 @@ fn check_weight(module: &Module, graphs: &ByName<'_>, graph: &Graph) -> Result<(
     let made = graph.ty(graph.outputs[0]).unnamed();
     let inputs = module.graphs.iter().flat_map(|graph| &graph.inputs);
     for input in inputs.filter(|input| input.role == Role::Parameter && input.name == graph.name) {
-        let whole = input.ty.unnamed();
+        let whole = sharding::global(&input.ty).unnamed();
         if whole != made && (whole.dims.is_empty() || whole.inner() != made) {
             return Err(wrong(graph, format!("makes {made}, the parameter of its name is {}", input.ty)));
         }
@@ -233,6 +234,9 @@ fn check_signature(module: &Module, graph: &Graph) -> Result<(), VerifyError> {
     for (i, ty) in graph.types.iter().enumerate() {
         if let Some(extent) = ty.extents().find(|extent| !cx.knows(extent)) {
             return Err(wrong(graph, format!("extent {extent} of value {i} uses a name that is not declared")));
+        }
+        if let Some(axis) = sharding::used_twice(ty) {
+            return Err(wrong(graph, format!("value {i} uses {axis} twice: {ty}")));
         }
         let axes = ty.dims.iter().filter_map(|dim| dim.split.as_ref()).chain(&ty.partial);
         if let Some(axis) = axes.into_iter().find(|axis| module.mesh.size(axis).is_none()) {

@@ -93,7 +93,7 @@ mod tests {
 
     fn cleaned(name: &str, entries: &[Interface]) -> String {
         let module = parse(&case("clean", name)).unwrap();
-        let cleaned = clean(module.clone(), &Context { target: &Plain, entries, inference: None }).unwrap();
+        let cleaned = clean(module.clone(), &Context { target: &Plain, entries, strategy: None, inference: None }).unwrap();
         verify(&cleaned).unwrap();
         check_numbers(&module, &cleaned, &module.graphs[0].name);
         print(&cleaned)

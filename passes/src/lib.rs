@@ -21,6 +21,8 @@ macro_rules! graph_passes {
 graph_passes! {
     clean,
     fold_weights,
+    shard,
+    partition,
     simplify,
     group,
 }
@@ -33,4 +35,4 @@ mod schedule;
 
 mod rewrite;
 
-pub use pass::{Context, Pass, PassError, Unseen, Weights};
+pub use pass::{Context, Pass, PassError, Strategy, Unseen, Weights};

@@ -1,7 +1,8 @@
 //! What a pass is, what it may look at, and how it fails.
 
 use bloomery_ir::program::Interface;
-use bloomery_ir::{DType, Module, Target, TypeError, VerifyError};
+use bloomery_ir::{DType, Mesh, Module, Target, TypeError, VerifyError};
+use std::collections::BTreeMap;
 
 /// A named function from module to module.
 pub struct Pass {
@@ -17,9 +18,20 @@ pub struct Context<'a> {
     pub target: &'a dyn Target,
     /// The graphs that callers enter.
     pub entries: &'a [Interface],
+    /// How ranks share the work; `None` for one rank.
+    pub strategy: Option<&'a Strategy>,
     /// When weights stay as they are, so that what is computed from them alone can be computed beforehand: what is known
     /// of them. `None` when they are trained.
     pub inference: Option<&'a dyn Weights>,
+}
+
+/// How ranks share the work.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Strategy {
+    /// The ranks.
+    pub mesh: Mesh,
+    /// For each logical axis that is shared, the mesh axis that splits it.
+    pub axes: BTreeMap<String, String>,
 }
 
 /// What passes may ask about the values of weights.

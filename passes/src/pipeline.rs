@@ -5,9 +5,10 @@
 //! 2. `fold-weights` computes beforehand what depends on weights alone, if they are not trained. It comes before ranks
 //!    share the work, or what it moves through a product would be a sum over ranks; and before `simplify`, which then
 //!    finds less to do;
-//! 3. `simplify` does algebra while operations are still single;
-//! 4. `group` joins operations into kernels, on the final algebra;
-//! 5. `lower`, `schedule`, `memory-plan` turn the grouped graphs into a program.
+//! 3. `shard` and `partition` divide the work among ranks, if there are several;
+//! 4. `simplify` does algebra while operations are still single;
+//! 5. `group` joins operations into kernels, on the final algebra;
+//! 6. `lower`, `schedule`, `memory-plan` turn the grouped graphs into a program.
 
 use crate::lower::Draft;
 use crate::pass::{Context, Pass, PassError};

@@ -89,7 +89,7 @@ impl Memory for Bytes<'_> {
 fn compile(text: &str) -> (bloomery_ir::Module, Program) {
     let module = bloomery_ir::parse(text).unwrap();
     let entries = [Interface { graph: "body".into(), rows: "N".into(), outputs: vec!["hidden".into()] }];
-    let cx = Context { target: &Simple, entries: &entries, inference: None };
+    let cx = Context { target: &Simple, entries: &entries, strategy: None, inference: None };
     let Stage::Program(program) = run(module.clone(), &cx, None, &mut |_, _| {}).unwrap() else { unreachable!() };
     (module, *program)
 }

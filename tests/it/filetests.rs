@@ -6,7 +6,8 @@
 //!
 //! Inputs of a `run` case are random, small, and the same each time. Comments can say otherwise: `// bind N = 4` gives a
 //! name its value (else 3, or what its bounds allow), `// input %rows = [0, 2, 0]` an input its elements, row major, and
-//! `// input %kv = 0` all of them the same. On a mesh inputs are made whole, and every rank gets its slice.
+//! `// input %kv = 0` all of them the same; `// strategy mesh = mp=2` and `// strategy axes = heads=mp, ffn=mp` how ranks
+//! share. On a mesh inputs are made whole, and every rank gets its slice.
 
 use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,8 +16,8 @@ use std::path::{Path, PathBuf};
 use bloomery_codegen::cpu::Cpu;
 use bloomery_ir::interpret::shard;
 use bloomery_ir::print::print;
-use bloomery_ir::{Bindings, Graph, Input, Interpreter, Module, Precision, Tensor, parse};
-use bloomery_passes::{Context, Unseen, pipeline};
+use bloomery_ir::{Bindings, Graph, Input, Interpreter, Mesh, Module, Precision, Tensor, parse};
+use bloomery_passes::{Context, Strategy, Unseen, pipeline};
 
 use crate::random::Random;
 
@@ -88,23 +89,38 @@ fn apply(folder: &str, text: &str) -> Result<String, String> {
             Ok(printed)
         }
         "run" => run(&module, text),
-        pass => apply_pass(pass, &module),
+        pass => apply_pass(pass, &module, text),
     }
 }
 
 /// What the pass of this name makes of the module, for the CPU. Cases of passes over programs are graphs still, which
 /// `group` and the passes between turn into what the pass takes.
-fn apply_pass(name: &str, module: &Module) -> Result<String, String> {
+fn apply_pass(name: &str, module: &Module, text: &str) -> Result<String, String> {
     let names = pipeline::names();
     let place = |name: &str| names.iter().position(|known| *known == name);
     let last =
         place(name).unwrap_or_else(|| panic!("no pass is called `{name}`, which a folder of cases is named after"));
     let group = place("group").expect("there is a pass that makes kernels");
     let entries = if last > group { pipeline::interfaces(module) } else { vec![] };
-    let cx = Context { target: &Cpu, entries: &entries, inference: Some(&Unseen) };
-    let passes = if last > group { &names[group..=last] } else { &names[last..=last] };
+    let strategy = strategy(text);
+    let cx = Context { target: &Cpu, entries: &entries, strategy: strategy.as_ref(), inference: Some(&Unseen) };
+    // What ranks hold follows from how they share.
+    let first =
+        if name == "partition" { place("shard").expect("there is a pass that shares") } else { last.min(group) };
+    let passes = &names[first..=last];
     let stage = pipeline::run_named(module.clone(), &cx, passes, &mut |_, _| {});
     stage.map(|stage| stage.print()).map_err(|error| error.to_string())
+}
+
+/// `// strategy mesh = mp=2`, `// strategy axes = heads=mp, ffn=mp`
+pub(crate) fn strategy(text: &str) -> Option<Strategy> {
+    let pairs = |name| {
+        let list = directive(text, "strategy", name)?;
+        Some(list.split(", ").map(|pair| pair.split_once('=').expect("a name and what it is")).collect::<Vec<_>>())
+    };
+    let axes = pairs("axes")?.into_iter().map(|(logical, axis)| (logical.to_owned(), axis.to_owned())).collect();
+    let size = |(axis, size): (&str, &str)| (axis.to_owned(), number(size) as u64);
+    Some(Strategy { mesh: Mesh { axes: pairs("mesh")?.into_iter().map(size).collect() }, axes })
 }
 
 /// Outputs of the first graph on every rank.

@@ -19,4 +19,5 @@ mod library;
 mod profile;
 mod retargeted;
 mod samples;
+mod sharded;
 mod tiles;

@@ -65,7 +65,7 @@ impl OpDef for AlibiAttention {
     }
 
     fn sharding(&self, _: &[TensorType]) -> Option<String> {
-        Some("n heads d, pages two heads slot d, s three, s p, heads -> n heads d".to_owned())
+        Some("whole heads whole, whole whole heads whole whole, whole whole, whole whole, heads -> whole heads whole".to_owned())
     }
 
     fn flops(&self, operands: &[TensorType], _: &[TensorType]) -> Extent {

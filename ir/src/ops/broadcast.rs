@@ -2,6 +2,8 @@
 
 use crate::extent::Extent;
 use crate::op::{LETTERS, OpDef, RankContext, Sample, TypeContext, TypeError, expect_count, sample};
+use crate::ops::Op;
+use crate::sharding;
 use crate::tensor::Tensor;
 use crate::types::{Dim, TensorType};
 use serde::{Deserialize, Serialize};
@@ -35,6 +37,11 @@ impl OpDef for Broadcast {
     fn sharding(&self, operands: &[TensorType]) -> Option<String> {
         let rank = self.leading.len() + operands[0].rank();
         Some(format!("{} -> {}", LETTERS[self.leading.len()..rank].join(" "), LETTERS[..rank].join(" ")))
+    }
+
+    fn localized(&self, _: &[TensorType], results: &[TensorType]) -> Option<(Op, Option<String>)> {
+        let leading = sharding::local(&results[0]).extents().take(self.leading.len()).cloned().collect();
+        Some((Broadcast { leading }.into(), None))
     }
 
     fn takes_parts(&self, _: usize) -> bool {

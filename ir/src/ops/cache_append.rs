@@ -48,7 +48,8 @@ impl OpDef for CacheAppend {
     }
 
     fn sharding(&self, _: &[TensorType]) -> Option<String> {
-        Some("pages two heads slot d, n heads d, n heads d, s three, s p -> pages two heads slot d".to_owned())
+        let (kv, x, table) = ("whole whole heads whole whole", "whole heads whole", "whole whole");
+        Some(format!("{kv}, {x}, {x}, {table}, {table} -> {kv}"))
     }
 
     fn consumes(&self) -> Option<usize> {

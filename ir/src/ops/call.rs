@@ -1,6 +1,6 @@
 //! `call`: another graph of the module, as one operation. `group` makes kernels of it.
 
-use crate::op::{OpDef, RankContext, Sample, TypeContext, TypeError, expect_count, expect_type};
+use crate::op::{OpDef, RankContext, Sample, TypeContext, TypeError, expect_count, expect_operand};
 use crate::tensor::Tensor;
 use crate::types::TensorType;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ impl OpDef for Call {
         let body = cx.callee(&self.body)?;
         expect_count(body.inputs.len(), operands)?;
         for (operand, input) in operands.iter().zip(&body.inputs) {
-            expect_type(&format!("operand for %{} of @{}", input.name, body.name), operand, &input.ty)?;
+            expect_operand(&format!("operand for %{} of @{}", input.name, body.name), operand, &input.ty)?;
         }
         Ok(body.types_of(&body.outputs).iter().map(TensorType::unnamed).collect())
     }

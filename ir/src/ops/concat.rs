@@ -1,6 +1,7 @@
 //! `concat`: tensors side by side along one dimension.
 
-use crate::op::{OpDef, RankContext, Sample, TypeContext, TypeError, sample};
+use crate::op::{LETTERS, OpDef, RankContext, Sample, TypeContext, TypeError, sample};
+use crate::sharding::WHOLE;
 use crate::tensor::{Tensor, flat, indices};
 use crate::types::{Dim, TensorType};
 use serde::{Deserialize, Serialize};
@@ -19,8 +20,7 @@ impl OpDef for Concat {
         let mut result = first.unnamed();
         let mut total = 0;
         for operand in operands {
-            let dim = operand.dims.get(self.dim).filter(|dim| dim.split.is_none());
-            let extent = dim.and_then(|dim| dim.extent.as_number());
+            let extent = operand.dims.get(self.dim).and_then(|dim| dim.extent.as_number());
             let extent = extent.ok_or_else(|| TypeError::new(format!("dimension {} of {operand} is no whole number", self.dim)))?;
             let mut same = operand.unnamed();
             same.dims[self.dim] = result.dims[self.dim].clone();
@@ -45,6 +45,13 @@ impl OpDef for Concat {
             start += operand.shape[self.dim];
         }
         vec![result]
+    }
+
+    fn sharding(&self, operands: &[TensorType]) -> Option<String> {
+        let letter = |dim| if dim == self.dim { WHOLE } else { LETTERS[dim] };
+        let letters: Vec<&str> = (0..operands.first()?.rank()).map(letter).collect();
+        let letters = letters.join(" ");
+        Some(format!("{} -> {letters}", vec![letters.as_str(); operands.len()].join(", ")))
     }
 
     fn takes_parts(&self, _: usize) -> bool {

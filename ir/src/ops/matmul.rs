@@ -99,9 +99,6 @@ impl Letters {
                 let (a, b) = (&operands[0], &operands[1]);
                 return Err(TypeError::new(format!("`{letter}` is {} and {}: {a} times {b}", earlier.extent, dim.extent)));
             }
-            if dim.split.is_some() {
-                *earlier = dim;
-            }
         }
         Ok(dims)
     }
@@ -118,11 +115,9 @@ impl OpDef for MatMul {
             return Err(TypeError::new(format!("both {} and {} owe sums: reduce one first", operands[0], operands[1])));
         }
         result.partial.extend(operands.iter().flat_map(|ty| ty.partial.clone()));
-        // A sum over a dimension that is split, or local already (`256/mp`), is a part of the whole sum.
+        // A sum over a dimension that is local (`256/mp`) is a part of the whole sum.
         for letter in letters.contracted() {
-            let dim = dims[letter.as_str()];
-            result.partial.extend(dim.split.clone());
-            result.partial.extend(dim.extent.divisors().map(str::to_owned));
+            result.partial.extend(dims[letter.as_str()].extent.divisors().map(str::to_owned));
         }
         Ok(vec![result])
     }

@@ -36,7 +36,6 @@ impl OpDef for Reduce {
         let mut result = operands[0].unnamed();
         for &dim in self.dims.iter().rev() {
             let gone = result.dims.remove(dim);
-            result.partial.extend(gone.split);
             result.partial.extend(gone.extent.divisors().map(str::to_owned));
         }
         Ok(vec![result])

@@ -5,7 +5,7 @@
 //! and collected results are stacked. Inputs of the body come in that order; its outputs are carries, states, collected.
 //! The reverse form counts down; what it collects still lies at the layer's own index.
 
-use crate::op::{OpDef, RankContext, Sample, TypeContext, TypeError, expect_count, expect_type};
+use crate::op::{OpDef, RankContext, Sample, TypeContext, TypeError, expect_count, expect_operand, expect_type};
 use crate::tensor::Tensor;
 use crate::types::{Dim, TensorType};
 use serde::{Deserialize, Serialize};
@@ -79,7 +79,7 @@ impl OpDef for Repeat {
         }
         for (i, (operand, input)) in operands.iter().zip(&body.inputs).enumerate() {
             let given = if self.is_stacked(i) { self.layer_of(operand)? } else { operand.clone() };
-            expect_type(&format!("operand for %{} of @{}", input.name, body.name), &given, &input.ty)?;
+            expect_operand(&format!("operand for %{} of @{}", input.name, body.name), &given, &input.ty)?;
         }
         for i in 0..self.carry {
             expect_type(&format!("carry {i} returned by @{}", body.name), &outputs[i], &operands[i])?;

@@ -1,7 +1,9 @@
 //! `reshape`: the same elements in the same order under other extents.
 
 use crate::extent::Extent;
-use crate::op::{OpDef, RankContext, Sample, TypeContext, TypeError, elements, expect_count, sample};
+use crate::op::{LETTERS, OpDef, RankContext, Sample, TypeContext, TypeError, elements, expect_count, sample};
+use crate::ops::Op;
+use crate::sharding::{self, WHOLE};
 use crate::tensor::Tensor;
 use crate::types::{Dim, TensorType};
 use serde::{Deserialize, Serialize};
@@ -17,9 +19,6 @@ pub struct Reshape {
 impl OpDef for Reshape {
     fn infer(&self, operands: &[TensorType], _: &TypeContext<'_>) -> Result<Vec<TensorType>, TypeError> {
         expect_count(1, operands)?;
-        if operands[0].dims.iter().any(|dim| dim.split.is_some()) {
-            return Err(TypeError::new(format!("{} is split; reshape its pieces after partition", operands[0])));
-        }
         let mut result = operands[0].unnamed();
         result.dims = self.dims.iter().cloned().map(Dim::from).collect();
         if elements(&result) != elements(&operands[0]) {
@@ -30,6 +29,25 @@ impl OpDef for Reshape {
 
     fn reference(&self, operands: &[&Tensor], results: &[TensorType], cx: &RankContext<'_>) -> Vec<Tensor> {
         vec![Tensor { dtype: results[0].dtype, shape: cx.shape(&results[0]), data: operands[0].data.clone() }]
+    }
+
+    /// A dimension stays itself where as many elements lie before it as before; all others are merged or cut.
+    fn sharding(&self, operands: &[TensorType]) -> Option<String> {
+        let from: Vec<&Extent> = operands[0].extents().collect();
+        let to: Vec<&Extent> = self.dims.iter().collect();
+        let product = |dims: &[&Extent]| dims.iter().fold(Extent::number(1), |product, extent| product.times(extent));
+        let same = |i: usize, j: usize| from[i] == to[j] && product(&from[..i]) == product(&to[..j]);
+        let kept = |i: &usize| *from[*i] != Extent::number(1) && (0..to.len()).any(|j| same(*i, j));
+        let letter = |i: usize| if kept(&i) { LETTERS[i] } else { WHOLE };
+        let result = |j: usize| (0..from.len()).filter(kept).find(|i| same(*i, j)).map_or(WHOLE, letter);
+        let letters = |count: usize, letter: &dyn Fn(usize) -> &'static str| {
+            (0..count).map(letter).collect::<Vec<_>>().join(" ")
+        };
+        Some(format!("{} -> {}", letters(from.len(), &letter), letters(to.len(), &result)))
+    }
+
+    fn localized(&self, _: &[TensorType], results: &[TensorType]) -> Option<(Op, Option<String>)> {
+        Some((Reshape { dims: sharding::local(&results[0]).extents().cloned().collect() }.into(), None))
     }
 
     fn takes_parts(&self, _: usize) -> bool {

@@ -1,7 +1,8 @@
 //! `slice`: a range of one dimension.
 
 use crate::extent::Extent;
-use crate::op::{OpDef, RankContext, Sample, TypeContext, TypeError, elements, expect_count, sample};
+use crate::op::{LETTERS, OpDef, RankContext, Sample, TypeContext, TypeError, elements, expect_count, sample};
+use crate::sharding::WHOLE;
 use crate::tensor::{Tensor, flat, indices};
 use crate::types::TensorType;
 use crate::work::Sizes;
@@ -25,7 +26,7 @@ impl OpDef for Slice {
         let wrong = || TypeError::new(format!("{}..{} of dimension {} is not inside {}", self.from, self.to, self.dim, operands[0]));
         let dim = operands[0].dims.get(self.dim).ok_or_else(wrong)?;
         let inside = dim.extent.as_number().is_some_and(|extent| self.from < self.to && self.to <= extent);
-        if !inside || dim.split.is_some() {
+        if !inside {
             return Err(wrong());
         }
         let mut result = operands[0].unnamed();
@@ -40,6 +41,12 @@ impl OpDef for Slice {
             result.data[i] = operands[0].data[flat(&operands[0].shape, &index)];
         }
         vec![result]
+    }
+
+    fn sharding(&self, operands: &[TensorType]) -> Option<String> {
+        let letter = |dim| if dim == self.dim { WHOLE } else { LETTERS[dim] };
+        let letters: Vec<&str> = (0..operands[0].rank()).map(letter).collect();
+        Some(format!("{0} -> {0}", letters.join(" ")))
     }
 
     fn takes_parts(&self, _: usize) -> bool {

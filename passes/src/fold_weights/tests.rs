@@ -9,7 +9,7 @@ use bloomery_ir::run_program::pack;
 use bloomery_ir::{DType, Interpreter, Layout, Precision, Strided, Tensor, parse, verify};
 
 fn context() -> Context<'static> {
-    Context { target: &Plain, entries: &[], inference: Some(&Unseen) }
+    Context { target: &Plain, entries: &[], strategy: None, inference: Some(&Unseen) }
 }
 
 fn stored(tensor: &Tensor) -> Strided<'static> {

@@ -79,7 +79,7 @@ pub(crate) fn random_inputs(module: &Module, graph: &Graph) -> Vec<Vec<Tensor>> 
 
 fn simplified(name: &str) -> (Module, Module) {
     let module = parse(&case("simplify", name)).unwrap();
-    let after = simplify(module.clone(), &Context { target: &Plain, entries: &[], inference: None }).unwrap();
+    let after = simplify(module.clone(), &Context { target: &Plain, entries: &[], strategy: None, inference: None }).unwrap();
     verify(&after).unwrap();
     check_numbers(&module, &after, "main");
     (module, after)
@@ -182,7 +182,7 @@ fn what_cannot_be_cheaper_stays_to_the_byte() {
 fn twice_is_once() {
     for rule in RULES {
         let (_, once) = simplified(rule.case);
-        let twice = simplify(once.clone(), &Context { target: &Plain, entries: &[], inference: None }).unwrap();
+        let twice = simplify(once.clone(), &Context { target: &Plain, entries: &[], strategy: None, inference: None }).unwrap();
         assert_eq!(print(&twice), print(&once), "{}", rule.case);
     }
 }
@@ -193,7 +193,7 @@ fn shared_values_count_once() {
     let text = "graph @main(%x: f32[4, 8], %y: f32[4, 8], %w: f32[8, 8]) {\n  %0 = matmul %x, %w : f32[4, 8]\n  \
                 %1 = matmul %y, %w : f32[4, 8]\n  %2 = add %0, %1 : f32[4, 8]\n  return %0, %1, %2\n}\n";
     let module = parse(text).unwrap();
-    let after = simplify(module, &Context { target: &Plain, entries: &[], inference: None }).unwrap();
+    let after = simplify(module, &Context { target: &Plain, entries: &[], strategy: None, inference: None }).unwrap();
     assert_eq!(print(&after), text);
     assert_eq!(after.graphs[0].outputs, [3, 4, 5].map(ValueId));
 }

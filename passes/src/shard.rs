@@ -1,0 +1,225 @@
+//! Ranks share the work: which axis of the mesh splits what, and where ranks must talk.
+//!
+//! Before: `%w: f32[64, ffn=256]`, `%0 = matmul %x, %w : f32[N, 256]`, `%2 = matmul %1, %v : f32[N, 64]`
+//! After:  `%w: f32[64, ffn=256@mp]`, `%0 = matmul .. : f32[N, 256@mp]`, `%2 = matmul .. : f32[N, 64] partial(mp)`,
+//!         `%3 = all_reduce %2 {over = mp} : f32[N, 64]`
+//!
+//! The strategy says which mesh axis splits each *logical axis*; inputs carry those names, and that is the seed. From there
+//! types say the rest: an operation's letters carry splits from operands to results
+//! ([`sharding`](bloomery_ir::sharding)), sums over a split dimension are owed. What an operation does not take as it lies
+//! is made fit just before: owed sums are paid (`all_reduce`), and if that is not enough, slices are joined (`all_gather`).
+//! So a sum is paid as late as may be, once, and values that nobody splits stay whole. Results of entered graphs are whole on every rank;
+//! states stay where they lie. Extents are global still: [`partition`](crate::partition) makes them local.
+//!
+//! That this computes what one rank computed is what the verifier checks after it: every type follows from its operands
+//! by the letters, and nothing that owes a sum is taken for the sum.
+
+use crate::pass::{Context, Pass, PassError, Strategy};
+use crate::pipeline;
+use bloomery_ir::ops::all_gather::AllGather;
+use bloomery_ir::ops::all_reduce::AllReduce;
+use bloomery_ir::sharding::is_split;
+use bloomery_ir::verify::callee;
+use bloomery_ir::{Builder, Graph, Mesh, Module, Node, Op, TensorType, TypeError, ValueId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// See the module.
+pub(crate) const PASS: Pass = Pass { name: "shard", run: shard };
+
+fn shard(module: Module, cx: &Context<'_>) -> Result<Module, PassError> {
+    let Some(strategy) = cx.strategy.filter(|strategy| strategy.mesh.ranks() > 1) else { return Ok(module) };
+    let mut seeded = Module { mesh: strategy.mesh.clone(), ..module };
+    seeded.graphs.iter_mut().try_for_each(|graph| seed(graph, strategy))?;
+    let wanted = Wanted::of(&seeded, cx);
+    let mut done: BTreeMap<usize, Graph> = BTreeMap::new();
+    for i in callees_first(&seeded) {
+        let callees: Vec<&Graph> = done.values().collect();
+        let graph = propagate(&seeded.graphs[i], &seeded.mesh, &callees, &wanted)?;
+        done.insert(i, graph);
+    }
+    Ok(Module { graphs: done.into_values().collect(), ..seeded })
+}
+
+/// Splits a graph's inputs as the strategy says.
+fn seed(graph: &mut Graph, strategy: &Strategy) -> Result<(), PassError> {
+    for (i, input) in graph.inputs.iter_mut().enumerate() {
+        for dim in &mut input.ty.dims {
+            let axis = dim.logical.as_ref().and_then(|logical| strategy.axes.get(logical));
+            let Some((axis, size)) = axis.and_then(|axis| Some((axis, strategy.mesh.size(axis)?))) else { continue };
+            let extent = dim.extent.as_number().filter(|extent| extent % size == 0);
+            if extent.is_none() {
+                let (logical, of) = (dim.logical.clone().unwrap_or_default(), dim.extent.clone());
+                let works = dim.extent.as_number().map_or(String::new(), |extent| works(axis, extent));
+                let message = format!("{axis} = {size} does not divide the {of} of axis {logical} of %{}{works}", input.name);
+                return Err(PassError::Refused { pass: PASS.name, graph: graph.name.clone(), message });
+            }
+            if size > 1 {
+                dim.split = Some(axis.clone());
+            }
+        }
+        if let Some(axis) = bloomery_ir::sharding::used_twice(&input.ty) {
+            let message = format!("{axis} would split two dimensions of %{}: {}; share one of them", input.name, input.ty);
+            return Err(PassError::Refused { pass: PASS.name, graph: graph.name.clone(), message });
+        }
+        graph.types[i] = input.ty.clone();
+    }
+    Ok(())
+}
+
+/// `; mp = 1, 2, 4, 8 do`
+fn works(axis: &str, extent: u64) -> String {
+    const SHOWN: u64 = 64;
+    let divisors: Vec<String> = (1..=extent.min(SHOWN)).filter(|size| extent % size == 0).map(|size| size.to_string()).collect();
+    format!("; {axis} = {} does", divisors.join(", "))
+}
+
+/// Positions of a module's graphs, each after those it enters.
+pub(crate) fn callees_first(module: &Module) -> Vec<usize> {
+    fn visit(module: &Module, i: usize, order: &mut Vec<usize>, seen: &mut BTreeSet<usize>) {
+        if !seen.insert(i) {
+            return;
+        }
+        for name in module.graphs[i].nodes.iter().filter_map(|node| callee(&node.op)) {
+            let position = module.graphs.iter().position(|graph| graph.name == name);
+            visit(module, position.expect("the verifier knows all callees"), order, seen);
+        }
+        order.push(i);
+    }
+    let (mut order, mut seen) = (Vec::new(), BTreeSet::new());
+    (0..module.graphs.len()).for_each(|i| visit(module, i, &mut order, &mut seen));
+    order
+}
+
+/// What outputs have to be, by graph: `None` for one that may lie as it comes.
+struct Wanted(BTreeMap<String, Vec<Option<TensorType>>>);
+
+impl Wanted {
+    fn of(module: &Module, cx: &Context<'_>) -> Wanted {
+        let mut wanted = BTreeMap::new();
+        let found = pipeline::interfaces(module);
+        for interface in if cx.entries.is_empty() { &found } else { cx.entries } {
+            let Some(graph) = module.graph(&interface.graph) else { continue };
+            let whole = |(name, value): (&String, &ValueId)| {
+                graph.input(name).is_none().then(|| bloomery_ir::sharding::whole(graph.ty(*value)))
+            };
+            let outputs = interface.outputs.iter().zip(&graph.outputs).map(whole).collect();
+            wanted.insert(graph.name.clone(), outputs);
+        }
+        // What a repeat carries comes back as it went in.
+        for node in module.graphs.iter().flat_map(|graph| &graph.nodes) {
+            let Op::Repeat(repeat) = &node.op else { continue };
+            let body = module.graph(&repeat.body).expect("the verifier knows all callees");
+            let carries = body.inputs[..repeat.carry].iter().map(|input| Some(input.ty.unnamed()));
+            let all = carries.chain(std::iter::repeat(None)).take(body.outputs.len()).collect();
+            wanted.insert(body.name.clone(), all);
+        }
+        Wanted(wanted)
+    }
+}
+
+fn propagate(graph: &Graph, mesh: &Mesh, callees: &[&Graph], wanted: &Wanted) -> Result<Graph, PassError> {
+    let mut placing = Placing {
+        graph,
+        builder: Builder::new(&graph.name, graph.symbols.clone(), mesh, callees.iter().copied()),
+        values: Vec::new(),
+        paid: BTreeMap::new(),
+        joined: BTreeMap::new(),
+    };
+    for input in &graph.inputs {
+        let value = placing.builder.input(&input.name, input.role, input.ty.clone());
+        placing.values.push(value);
+    }
+    graph.nodes.iter().try_for_each(|node| placing.node(node))?;
+    let free = vec![None; graph.outputs.len()];
+    let wanted = wanted.0.get(&graph.name).unwrap_or(&free);
+    let outputs = graph.outputs.iter().zip(wanted).map(|(output, wanted)| placing.output(*output, wanted.as_ref()));
+    let outputs = outputs.collect::<Result<Vec<_>, _>>()?;
+    Ok(placing.builder.finish(&outputs))
+}
+
+/// A graph on its way.
+struct Placing<'a> {
+    graph: &'a Graph,
+    builder: Builder<'a>,
+    /// For each old value, the new one.
+    values: Vec<ValueId>,
+    /// Values that owe sums, and what they are once the sums are paid.
+    paid: BTreeMap<ValueId, ValueId>,
+    /// Values that are split, and what they are once they are whole.
+    joined: BTreeMap<ValueId, ValueId>,
+}
+
+impl Placing<'_> {
+    fn node(&mut self, node: &Node) -> Result<(), PassError> {
+        let operands: Vec<ValueId> = node.operands.iter().map(|operand| self.values[operand.index()]).collect();
+        let results = match self.builder.node(node.op.clone(), &operands) {
+            Ok(results) => results,
+            Err(_) => self.made_fit(node, &operands)?,
+        };
+        self.values.extend(results);
+        Ok(())
+    }
+
+    /// The node on operands that are paid, and joined where that is not enough.
+    fn made_fit(&mut self, node: &Node, operands: &[ValueId]) -> Result<Vec<ValueId>, PassError> {
+        let paid = self.each(operands, Self::pay)?;
+        if let Ok(results) = self.builder.node(node.op.clone(), &paid) {
+            return Ok(results);
+        }
+        let joined = self.each(&paid, Self::join)?;
+        self.builder.node(node.op.clone(), &joined).map_err(|error| self.failed(error))
+    }
+
+    fn each(
+        &mut self,
+        values: &[ValueId],
+        change: fn(&mut Self, ValueId) -> Result<ValueId, PassError>,
+    ) -> Result<Vec<ValueId>, PassError> {
+        values.iter().map(|value| change(self, *value)).collect()
+    }
+
+    /// An output as it has to be.
+    fn output(&mut self, old: ValueId, wanted: Option<&TensorType>) -> Result<ValueId, PassError> {
+        let value = self.values[old.index()];
+        let Some(wanted) = wanted else { return Ok(value) };
+        let paid = self.pay(value)?;
+        if self.builder.ty(paid).unnamed() == wanted.unnamed() { Ok(paid) } else { self.join(paid) }
+    }
+
+    /// The sums that a value owes, paid.
+    fn pay(&mut self, value: ValueId) -> Result<ValueId, PassError> {
+        if let Some(paid) = self.paid.get(&value) {
+            return Ok(*paid);
+        }
+        let mut paid = value;
+        for over in self.builder.ty(value).partial.clone() {
+            paid = self.one(AllReduce { over }, paid)?;
+        }
+        self.paid.insert(value, paid);
+        Ok(paid)
+    }
+
+    /// All of a value on every rank.
+    fn join(&mut self, value: ValueId) -> Result<ValueId, PassError> {
+        if let Some(joined) = self.joined.get(&value) {
+            return Ok(*joined);
+        }
+        let mut joined = value;
+        if is_split(self.builder.ty(value)) {
+            let splits: Vec<Option<String>> = self.builder.ty(value).dims.iter().map(|dim| dim.split.clone()).collect();
+            for (dim, over) in splits.into_iter().enumerate().filter_map(|(dim, axis)| Some((dim, axis?))) {
+                joined = self.one(AllGather { over, dim }, joined)?;
+            }
+        }
+        self.joined.insert(value, joined);
+        Ok(joined)
+    }
+
+    fn one(&mut self, op: impl Into<Op>, operand: ValueId) -> Result<ValueId, PassError> {
+        self.builder.one(op, &[operand]).map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: TypeError) -> PassError {
+        PassError::Type { pass: PASS.name, graph: self.graph.name.clone(), error }
+    }
+}
