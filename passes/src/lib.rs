@@ -4,6 +4,7 @@
 //! verifies between them. Absent: files, clocks, randomness, names of models and of devices (a pass asks
 //! [`Target`](bloomery_ir::Target)). Start at [`pipeline`].
 
+pub mod certificate;
 pub mod pass;
 pub mod pipeline;
 

@@ -1,7 +1,8 @@
 //! Whole-workspace tests, one binary.
 //!
 //! Start at `golden`, which compares models with Hugging Face; `filetests` runs the `.bir` cases, `samples` every
-//! operation's samples, `by_hand` the graphs that passes will one day write. `fixture` and `random` are helpers.
+//! operation's samples, `sharded` and `mutants` graphs whose work ranks share, right and wrong, `by_hand` graphs that
+//! passes will one day write. `fixture` and `random` are helpers.
 
 mod fixture;
 mod random;
@@ -16,6 +17,7 @@ mod formatting;
 mod generation;
 mod golden;
 mod library;
+mod mutants;
 mod profile;
 mod retargeted;
 mod samples;
