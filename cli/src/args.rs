@@ -18,15 +18,16 @@ use bloomery::run::{Prompts, Record, RunOptions};
 use bloomery::targets::Target;
 use bloomery::tokenize::{Text, TokenizeOptions};
 use bloomery_artifact::Check;
+use bloomery_ir::Mesh;
 use bloomery_models::config::WeightType;
-use bloomery_passes::pipeline;
+use bloomery_passes::{Strategy, pipeline};
 use bloomery_runtime::Pages;
 use clap::builder::PossibleValuesParser;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, value_parser};
 use clap_complete::Shell;
 pub(crate) use generation::Chat;
 use generation::Generate;
-use values::{Ids, class, published};
+use values::{Ids, class, pair, published, ranks};
 
 /// Compiles BLOOM models into one file, and runs them.
 #[derive(Debug, Parser)]
@@ -485,7 +486,7 @@ impl Tokenize {
 /// `ir`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  bloomery ir block.bir --pass clean --pass simplify\n  bloomery ir block.bir --run inputs.safetensors"
+    after_help = "Examples:\n  bloomery ir block.bir --pass clean --pass simplify\n  bloomery ir block.bir --pass shard --mesh mp=2 --share heads=mp,ffn=mp\n  bloomery ir block.bir --run inputs.safetensors"
 )]
 pub(crate) struct Ir {
     /// The text form of a module
@@ -494,6 +495,12 @@ pub(crate) struct Ir {
     /// Passes to run, in the order given
     #[arg(long = "pass", value_name = "NAME", value_parser = PossibleValuesParser::new(pipeline::names()))]
     passes: Vec<String>,
+    /// Axes that ranks are arranged along, for `shard`, e.g. mp=2 or dp=2,mp=4
+    #[arg(long, value_name = "AXIS=RANKS,..", value_delimiter = ',', requires = "share", value_parser = ranks)]
+    mesh: Vec<(String, u64)>,
+    /// Which of them splits a logical axis of inputs, e.g. heads=mp,ffn=mp,vocab=mp
+    #[arg(long, value_name = "LOGICAL=AXIS,..", value_delimiter = ',', requires = "mesh", value_parser = pair)]
+    share: Vec<(String, String)>,
     /// Interpret the first graph on inputs of these names
     #[arg(long, value_name = "INPUTS.safetensors")]
     run: Option<PathBuf>,
@@ -505,8 +512,10 @@ pub(crate) struct Ir {
 impl Ir {
     /// The library's options.
     pub(crate) fn options(&self) -> IrOptions {
-        let Ir { file, passes, run, check } = self;
-        IrOptions { file: file.clone(), passes: passes.clone(), run: run.clone(), check: check.clone() }
+        let mesh = Mesh { axes: self.mesh.clone() };
+        let strategy = (!self.mesh.is_empty()).then(|| Strategy { mesh, axes: self.share.iter().cloned().collect() });
+        let Ir { file, passes, run, check, .. } = self;
+        IrOptions { file: file.clone(), passes: passes.clone(), strategy, run: run.clone(), check: check.clone() }
     }
 }
 

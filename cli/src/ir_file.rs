@@ -9,7 +9,7 @@ use bloomery_ir::interpret::shard;
 use bloomery_ir::tensor::read_element;
 use bloomery_ir::{DType, Dim, Graph, Input, Interpreter, Mesh, Module, Precision, Tensor};
 use bloomery_passes::pipeline::{self, Stage};
-use bloomery_passes::{Context, Unseen};
+use bloomery_passes::{Context, Strategy, Unseen};
 
 use crate::input::read_text;
 use crate::{Error, Progress};
@@ -21,6 +21,8 @@ pub struct IrOptions {
     pub file: PathBuf,
     /// Passes to run, in this order.
     pub passes: Vec<String>,
+    /// How ranks share the work, for passes that ask.
+    pub strategy: Option<Strategy>,
     /// A safetensors file with the inputs of the first graph, by name: interpret it.
     pub run: Option<PathBuf>,
     /// A snapshot that the result must equal.
@@ -46,7 +48,7 @@ pub fn ir(options: &IrOptions, progress: &mut dyn Progress) -> Result<String, Er
 fn make(options: &IrOptions, progress: &mut dyn Progress) -> Result<String, Error> {
     let text = read_text(&options.file)?;
     let module = bloomery_ir::parse(&text).map_err(|source| Error::Parse { path: options.file.clone(), source })?;
-    let stage = run_passes(module, &options.passes)?;
+    let stage = run_passes(module, options)?;
     match (&options.run, stage) {
         (None, stage) => Ok(stage.print()),
         (Some(inputs), Stage::Module(module)) => interpret(&module, inputs, progress),
@@ -56,10 +58,10 @@ fn make(options: &IrOptions, progress: &mut dyn Progress) -> Result<String, Erro
     }
 }
 
-fn run_passes(module: Module, names: &[String]) -> Result<Stage, Error> {
-    let interfaces = pipeline::interfaces(&module);
-    let cx = Context { target: &Cpu, entries: &interfaces, strategy: None, inference: Some(&Unseen) };
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+fn run_passes(module: Module, options: &IrOptions) -> Result<Stage, Error> {
+    let (interfaces, strategy) = (pipeline::interfaces(&module), options.strategy.as_ref());
+    let cx = Context { target: &Cpu, entries: &interfaces, strategy, inference: Some(&Unseen) };
+    let names: Vec<&str> = options.passes.iter().map(String::as_str).collect();
     Ok(pipeline::run_named(module, &cx, &names, &mut |_, _| {})?)
 }
 

@@ -28,6 +28,7 @@ pub(crate) const PASS: Pass = Pass { name: "shard", run: shard };
 
 fn shard(module: Module, cx: &Context<'_>) -> Result<Module, PassError> {
     let Some(strategy) = cx.strategy.filter(|strategy| strategy.mesh.ranks() > 1) else { return Ok(module) };
+    check(&module, strategy)?;
     let mut seeded = Module { mesh: strategy.mesh.clone(), ..module };
     seeded.graphs.iter_mut().try_for_each(|graph| seed(graph, strategy))?;
     let wanted = Wanted::of(&seeded, cx);
@@ -38,6 +39,25 @@ fn shard(module: Module, cx: &Context<'_>) -> Result<Module, PassError> {
         done.insert(i, graph);
     }
     Ok(Module { graphs: done.into_values().collect(), ..seeded })
+}
+
+/// Refuses axes that nobody has: a strategy for something else would change nothing and say nothing.
+fn check(module: &Module, strategy: &Strategy) -> Result<(), PassError> {
+    let inputs = module.graphs.iter().flat_map(|graph| &graph.inputs);
+    let named: BTreeSet<&String> = inputs.flat_map(|input| &input.ty.dims).filter_map(|dim| dim.logical.as_ref()).collect();
+    let graph = module.graphs.first().map(|graph| graph.name.clone()).unwrap_or_default();
+    let refused = |message| Err(PassError::Refused { pass: PASS.name, graph: graph.clone(), message });
+    for (logical, axis) in &strategy.axes {
+        if strategy.mesh.size(axis).is_none() {
+            let there: Vec<&str> = strategy.mesh.axes.iter().map(|(name, _)| name.as_str()).collect();
+            return refused(format!("{logical} is shared over {axis}, an axis that the mesh has not: it has {}", there.join(", ")));
+        }
+        if !named.contains(logical) {
+            let there: Vec<&str> = named.iter().map(|name| name.as_str()).collect();
+            return refused(format!("no input has an axis {logical} to share: there are {}", there.join(", ")));
+        }
+    }
+    Ok(())
 }
 
 /// Splits a graph's inputs as the strategy says.

@@ -44,6 +44,21 @@ fn number(text: &str, setting: fn(f32) -> GenerationConfig) -> Result<f32, Strin
     setting(number).check().map_err(|error| error.to_string()).map(|()| number)
 }
 
+/// `heads=mp`
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is no NAME=NAME"))?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// `mp=2`
+pub(super) fn ranks(text: &str) -> Result<(String, u64), String> {
+    let (axis, size) = pair(text)?;
+    match size.parse() {
+        Ok(size) if (1..=1024).contains(&size) => Ok((axis, size)),
+        _ => Err(format!("`{size}` is no number of ranks along {axis} (1 to 1024)")),
+    }
+}
+
 /// `5,6,7`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ids(pub(crate) Vec<u32>);

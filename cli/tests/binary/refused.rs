@@ -540,6 +540,19 @@ fn texts_that_are_no_ir() {
 
 /// Inputs for `graph @a<N: 1..8>(%ids: i32[N], %x: f32[N, 2])`, each changed in one way.
 #[test]
+fn strategies_for_something_else() {
+    let block = fixture("../../filetests/shard/mlp.bir");
+    let shard = |mesh: &str, share: &str, parts: &[&str]| {
+        refused(args!["ir", &block, "--pass", "shard", "--mesh", mesh, "--share", share], parts);
+    };
+    shard("mp=3", "ffn=mp", &["mp = 3 does not divide the 8 of axis ffn of %up", "mp = 1, 2, 4, 8 does"]);
+    shard("mp=2", "ffn=dp", &["ffn is shared over dp", "it has mp"]);
+    shard("mp=2", "fnn=mp", &["no input has an axis fnn", "ffn, hidden"]);
+    let shared = printed(args!["ir", &block, "--pass", "shard", "--mesh", "mp=2", "--share", "ffn=mp"]);
+    assert!(shared.contains("all_reduce %3 {over = mp}"), "{shared}");
+}
+
+#[test]
 fn inputs_that_the_graph_does_not_take() {
     let folder = tempfile::tempdir().unwrap();
     let (path, inputs) = (folder.path().join("a.bir"), folder.path().join("a.safetensors"));
@@ -604,6 +617,8 @@ fn wrong_command_lines_are_usage() {
     usage("compile folder --max-context 0 -o x", &["0 is not in 1..=1048576"]);
     usage("compile folder --stop-after simplfy", &["'simplfy'", "'simplify'"]);
     usage("ir a.bir --pass nothing", &["'nothing'", "memory-plan"]);
+    usage("ir a.bir --mesh mp=0 --share ffn=mp", &["`0` is no number of ranks along mp"]);
+    usage("ir a.bir --mesh mp=2", &["--share"]);
     usage("run x.bloom", &["--prompt <TEXT>|--prompt-file <F>|--input-ids <IDS>"]);
     usage("run x.bloom --input-ids 1,x", &["`x` is no token id"]);
     usage("run x.bloom --prompt a --input-ids 1", &["cannot be used with"]);
