@@ -1,13 +1,22 @@
 //! Every operation's samples through properties that hold for all operations. A new operation writes samples, not tests.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use bloomery_codegen::cpu::Cpu;
 use bloomery_ir::interpret::evaluate;
 use bloomery_ir::parse::parse_type;
 use bloomery_ir::print::print;
+use bloomery_ir::sharding::{Rule, WHOLE};
 use bloomery_ir::{
     Bindings, Builder, DType, Mesh, Module, Op, Role, Sample, SymbolBound, Tensor, TensorType, parse, verify,
 };
 
+use bloomery_passes::certificate::certify;
+use bloomery_passes::pipeline::Stage;
+use bloomery_passes::{Context, pipeline};
+
 use crate::random::Random;
+use crate::sharded::strategy;
 
 /// The value of `N`.
 const ROWS: u64 = 7;
@@ -69,6 +78,49 @@ fn every_samples_result_has_the_inferred_type() {
             assert!(*result == result.clone().rounded(), "{}", print(&module));
         }
     }
+}
+
+/// For each letter of an operation's rule: ranks that each have a slice of the dimensions it stands for compute together what
+/// one computes, once slices are joined and owed sums paid.
+#[test]
+fn every_sample_can_be_shared_along_its_letters() {
+    let mut shared = BTreeMap::new();
+    for (seed, sample) in Op::samples().iter().enumerate() {
+        let whole = module(sample);
+        let types: Vec<TensorType> = whole.graphs[0].inputs.iter().map(|input| input.ty.clone()).collect();
+        let Some(rule) = Rule::of(sample.op.def(), &types) else { continue };
+        // A run learns what names are from the shapes of inputs.
+        let named = |ty: &TensorType| ty.extents().flat_map(|extent| extent.names()).count() > 0;
+        if whole.graphs[0].types.iter().any(named) && !types.iter().any(named) {
+            continue;
+        }
+        let letters: BTreeSet<&String> = rule.operands.iter().flatten().filter(|letter| *letter != WHOLE).collect();
+        for letter in letters {
+            let mut named = whole.clone();
+            let mut extents = Vec::new();
+            for (letters, input) in rule.operands.iter().zip(&mut named.graphs[0].inputs) {
+                for (_, dim) in letters.iter().zip(&mut input.ty.dims).filter(|(other, _)| *other == letter) {
+                    dim.logical = Some("shared".to_owned());
+                    extents.push(dim.extent.as_number());
+                }
+            }
+            let divides = |ranks: &u64| extents.iter().all(|extent| extent.is_some_and(|extent| extent % ranks == 0));
+            let Some(ranks) = [2, 3, 5].into_iter().find(divides) else { continue };
+            let types = named.graphs[0].inputs.iter().map(|input| input.ty.clone()).collect::<Vec<_>>();
+            named.graphs[0].types.splice(..types.len(), types);
+            let strategy = strategy(&[("m", ranks)], &[("shared", "m")]);
+            let cx = Context { target: &Cpu, entries: &[], strategy: Some(&strategy), inference: None };
+            let stage = pipeline::run_named(named, &cx, &["shard", "partition"], &mut |_, _| {});
+            let Ok(Stage::Module(divided)) = stage else { panic!("{}, {letter}: {stage:?}", print(&whole)) };
+            let operands = operands(sample, seed as u64);
+            let certificate = certify(&whole, &divided, &[("sample", operands)]);
+            certificate.unwrap_or_else(|error| panic!("{letter}: {error}\n{}", print(&divided)));
+            *shared.entry(sample.op.name()).or_insert(0) += 1;
+        }
+    }
+    let some = ["add", "gelu", "matmul", "gather", "layer_norm", "alibi_attention", "cache_append", "reshape", "slice", "broadcast"];
+    assert!(some.iter().all(|name| shared.contains_key(name)), "{shared:?}");
+    assert!(shared.values().sum::<i32>() > 30, "{shared:?}");
 }
 
 /// Operations whose samples need more than one graph or rank; `filetests` runs them.

@@ -50,5 +50,8 @@ impl OpDef for Broadcast {
 }
 
 pub(crate) fn samples() -> Vec<Sample> {
-    vec![sample(Broadcast { leading: vec![Extent::symbol("N"), 2.into()] }, &["f32[3]"])]
+    vec![
+        sample(Broadcast { leading: vec![Extent::symbol("N"), 2.into()] }, &["f32[3]"]),
+        sample(Broadcast { leading: vec![2.into()] }, &["f32[4, 3]"]),
+    ]
 }

@@ -70,5 +70,6 @@ pub(crate) fn samples() -> Vec<Sample> {
         sample(LayerNorm { epsilon: 1e-5 }, &["f32[N, 8]", "f32[8]", "f32[8]"]),
         sample(LayerNorm { epsilon: 1e-3 }, &["f32[N, 41]", "f16[41]", "f16[41]"]),
         sample(LayerNorm { epsilon: 1e-5 }, &["f32[N, 41]"]),
+        sample(LayerNorm { epsilon: 1e-5 }, &["f32[4, 8]", "f32[8]", "f32[8]"]),
     ]
 }

@@ -59,5 +59,6 @@ pub(crate) fn samples() -> Vec<Sample> {
     vec![
         sample(Reshape { dims: vec![Extent::symbol("N"), 4.into(), 6.into()] }, &["f32[N, 24]"]),
         sample(Reshape { dims: vec![12.into()] }, &["bf16[3, 4]"]),
+        sample(Reshape { dims: vec![6.into(), 4.into(), 2.into()] }, &["f32[6, 1, 8]"]),
     ]
 }
