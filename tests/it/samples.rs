@@ -118,7 +118,18 @@ fn every_sample_can_be_shared_along_its_letters() {
             *shared.entry(sample.op.name()).or_insert(0) += 1;
         }
     }
-    let some = ["add", "gelu", "matmul", "gather", "layer_norm", "alibi_attention", "cache_append", "reshape", "slice", "broadcast"];
+    let some = [
+        "add",
+        "gelu",
+        "matmul",
+        "gather",
+        "layer_norm",
+        "alibi_attention",
+        "cache_append",
+        "reshape",
+        "slice",
+        "broadcast",
+    ];
     assert!(some.iter().all(|name| shared.contains_key(name)), "{shared:?}");
     assert!(shared.values().sum::<i32>() > 30, "{shared:?}");
 }

@@ -50,10 +50,11 @@ fn narrow(element: Element) -> String {
 }
 
 fn place(strided: &Strided, constant: &str) -> String {
-    let Strided { view, element, offset, strides } = strided;
+    let Strided { view, element, offset, place, strides } = strided;
     let steps = strides.iter().enumerate().filter(|(_, stride)| **stride != 0);
     let terms: String = steps.map(|(i, stride)| format!(" + (u64)i{i} * {stride}")).collect();
-    format!("(({constant}{} *)c->views[{view}])[{offset}{terms}]", element.c_name())
+    let first = place.map_or(String::new(), |(view, step)| format!(" + (u64)*(const u32 *)c->views[{view}] * {step}"));
+    format!("(({constant}{} *)c->views[{view}])[{offset}{first}{terms}]", element.c_name())
 }
 
 /// The loops of one operation, its result written to the view `out`.
@@ -98,6 +99,15 @@ pub(crate) fn of(reading: &Reading, node: &Node, out: usize) -> Result<LoopsSpec
         Op::Slice(op) => {
             let mut x = operand(0)?.strided((0..result.counts.len()).map(Some).collect());
             x.offset = op.from as usize * x.strides[op.dim];
+            vec![result.nest(result.counts.clone(), vec![x], Fold::Copy)]
+        }
+        Op::Piece(op) => {
+            let mut x = operand(0)?.strided((0..result.counts.len()).map(Some).collect());
+            if result.counts[op.dim].dim.is_some() {
+                return refuse("a piece whose size has a symbol inside");
+            }
+            let size = result.counts[op.dim].times * x.strides[op.dim];
+            x.place = Some((reading.row_major(node.operands[1])?, size));
             vec![result.nest(result.counts.clone(), vec![x], Fold::Copy)]
         }
         Op::Concat(op) => {
@@ -158,7 +168,7 @@ impl Axes {
     /// This operand in loops whose i-th goes along the dimension `order[i]`, or none of them.
     fn strided(&self, order: Vec<Option<usize>>) -> Strided {
         let strides = order.into_iter().map(|dim| dim.map_or(0, |dim| self.strides[dim])).collect();
-        Strided { view: self.view, element: self.element, offset: 0, strides }
+        Strided { view: self.view, element: self.element, offset: 0, place: None, strides }
     }
 
     /// Loops that fill this result.

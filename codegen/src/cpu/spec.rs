@@ -362,7 +362,7 @@ pub struct Nest {
     pub fold: Fold,
 }
 
-/// Elements at `offset + sum of index * stride`.
+/// Elements at `offset + place + sum of index * stride`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Strided {
     /// Which data pointer.
@@ -371,6 +371,8 @@ pub struct Strided {
     pub element: Element,
     /// Of the first.
     pub offset: usize,
+    /// Where the first depends on data: the data pointer of a whole number, and elements for each one of it.
+    pub place: Option<(usize, usize)>,
     /// One for each loop.
     pub strides: Vec<usize>,
 }
