@@ -193,6 +193,18 @@ impl BloomConfig {
         Ok(())
     }
 
+    /// The same model as narrow as can be, for what depends on its structure alone: all its heads, each two wide, two
+    /// layers at most, and a vocabulary that everything up to 64 divides if it divided the whole one.
+    #[must_use]
+    pub fn narrow(&self) -> BloomConfig {
+        let divisors = (1..=64).filter(|divisor| self.vocab % divisor == 0);
+        let vocab = divisors.fold(1, |product, divisor| {
+            let common = (1..=divisor).rev().find(|d| divisor % d == 0 && product % d == 0).unwrap_or(1);
+            product / common * divisor
+        });
+        BloomConfig { hidden: 2 * self.heads, layers: self.layers.min(2), vocab, ..self.clone() }
+    }
+
     /// Width of one head.
     pub fn head_dim(&self) -> usize {
         self.hidden / self.heads

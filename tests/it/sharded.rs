@@ -5,6 +5,7 @@ use bloomery_ir::print::print;
 use bloomery_ir::{Bindings, Graph, Mesh, Module, Tensor, parse, verify};
 use bloomery_models::bloom::{BloomOptions, Model, bloom};
 use bloomery_models::config::BloomConfig;
+use bloomery_models::sizes;
 use bloomery_passes::certificate::{Certificate, Uncertified, certify};
 use bloomery_passes::pipeline::Stage;
 use bloomery_passes::{Context, PassError, Strategy, pipeline};
@@ -17,10 +18,13 @@ const SIZES: [(&str, u64); 5] = [("N", 7), ("S", 3), ("P", 2), ("C", 6), ("R", 4
 
 /// A model's graphs, small in what may vary.
 pub(crate) fn model(fixture: &str) -> Model {
-    let config = BloomConfig::from_folder(&folder(fixture).join("model")).unwrap();
+    described(&BloomConfig::from_folder(&folder(fixture).join("model")).unwrap())
+}
+
+fn described(config: &BloomConfig) -> Model {
     let options =
         BloomOptions { page_tokens: 4, chunk: 16, sequences: 4, pages: 4, pool: 8, ..BloomOptions::default() };
-    bloom(&config, &options)
+    bloom(config, &options)
 }
 
 pub(crate) fn strategy(axes: &[(&str, u64)], split: &[(&str, &str)]) -> Strategy {
@@ -75,6 +79,24 @@ fn ranks_together_compute_what_one_computes() {
             let certificate = certified(&model, &module, 3).unwrap_or_else(|e| panic!("{fixture}, mp = {mp}: {e}"));
             assert!(certificate.difference < 1e-12 && certificate.ranks == mp, "{fixture}: {certificate:?}");
             assert_eq!(parse(&print(&module)).as_ref(), Ok(&module));
+        }
+    }
+}
+
+/// Of a model too large to run, its narrow form is certified, and divided it is the same graphs but for extents.
+#[test]
+fn published_sizes_are_certified_by_their_narrow_forms() {
+    let ops = |module: &Module| -> Vec<Vec<&'static str>> {
+        module.graphs.iter().map(|graph| graph.nodes.iter().map(|node| node.op.name()).collect()).collect()
+    };
+    for name in sizes::names() {
+        let config = sizes::by_name(name).unwrap();
+        let (wide, narrow) = (described(&config), described(&config.narrow()));
+        for mp in [2, 8] {
+            let [many, few] = [&wide, &narrow].map(|model| divided(model, &megatron(mp)).unwrap());
+            assert_eq!(ops(&many), ops(&few), "{name}");
+            let certificate = certified(&narrow, &few, 9).unwrap_or_else(|error| panic!("{name}, mp = {mp}: {error}"));
+            assert!(certificate.compared > 1000, "{certificate:?}");
         }
     }
 }

@@ -27,6 +27,14 @@ fn refused(result: Result<BloomConfig, ConfigError>, part: &str) {
 }
 
 #[test]
+fn a_narrow_model_can_be_shared_as_the_wide_one() {
+    let wide = crate::sizes::by_name("176b").unwrap();
+    let narrow = wide.narrow();
+    assert_eq!((narrow.heads, narrow.hidden, narrow.head_dim(), narrow.layers), (112, 224, 2, 2));
+    assert!((1..=64).all(|ranks| wide.vocab % ranks != 0 || narrow.vocab % ranks == 0) && narrow.vocab <= wide.vocab);
+}
+
+#[test]
 fn both_key_styles_read_alike() {
     let sizes = |config: &BloomConfig| [config.hidden, config.layers, config.heads, config.vocab];
     let (new, old) = (fixture("tiny"), fixture("tiny-nonpow2"));
