@@ -87,6 +87,7 @@ macro_rules! operations {
     };
 }
 
+// In artifacts an operation is its place in this list: new ones go to its end.
 operations! {
     "add" => add::Add,
     "sub" => sub::Sub,
@@ -106,7 +107,6 @@ operations! {
     "reshape" => reshape::Reshape,
     "transpose" => transpose::Transpose,
     "slice" => slice::Slice,
-    "piece" => piece::Piece,
     "concat" => concat::Concat,
     "gather" => gather::Gather,
     "layer_norm" => layer_norm::LayerNorm,
@@ -119,6 +119,8 @@ operations! {
     "axis_index" => axis_index::AxisIndex,
     "repeat" => repeat::Repeat,
     "call" => call::Call,
+    "piece" => piece::Piece,
+    "gather_part" => gather_part::GatherPart,
 }
 
 /// Attributes by serde; an operation without any is written without braces.

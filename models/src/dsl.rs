@@ -300,7 +300,7 @@ impl<'s> Value<'s> {
     /// The rows of this table at `ids`.
     #[track_caller]
     pub fn gather(self, ids: Value<'s>) -> Value<'s> {
-        self.scope.one(ops::gather::Gather { over: None }, &[self, ids])
+        self.scope.one(ops::gather::Gather, &[self, ids])
     }
 
     /// This cache with the keys and values of new tokens; the old one is used up.

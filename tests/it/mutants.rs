@@ -153,7 +153,7 @@ const MISTAKES: &[Mistake] = &[
     Mistake {
         name: "rows of a shared table looked for as in a whole one",
         make: |s| match s.op.clone() {
-            Op::Gather(Gather { over: Some(_) }) => node(Gather { over: None }, &s.operands[..2]),
+            Op::GatherPart(_) => node(Gather, &s.operands[..2]),
             _ => Ok(None),
         },
     },

@@ -303,9 +303,6 @@ impl Reading<'_> {
     }
 
     fn gather(&self, node: &Node, norm: Option<(&Node, &LayerNorm)>) -> Result<Spec, Refusal> {
-        if matches!(&node.op, Op::Gather(gather) if gather.over.is_some()) {
-            return refuse("a table whose rows ranks share");
-        }
         let (table, ids) = (node.operands[0], self.row_major(node.operands[1])?);
         let ty = self.graph.ty(table);
         let (table_rows, width) = self.matrix(ty, ty.rank() - 1)?;

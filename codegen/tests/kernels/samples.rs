@@ -20,7 +20,7 @@ use bloomery_ir::{
 
 /// Operations between ranks or around graphs, and constants, are no kernels.
 const NOT_KERNELS: &[&str] =
-    &["constant", "axis_index", "all_reduce", "all_gather", "reduce_scatter", "repeat", "call"];
+    &["constant", "axis_index", "all_reduce", "all_gather", "reduce_scatter", "repeat", "call", "gather_part"];
 
 struct Run {
     launch: usize,
