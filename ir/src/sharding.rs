@@ -6,7 +6,7 @@
 //! which moves nothing between ranks. Dimensions called `whole` are split by nobody. No operation is named here.
 
 use crate::extent::Extent;
-use crate::op::{OpDef, TypeContext, TypeError};
+use crate::op::{LETTERS, OpDef, TypeContext, TypeError};
 use crate::types::{Dim, TensorType};
 use std::collections::BTreeMap;
 
@@ -114,6 +114,9 @@ pub(crate) fn infer(
 ) -> Result<Vec<TensorType>, TypeError> {
     let wholes: Vec<TensorType> = operands.iter().map(whole).collect();
     let mut results = def.infer(&wholes, cx)?;
+    if let Some(deep) = wholes.iter().chain(&results).find(|ty| ty.rank() > LETTERS.len()) {
+        return Err(TypeError::new(format!("{deep} has more dimensions than rules have letters ({})", LETTERS.len())));
+    }
     let Some(rule) = Rule::of(def, &wholes) else {
         let split = operands.iter().find(|ty| is_split(ty)).expect("asked for split operands alone");
         return Err(TypeError::new(format!("takes no split operand, and {split} is one: gather it first")));
