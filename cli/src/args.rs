@@ -118,7 +118,7 @@ pub(crate) struct Compile {
     /// The arithmetic of products
     #[arg(long, value_enum, default_value_t = Arithmetic::F32)]
     compute: Arithmetic,
-    /// The type of cached keys and values [default: f32 under --dtype f32, else f16]
+    /// The type of cached keys and values [default: f32 for weights of f32, else f16]
     #[arg(long, value_enum)]
     kv_dtype: Option<KvDtype>,
     /// Tokens a sequence may have, prompt and answer together

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bloomery_models::config::GenerationSettings;
 use bloomery_models::tokenizer::Tokenizer;
 use bloomery_runtime::{Finish, Generated, GenerationConfig, Kept, Listener, Session};
 use serde::Serialize;
@@ -118,10 +119,13 @@ impl Chat {
         let ChatOptions { generation, system, execution, .. } = options;
         let artifact = execution.open(&options.artifact)?;
         let tokenizer = tokenizer_for_text(&artifact, &options.artifact)?;
+        // An answer is one, as it comes, whatever the model's makers say.
+        let (num_beams, num_return_sequences) = (Some(1), Some(1));
+        let asked = GenerationSettings { num_beams, num_return_sequences, ..generation.asked.clone() };
+        let generation = Generation { asked, ..generation.clone() };
         let config = generation.config(&artifact, Some(&tokenizer))?;
         let length = config.max_length.unwrap_or(usize::MAX);
-        // An answer is one, as it comes.
-        let config = GenerationConfig { max_length: None, num_beams: 1, num_return_sequences: 1, ..config };
+        let config = GenerationConfig { max_length: None, ..config };
         let mut session = execution.session(&artifact, [length])?;
         let limit = length.min(session.context());
         let conversation = Conversation::new(tokenizer, generation.template.clone(), system.as_deref())?;

@@ -249,7 +249,7 @@ fn describe(loaded: &Loaded, options: &CompileOptions) -> Result<Description, Er
         activation: Cpu.activation(),
         weights: &dtype,
         left: (options.compute == Compute::Bf16).then_some(DType::BF16),
-        kv_dtype: kv_dtype(options).into(),
+        kv_dtype: kv_dtype(loaded, options).into(),
         page_tokens,
         chunk: options.chunk,
         pages: options.max_context.div_ceil(page_tokens),
@@ -279,8 +279,10 @@ fn check_bf16(module: &Module) -> Result<(), Error> {
     Ok(())
 }
 
-fn kv_dtype(options: &CompileOptions) -> WeightType {
-    let follows = if options.dtype == Some(WeightType::F32) { WeightType::F32 } else { WeightType::F16 };
+/// Of cached keys and values: as exact as the weights that make them, where nothing is said.
+fn kv_dtype(loaded: &Loaded, options: &CompileOptions) -> WeightType {
+    let weights = options.dtype.unwrap_or_else(|| loaded.weights.dtype("h.attention.key.weight"));
+    let follows = if weights == WeightType::F32 { WeightType::F32 } else { WeightType::F16 };
     options.kv_dtype.unwrap_or(follows)
 }
 
@@ -343,7 +345,7 @@ fn meta(loaded: &Loaded, options: &CompileOptions, inputs: Vec<Source>, images: 
     let named = [
         ("dtype", options.dtype.map_or("keep", WeightType::name).to_owned()),
         ("compute", options.compute.name().to_owned()),
-        ("kv-dtype", kv_dtype(options).name().to_owned()),
+        ("kv-dtype", kv_dtype(loaded, options).name().to_owned()),
         ("max-context", options.max_context.to_string()),
         ("chunk", options.chunk.to_string()),
     ];

@@ -121,8 +121,10 @@ fn ir(args: &Ir) -> Result<(), Failure> {
 fn run(args: &Run) -> Result<(), Failure> {
     let options = args.options();
     let options = RunOptions { artifact: kept(&options.artifact)?, ..options };
+    let mut streamed = false;
     let completed = run::run(&options, &mut |token| {
         if args.stream {
+            streamed = true;
             print::token(&token, args.json);
         }
     })?;
@@ -132,7 +134,8 @@ fn run(args: &Run) -> Result<(), Failure> {
         interrupt::ask_first();
         bloomery::write_text(path, trace, &Silent)?;
     }
-    match (args.json, args.stream) {
+    // A search of beams, which the model's makers may ask for, has no tokens before its end.
+    match (args.json, streamed) {
         (true, _) => print::json(&completed)?,
         (false, true) => print::out(if completed.sequences.len() == 1 { "\n" } else { "" })?,
         (false, false) => print::out(&print::sequences(&completed.sequences))?,

@@ -279,6 +279,10 @@ impl Record {
 /// The prompts as ids.
 fn ids(options: &RunOptions, tokenizer: Option<&Tokenizer>) -> Result<Vec<Vec<u32>>, Error> {
     let texts = match &options.prompts {
+        Prompts::Ids(_) if options.generation.template != Template::None => {
+            let name = options.generation.template.name();
+            return Err(Error::Refused(format!("the template {name} goes around texts: give those, or leave it out")));
+        }
         Prompts::Ids(ids) => return Ok(ids.clone()),
         Prompts::Texts(texts) => texts.clone(),
         Prompts::Files(files) => files.iter().map(|file| read_text(file)).collect::<Result<_, _>>()?,

@@ -856,5 +856,7 @@ fn contradictory_options_of_generation() {
     run(&["--num-return-sequences", "3"], &["greedy search has one answer", "do-sample"]);
     run(&["--max-length", "3"], &["max-length is 3", "has 5 tokens already", "max-new-tokens"]);
     run(&["--stop", ""], &["a stop string is empty", "leave it out"]);
+    let ids = args!["run", trained(), "--input-ids", "5", "--template", "belle"];
+    refused(ids, &["the template belle goes around texts"]);
     run(&["--eos-token-id", "5,4096"], &["token id 4096", "vocabulary of 4096"]);
 }

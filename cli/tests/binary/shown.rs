@@ -114,6 +114,8 @@ fn makers_settings_count() {
         said(r#"{"num_beams":3,"num_return_sequences":2}"#, &[]),
         asked(&["--num-beams", "3", "--num-return-sequences", "2"])
     );
+    let streamed = printed(args!["run", &artifact, "--prompt", "In the beginning", "--stream"]);
+    assert_eq!(streamed, printed(args!["run", &artifact, "--prompt", "In the beginning"]));
     let shown = printed(args!["inspect", &artifact]);
     assert!(shown.contains("generates eos_token_id=[2] num_beams=3 num_return_sequences=2"), "{shown}");
 }
