@@ -41,7 +41,7 @@ pub struct CompileOptions {
     pub targets: Vec<Target>,
     /// The arithmetic of products.
     pub compute: Compute,
-    /// The type of cached keys and values: f32 or f16; follows `dtype` when nothing is said.
+    /// The type of cached keys and values: f32 or f16; as exact as the weights when nothing is said.
     pub kv_dtype: Option<WeightType>,
     /// Tokens a sequence may have, prompt and answer together.
     pub max_context: u64,

@@ -9,6 +9,7 @@ use crate::extent::Bindings;
 use crate::graph::{Graph, Node, ValueId};
 use crate::op::RankContext;
 use crate::ops::Op;
+use crate::sharding::Rule;
 use crate::strided::Strided;
 use crate::tensor::{Tensor, write_element};
 use crate::types::{DType, Mesh, TensorType};
@@ -122,15 +123,15 @@ impl<'g, 'a> Pieces<'g, 'a> {
 
     /// An operation that computes a part of its result from parts of its operands.
     fn parted(&self, node: &Node, cut: Option<Cut>) -> Tensor {
-        let rule = node.op.def().sharding(&self.graph.types_of(&node.operands)).expect("such operations have letters");
-        let (from, to) = rule.split_once("->").expect("letters of operands and result");
-        let letter = cut.as_ref().and_then(|cut| to.split_whitespace().nth(cut.dim));
-        let part = |(operand, letters): (&ValueId, &str)| {
-            let dim = letters.split_whitespace().position(|other| Some(other) == letter);
+        let types = self.graph.types_of(&node.operands);
+        let rule = Rule::of(node.op.def(), &types).expect("such operations have letters");
+        let letter = cut.as_ref().map(|cut| &rule.result[cut.dim]);
+        let part = |(operand, letters): (&ValueId, &Vec<String>)| {
+            let dim = letters.iter().position(|other| Some(other) == letter);
             let part = dim.zip(cut.as_ref()).map(|(dim, cut)| Cut { dim, range: cut.range.clone() });
             self.tensor(*operand, part)
         };
-        let operands: Vec<Tensor> = node.operands.iter().zip(from.split(',')).map(part).collect();
+        let operands: Vec<Tensor> = node.operands.iter().zip(&rule.operands).map(part).collect();
         let mut shape = self.shape(node.results[0]);
         if let Some(cut) = &cut {
             shape[cut.dim] = cut.range.len();

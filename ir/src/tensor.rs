@@ -67,10 +67,15 @@ impl Tensor {
         self
     }
 
-    /// Largest absolute difference to another tensor of the same shape.
+    /// Largest absolute difference to another tensor of the same shape; infinite where one has no number.
     pub fn difference(&self, other: &Tensor) -> f64 {
         assert_eq!(self.shape, other.shape, "tensors of one shape are compared");
-        self.data.iter().zip(&other.data).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+        let apart = |(a, b): (&f64, &f64)| match (a - b).abs() {
+            _ if a == b => 0.0,
+            apart if apart.is_nan() => f64::INFINITY,
+            apart => apart,
+        };
+        self.data.iter().zip(&other.data).map(apart).fold(0.0, f64::max)
     }
 }
 

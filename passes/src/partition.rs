@@ -10,12 +10,12 @@
 //! they are packed.
 
 use crate::pass::{Context, Pass, PassError};
-use crate::shard::callees_first;
+use crate::rewrite::{Rewrite, rebuilt};
 use bloomery_ir::ops::axis_index::AxisIndex;
 use bloomery_ir::ops::piece::Piece;
 use bloomery_ir::sharding::{Rule, is_split, local};
 use bloomery_ir::verify::callee;
-use bloomery_ir::{Builder, Graph, Mesh, Module, Node, Op, TensorType, ValueId};
+use bloomery_ir::{Graph, Module, Node, Op, TensorType, ValueId};
 use std::collections::BTreeMap;
 
 /// See the module.
@@ -25,41 +25,22 @@ fn partition(module: Module, _: &Context<'_>) -> Result<Module, PassError> {
     if module.mesh.ranks() == 1 || !module.graphs.iter().flat_map(|graph| &graph.types).any(is_split) {
         return Ok(module);
     }
-    let mut done: BTreeMap<usize, Graph> = BTreeMap::new();
-    for i in callees_first(&module) {
-        let callees: Vec<&Graph> = done.values().collect();
-        let graph = localize(&module, &module.graphs[i], &module.mesh, &callees)?;
-        done.insert(i, graph);
-    }
-    let graphs = done.into_values().collect();
+    let graphs = rebuilt(&module, |graph, callees| localize(&module, graph, callees))?;
     Ok(Module { graphs, ..module })
 }
 
-fn localize(module: &Module, graph: &Graph, mesh: &Mesh, callees: &[&Graph]) -> Result<Graph, PassError> {
-    let mut rank = Rank {
-        module,
-        graph,
-        builder: Builder::new(&graph.name, graph.symbols.clone(), mesh, callees.iter().copied()),
-        values: Vec::new(),
-        places: BTreeMap::new(),
-        pieces: BTreeMap::new(),
-    };
-    for input in &graph.inputs {
-        let value = rank.builder.input(&input.name, input.role, local(&input.ty));
-        rank.values.push(value);
-    }
+fn localize(module: &Module, graph: &Graph, callees: &[&Graph]) -> Result<Graph, PassError> {
+    let rewrite = Rewrite::among(PASS.name, graph, &module.mesh, callees.iter().copied(), local);
+    let mut rank = Rank { module, graph, rewrite, places: BTreeMap::new(), pieces: BTreeMap::new() };
     graph.nodes.iter().try_for_each(|node| rank.node(node))?;
-    let outputs: Vec<ValueId> = graph.outputs.iter().map(|output| rank.values[output.index()]).collect();
-    Ok(rank.builder.finish(&outputs))
+    Ok(rank.rewrite.finish())
 }
 
 /// A graph as one rank runs it, on its way.
 struct Rank<'a> {
     module: &'a Module,
     graph: &'a Graph,
-    builder: Builder<'a>,
-    /// For each old value, the new one.
-    values: Vec<ValueId>,
+    rewrite: Rewrite<'a>,
     /// The rank's place along mesh axes.
     places: BTreeMap<String, ValueId>,
     /// Pieces of values that are whole, by dimension and axis.
@@ -71,7 +52,7 @@ impl Rank<'_> {
         let types = self.graph.types_of(&node.operands);
         let mut operands = Vec::new();
         for (operand, splits) in node.operands.iter().zip(self.splits(node, &types)) {
-            let mut value = self.values[operand.index()];
+            let mut value = self.rewrite.value(*operand);
             for (dim, axis) in splits {
                 value = self.piece(value, dim, &axis)?;
             }
@@ -81,8 +62,8 @@ impl Rank<'_> {
         if let Some(axis) = place {
             operands.push(self.place(&axis)?);
         }
-        let results = self.add(op, &operands)?;
-        self.values.extend(results);
+        let results = self.rewrite.node(op, &operands)?;
+        self.rewrite.replace(&node.results, &results);
         Ok(())
     }
 
@@ -118,7 +99,7 @@ impl Rank<'_> {
         if let Some(place) = self.places.get(axis) {
             return Ok(*place);
         }
-        let place = self.add(AxisIndex { axis: axis.to_owned() }, &[])?[0];
+        let place = self.rewrite.node(AxisIndex { axis: axis.to_owned() }, &[])?[0];
         self.places.insert(axis.to_owned(), place);
         Ok(place)
     }
@@ -130,15 +111,9 @@ impl Rank<'_> {
             return Ok(*piece);
         }
         let place = self.place(axis)?;
-        let size = self.builder.ty(value).dims[dim].extent.over(axis);
-        let piece = self.add(Piece { dim, size }, &[value, place])?[0];
+        let size = self.rewrite.builder.ty(value).dims[dim].extent.over(axis);
+        let piece = self.rewrite.node(Piece { dim, size }, &[value, place])?[0];
         self.pieces.insert(key, piece);
         Ok(piece)
-    }
-
-    fn add(&mut self, op: impl Into<Op>, operands: &[ValueId]) -> Result<Vec<ValueId>, PassError> {
-        let graph = &self.graph.name;
-        let failed = |error| PassError::Type { pass: PASS.name, graph: graph.clone(), error };
-        self.builder.node(op, operands).map_err(failed)
     }
 }

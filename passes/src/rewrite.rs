@@ -4,9 +4,9 @@
 //! stands for which old one. Absent: what to keep, drop or replace, which is the pass's own business.
 
 use crate::pass::PassError;
-use bloomery_ir::verify::consumed_by;
-use bloomery_ir::{Builder, Graph, Module, Node, Op, ValueId};
-use std::collections::BTreeSet;
+use bloomery_ir::verify::{callee, consumed_by};
+use bloomery_ir::{Builder, Graph, Mesh, Module, Node, Op, TensorType, ValueId};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A graph under reconstruction.
 pub(crate) struct Rewrite<'a> {
@@ -21,10 +21,21 @@ pub(crate) struct Rewrite<'a> {
 impl<'a> Rewrite<'a> {
     /// A new graph with the name, symbols and inputs of `old`, a graph of `module`.
     pub(crate) fn new(pass: &'static str, module: &'a Module, old: &'a Graph) -> Rewrite<'a> {
-        let mut builder = Builder::new(&old.name, old.symbols.clone(), &module.mesh, &module.graphs);
+        Rewrite::among(pass, old, &module.mesh, &module.graphs, TensorType::clone)
+    }
+
+    /// As [`Rewrite::new`], where the graphs that `old` enters are new ones, and its inputs get other types.
+    pub(crate) fn among(
+        pass: &'static str,
+        old: &'a Graph,
+        mesh: &'a Mesh,
+        callees: impl IntoIterator<Item = &'a Graph>,
+        input_type: fn(&TensorType) -> TensorType,
+    ) -> Rewrite<'a> {
+        let mut builder = Builder::new(&old.name, old.symbols.clone(), mesh, callees);
         let mut values = vec![None; old.types.len()];
         for (value, input) in values.iter_mut().zip(&old.inputs) {
-            *value = Some(builder.input(&input.name, input.role, input.ty.clone()));
+            *value = Some(builder.input(&input.name, input.role, input_type(&input.ty)));
         }
         Rewrite { old, builder, pass, values }
     }
@@ -67,6 +78,37 @@ impl<'a> Rewrite<'a> {
         let outputs = self.values(&self.old.outputs);
         self.builder.finish(&outputs)
     }
+}
+
+/// A module's graphs, each rebuilt after those it enters, which it sees as they have become.
+pub(crate) fn rebuilt(
+    module: &Module,
+    rebuild: impl Fn(&Graph, &[&Graph]) -> Result<Graph, PassError>,
+) -> Result<Vec<Graph>, PassError> {
+    let mut done: BTreeMap<usize, Graph> = BTreeMap::new();
+    for i in callees_first(module) {
+        let callees: Vec<&Graph> = done.values().collect();
+        let graph = rebuild(&module.graphs[i], &callees)?;
+        done.insert(i, graph);
+    }
+    Ok(done.into_values().collect())
+}
+
+/// Positions of a module's graphs, each after those it enters.
+fn callees_first(module: &Module) -> Vec<usize> {
+    fn visit(module: &Module, i: usize, order: &mut Vec<usize>, seen: &mut BTreeSet<usize>) {
+        if !seen.insert(i) {
+            return;
+        }
+        for name in module.graphs[i].nodes.iter().filter_map(|node| callee(&node.op)) {
+            let position = module.graphs.iter().position(|graph| graph.name == name);
+            visit(module, position.expect("the verifier knows all callees"), order, seen);
+        }
+        order.push(i);
+    }
+    let (mut order, mut seen) = (Vec::new(), BTreeSet::new());
+    (0..module.graphs.len()).for_each(|i| visit(module, i, &mut order, &mut seen));
+    order
 }
 
 /// Values that some node replaces in memory: who reads them, and which node makes them, must not change.

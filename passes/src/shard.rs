@@ -16,11 +16,10 @@
 
 use crate::pass::{Context, Pass, PassError, Strategy};
 use crate::pipeline;
+use crate::rewrite::{Rewrite, rebuilt};
 use bloomery_ir::ops::all_gather::AllGather;
 use bloomery_ir::ops::all_reduce::AllReduce;
-use bloomery_ir::sharding::is_split;
-use bloomery_ir::verify::callee;
-use bloomery_ir::{Builder, Graph, Mesh, Module, Node, Op, TensorType, TypeError, ValueId};
+use bloomery_ir::{Graph, Mesh, Module, Node, Op, TensorType, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// See the module.
@@ -32,13 +31,8 @@ fn shard(module: Module, cx: &Context<'_>) -> Result<Module, PassError> {
     let mut seeded = Module { mesh: strategy.mesh.clone(), ..module };
     seeded.graphs.iter_mut().try_for_each(|graph| seed(graph, strategy))?;
     let wanted = Wanted::of(&seeded, cx);
-    let mut done: BTreeMap<usize, Graph> = BTreeMap::new();
-    for i in callees_first(&seeded) {
-        let callees: Vec<&Graph> = done.values().collect();
-        let graph = propagate(&seeded.graphs[i], &seeded.mesh, &callees, &wanted)?;
-        done.insert(i, graph);
-    }
-    Ok(Module { graphs: done.into_values().collect(), ..seeded })
+    let graphs = rebuilt(&seeded, |graph, callees| propagate(graph, &seeded.mesh, callees, &wanted))?;
+    Ok(Module { graphs, ..seeded })
 }
 
 /// Refuses axes that nobody has: a strategy for something else would change nothing and say nothing.
@@ -93,23 +87,6 @@ fn works(axis: &str, extent: u64) -> String {
     format!("; {axis} = {} does", divisors.join(", "))
 }
 
-/// Positions of a module's graphs, each after those it enters.
-pub(crate) fn callees_first(module: &Module) -> Vec<usize> {
-    fn visit(module: &Module, i: usize, order: &mut Vec<usize>, seen: &mut BTreeSet<usize>) {
-        if !seen.insert(i) {
-            return;
-        }
-        for name in module.graphs[i].nodes.iter().filter_map(|node| callee(&node.op)) {
-            let position = module.graphs.iter().position(|graph| graph.name == name);
-            visit(module, position.expect("the verifier knows all callees"), order, seen);
-        }
-        order.push(i);
-    }
-    let (mut order, mut seen) = (Vec::new(), BTreeSet::new());
-    (0..module.graphs.len()).for_each(|i| visit(module, i, &mut order, &mut seen));
-    order
-}
-
 /// What outputs have to be, by graph: `None` for one that may lie as it comes.
 struct Wanted(BTreeMap<String, Vec<Option<TensorType>>>);
 
@@ -138,31 +115,19 @@ impl Wanted {
 }
 
 fn propagate(graph: &Graph, mesh: &Mesh, callees: &[&Graph], wanted: &Wanted) -> Result<Graph, PassError> {
-    let mut placing = Placing {
-        graph,
-        builder: Builder::new(&graph.name, graph.symbols.clone(), mesh, callees.iter().copied()),
-        values: Vec::new(),
-        paid: BTreeMap::new(),
-        joined: BTreeMap::new(),
-    };
-    for input in &graph.inputs {
-        let value = placing.builder.input(&input.name, input.role, input.ty.clone());
-        placing.values.push(value);
-    }
+    let rewrite = Rewrite::among(PASS.name, graph, mesh, callees.iter().copied(), TensorType::clone);
+    let mut placing = Placing { rewrite, paid: BTreeMap::new(), joined: BTreeMap::new() };
     graph.nodes.iter().try_for_each(|node| placing.node(node))?;
     let free = vec![None; graph.outputs.len()];
     let wanted = wanted.0.get(&graph.name).unwrap_or(&free);
     let outputs = graph.outputs.iter().zip(wanted).map(|(output, wanted)| placing.output(*output, wanted.as_ref()));
     let outputs = outputs.collect::<Result<Vec<_>, _>>()?;
-    Ok(placing.builder.finish(&outputs))
+    Ok(placing.rewrite.builder.finish(&outputs))
 }
 
 /// A graph on its way.
 struct Placing<'a> {
-    graph: &'a Graph,
-    builder: Builder<'a>,
-    /// For each old value, the new one.
-    values: Vec<ValueId>,
+    rewrite: Rewrite<'a>,
     /// Values that owe sums, and what they are once the sums are paid.
     paid: BTreeMap<ValueId, ValueId>,
     /// Values that are split, and what they are once they are whole.
@@ -171,23 +136,23 @@ struct Placing<'a> {
 
 impl Placing<'_> {
     fn node(&mut self, node: &Node) -> Result<(), PassError> {
-        let operands: Vec<ValueId> = node.operands.iter().map(|operand| self.values[operand.index()]).collect();
-        let results = match self.builder.node(node.op.clone(), &operands) {
+        let operands = self.rewrite.values(&node.operands);
+        let results = match self.rewrite.builder.node(node.op.clone(), &operands) {
             Ok(results) => results,
             Err(_) => self.made_fit(node, &operands)?,
         };
-        self.values.extend(results);
+        self.rewrite.replace(&node.results, &results);
         Ok(())
     }
 
     /// The node on operands that are paid, and joined where that is not enough.
     fn made_fit(&mut self, node: &Node, operands: &[ValueId]) -> Result<Vec<ValueId>, PassError> {
         let paid = self.each(operands, Self::pay)?;
-        if let Ok(results) = self.builder.node(node.op.clone(), &paid) {
+        if let Ok(results) = self.rewrite.builder.node(node.op.clone(), &paid) {
             return Ok(results);
         }
         let joined = self.each(&paid, Self::join)?;
-        self.builder.node(node.op.clone(), &joined).map_err(|error| self.failed(error))
+        self.rewrite.node(node.op.clone(), &joined)
     }
 
     fn each(
@@ -200,10 +165,10 @@ impl Placing<'_> {
 
     /// An output as it has to be.
     fn output(&mut self, old: ValueId, wanted: Option<&TensorType>) -> Result<ValueId, PassError> {
-        let value = self.values[old.index()];
+        let value = self.rewrite.value(old);
         let Some(wanted) = wanted else { return Ok(value) };
         let paid = self.pay(value)?;
-        if self.builder.ty(paid).unnamed() == wanted.unnamed() { Ok(paid) } else { self.join(paid) }
+        if self.rewrite.builder.ty(paid).unnamed() == wanted.unnamed() { Ok(paid) } else { self.join(paid) }
     }
 
     /// The sums that a value owes, paid.
@@ -212,7 +177,7 @@ impl Placing<'_> {
             return Ok(*paid);
         }
         let mut paid = value;
-        for over in self.builder.ty(value).partial.clone() {
+        for over in self.rewrite.builder.ty(value).partial.clone() {
             paid = self.one(AllReduce { over }, paid)?;
         }
         self.paid.insert(value, paid);
@@ -225,21 +190,15 @@ impl Placing<'_> {
             return Ok(*joined);
         }
         let mut joined = value;
-        if is_split(self.builder.ty(value)) {
-            let splits: Vec<Option<String>> = self.builder.ty(value).dims.iter().map(|dim| dim.split.clone()).collect();
-            for (dim, over) in splits.into_iter().enumerate().filter_map(|(dim, axis)| Some((dim, axis?))) {
-                joined = self.one(AllGather { over, dim }, joined)?;
-            }
+        let splits = self.rewrite.builder.ty(value).dims.iter().map(|dim| dim.split.clone()).collect::<Vec<_>>();
+        for (dim, over) in splits.into_iter().enumerate().filter_map(|(dim, axis)| Some((dim, axis?))) {
+            joined = self.one(AllGather { over, dim }, joined)?;
         }
         self.joined.insert(value, joined);
         Ok(joined)
     }
 
     fn one(&mut self, op: impl Into<Op>, operand: ValueId) -> Result<ValueId, PassError> {
-        self.builder.one(op, &[operand]).map_err(|error| self.failed(error))
-    }
-
-    fn failed(&self, error: TypeError) -> PassError {
-        PassError::Type { pass: PASS.name, graph: self.graph.name.clone(), error }
+        Ok(self.rewrite.node(op, &[operand])?[0])
     }
 }

@@ -10,6 +10,7 @@ use crate::clean::clean_graph;
 use crate::pass::PassError;
 use bloomery_ir::graph::{Input, Node, Role};
 use bloomery_ir::op::elements;
+use bloomery_ir::sharding::Rule;
 use bloomery_ir::{Builder, Graph, Op, TensorType, ValueId};
 use std::collections::BTreeSet;
 
@@ -240,13 +241,12 @@ fn axes(site: &Site<'_>, value: ValueId) -> Vec<Option<String>> {
         Op::Slice(slice) => changed(of(0), slice.dim),
         Op::Reshape(_) => reshaped(site.ty(node.operands[0]), of(0), site.ty(value)),
         op => {
-            let rule = op.def().sharding(&site.graph.types_of(&node.operands)).unwrap_or_default();
-            let Some((from, to)) = rule.split_once("->") else { return vec![None; site.ty(value).rank()] };
-            let lists = from.split(',').enumerate().filter(|(i, _)| *i < node.operands.len());
-            let named: Vec<(&str, Option<String>)> =
-                lists.flat_map(|(i, letters)| letters.split_whitespace().zip(of(i))).collect();
-            let axis = |letter: &str| named.iter().find(|(l, axis)| *l == letter && axis.is_some())?.1.clone();
-            to.split_whitespace().map(axis).collect()
+            let rule = Rule::of(op.def(), &site.graph.types_of(&node.operands));
+            let Some(rule) = rule else { return vec![None; site.ty(value).rank()] };
+            let lists = rule.operands.iter().enumerate();
+            let named: Vec<(&String, Option<String>)> = lists.flat_map(|(i, letters)| letters.iter().zip(of(i))).collect();
+            let axis = |letter: &String| named.iter().find(|(l, axis)| *l == letter && axis.is_some())?.1.clone();
+            rule.result.iter().map(axis).collect()
         }
     }
 }
