@@ -24,6 +24,7 @@ use bloomery_runtime::{Chunk, RunError, SequenceId, Session, Want, Weights};
 use phase::{Phase, over};
 use serde_json::{Map, Value};
 
+use crate::execution::on;
 use crate::profile::{Profiled, profiled};
 use crate::{Error, Execution, Progress};
 
@@ -194,7 +195,7 @@ fn once(options: &BenchOptions, detail: Detail) -> Result<Once, Error> {
     let mut session = options.execution.session(&artifact, std::iter::repeat_n(needed, options.batch))?;
     session.record(detail)?;
     let load = begin.elapsed().as_secs_f64();
-    let timed = timed(options, &mut session)?;
+    let timed = on(&artifact, || timed(options, &mut session))?;
 
     let recorded = session.recorded().expect("it was begun above");
     // Calls are in order: those of the prompts, twice, those that fill the context, those of new tokens.

@@ -8,6 +8,7 @@ use std::path::Path;
 use bloomery_artifact::{Artifact, ArtifactWriter, Check, WeightSink};
 
 use crate::code::{self, Made};
+use crate::execution::on;
 use crate::targets::Target;
 use crate::{Error, Progress, output};
 
@@ -46,7 +47,8 @@ pub fn retarget(
     let artifact = Artifact::open(input, Check::Lazy)?;
     let mut writer = ArtifactWriter::create(output)?;
     let images = code::merged(code::held(&artifact), code::images(artifact.program(), targets, progress)?);
-    let bytes = write(&mut writer, &artifact, &images, progress).and_then(|()| Ok(writer.finish()?))?;
+    on(&artifact, || write(&mut writer, &artifact, &images, progress))?;
+    let bytes = writer.finish()?;
     Ok(Retargeted { bytes, classes: images.into_iter().map(|made| made.image.class).collect() })
 }
 

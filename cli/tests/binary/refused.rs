@@ -432,20 +432,26 @@ fn files_that_may_not_be_read() {
     refused(&artifact, "run", &["--input-ids", "5"]);
 }
 
+/// A C compiler that does something to a file first.
+#[cfg(target_os = "linux")]
+fn meddler(folder: &Path, does: &str, file: &Path) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let cc = folder.join("meddler");
+    std::fs::write(&cc, format!("#!/bin/sh\n{does} {}\nexec cc \"$@\"\n", file.display())).unwrap();
+    std::fs::set_permissions(&cc, std::fs::Permissions::from_mode(0o755)).unwrap();
+    cc
+}
+
 /// The compiler that is called in the middle does it: by then the weights are mapped, and none of them is read.
 #[test]
 #[cfg(target_os = "linux")]
 fn weights_that_somebody_writes_into() {
-    use std::os::unix::fs::PermissionsExt;
     for (writes, now) in [("truncate -s 8192", "8192 now"), ("truncate -s 0", "0 now"), ("touch -d 2001-01-01", "now")]
     {
         let copied = Copied::new();
         let output = copied.path().join("out");
         std::fs::create_dir(&output).unwrap();
-        let cc = copied.path().join("meddler");
-        let script = format!("#!/bin/sh\n{writes} {}\nexec cc \"$@\"\n", copied.weights().display());
-        std::fs::write(&cc, script).unwrap();
-        std::fs::set_permissions(&cc, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let cc = meddler(copied.path(), writes, &copied.weights());
         let mut command = bloomery();
         command.arg("compile").arg(copied.path()).arg("-o").arg(output.join("x")).env("CC", &cc);
         let failed = command.output().unwrap();
@@ -482,6 +488,23 @@ fn artifacts_that_somebody_writes_into() {
         let parts = ["x.bloom was written into while it was used", &format!("{bytes} now"), "counts for nothing"];
         parts.iter().for_each(|part| assert!(message.contains(part), "{message} lacks {part}"));
     }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_artifact_that_is_cut_while_code_is_added() {
+    let folder = tempfile::tempdir().unwrap();
+    let [artifact, output] = ["x.bloom", "out"].map(|name| folder.path().join(name));
+    std::fs::copy(trained(), &artifact).unwrap();
+    std::fs::create_dir(&output).unwrap();
+    let mut command = bloomery();
+    command.arg("retarget").arg(&artifact).args(["--target", "cpu:x86-64-v3", "-o"]).arg(output.join("y"));
+    let failed = command.env("CC", meddler(folder.path(), "truncate -s 4096", &artifact)).output().unwrap();
+    let message = stderr(&failed);
+    assert_eq!(failed.status.code(), Some(1), "{message}");
+    let parts = ["x.bloom was written into while it was used", "4096 now"];
+    parts.iter().for_each(|part| assert!(message.contains(part), "{message} lacks {part}"));
+    assert_eq!(std::fs::read_dir(&output).unwrap().count(), 0);
 }
 
 /// A disk of one megabyte, in a name space of its own.
