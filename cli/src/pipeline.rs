@@ -86,7 +86,7 @@ impl Pipeline {
     /// # Errors
     /// As [`Pipeline::stream`].
     pub fn stream_with(&self, prompt: impl Into<String>, generation: &Generation) -> Result<Stream, Error> {
-        let config = generation.config(self.model.artifact(), self.model.tokenizer())?;
+        let config = generation.config(self.model.artifact(), self.model.tokenizer()?)?;
         let (beams, returned) = (config.num_beams, config.num_return_sequences);
         if beams > 1 || returned > 1 {
             return Err(Error::Refused(format!(
@@ -113,7 +113,7 @@ impl Pipeline {
         hear: &mut dyn FnMut(&str) -> bool,
     ) -> Result<Vec<Sequence>, Error> {
         let artifact = self.model.artifact();
-        let tokenizer = self.model.tokenizer().ok_or_else(|| {
+        let tokenizer = self.model.tokenizer()?.ok_or_else(|| {
             Error::Refused(format!(
                 "{} holds no tokenizer, so it takes no text: give ids to a session of it, or compile from a folder with \
                  tokenizer.json",
