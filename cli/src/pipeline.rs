@@ -83,6 +83,20 @@ impl Pipeline {
 
     /// As [`Pipeline::stream`], with stop strings or a template.
     ///
+    /// ```
+    /// use bloomery::{AutoModel, GenerationConfig, Pipeline, generation::Generation, template::Template};
+    /// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/hf/trained-web/model");
+    /// # let cache = tempfile::tempdir().unwrap();
+    /// # let options = bloomery::PretrainedOptions { cache: Some(cache.path().into()), targets: vec![bloomery::targets::Target::Interpreter], ..Default::default() };
+    /// let bloom = Pipeline::new(AutoModel::from_pretrained_with(folder, &options, &mut bloomery::Quiet)?);
+    /// let config = GenerationConfig { max_new_tokens: 8, ..Default::default() };
+    /// let generation = Generation { template: Template::Belle, stop: vec![".".to_owned()], ..Generation::from(&config) };
+    /// for piece in bloom.stream_with("What color is the sky?", &generation)? {
+    ///     print!("{}", piece?);
+    /// }
+    /// # Ok::<(), bloomery::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Pipeline::stream`].
     pub fn stream_with(&self, prompt: impl Into<String>, generation: &Generation) -> Result<Stream, Error> {

@@ -63,6 +63,21 @@ impl Default for PretrainedOptions {
 }
 
 /// The door to models.
+///
+/// ```
+/// use bloomery::{AutoModel, Chunk, Want};
+/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/hf/trained-web/model");
+/// # let cache = tempfile::tempdir().unwrap();
+/// # let options = bloomery::PretrainedOptions { cache: Some(cache.path().into()), targets: vec![bloomery::targets::Target::Interpreter], ..Default::default() };
+/// // With the usual options: `AutoModel::from_pretrained("bigscience/bloomz-560m")?`.
+/// let model = AutoModel::from_pretrained_with(folder, &options, &mut bloomery::Quiet)?;
+/// let tokenizer = model.tokenizer()?.expect("the model came with one");
+/// let ids = tokenizer.encode("In the beginning")?;
+/// let mut session = model.session([ids.len()])?;
+/// let chunk = Chunk { sequence: session.start(), ids: &ids, want: Want::Last };
+/// session.step(&[chunk], |_, _, logits| assert_eq!(logits.len(), 4096))?;
+/// # Ok::<(), bloomery::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub enum AutoModel {}
 
@@ -110,6 +125,15 @@ pub fn artifact(model: &Path, options: &PretrainedOptions, progress: &mut dyn Pr
 }
 
 /// The door to tokenizers.
+///
+/// ```
+/// use bloomery::AutoTokenizer;
+/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/hf/trained-web/model");
+/// let tokenizer = AutoTokenizer::from_pretrained(folder)?;
+/// let ids = tokenizer.encode("In the beginning")?;
+/// assert_eq!(tokenizer.decode(&ids, true), "In the beginning");
+/// # Ok::<(), bloomery::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub enum AutoTokenizer {}
 
