@@ -18,6 +18,7 @@ use bloomery::run::{Prompts, Record, RunOptions};
 use bloomery::targets::Target;
 use bloomery::tokenize::{Text, TokenizeOptions};
 use bloomery_artifact::Check;
+use bloomery_configs::Strategy as Shared;
 use bloomery_ir::Mesh;
 use bloomery_models::config::WeightType;
 use bloomery_passes::{Strategy, pipeline};
@@ -28,7 +29,7 @@ use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueEnum, value_
 use clap_complete::Shell;
 pub(crate) use generation::Chat;
 use generation::Generate;
-use values::{Ids, class, count, pair, published, ranks};
+use values::{Ids, class, count, pair, published, ranks, strategy};
 
 /// Compiles BLOOM models into one file, and runs them.
 #[derive(Debug, Parser)]
@@ -140,6 +141,9 @@ pub(crate) struct Compile {
     /// Tokens that run at once, at most
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = value_parser!(u64).range(1..=CHUNK_MAX))]
     chunk: u64,
+    /// How ranks share the model: mp=2 for two that share every layer; vocab_emb_dp=true leaves each the whole embedding
+    #[arg(long, value_name = "AXIS=RANKS,..", default_value = "dp=1,mp=1,pp=1", value_parser = strategy)]
+    strategy: Shared,
     /// Print this instead, and stop there
     #[arg(long, value_enum)]
     emit: Option<EmitWhat>,
@@ -219,6 +223,7 @@ impl Compile {
             kv_dtype,
             max_context: self.max_context,
             chunk: self.chunk,
+            strategy: self.strategy.clone(),
             dump_ir: self.dump_ir.clone(),
             ..CompileOptions::new(model)
         }

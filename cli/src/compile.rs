@@ -9,6 +9,7 @@ mod compute_error;
 mod in_order;
 mod model;
 mod random;
+pub mod strategy;
 mod values;
 mod weights;
 
@@ -18,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bloomery_artifact::{ArtifactWriter, Meta, Provenance, Source, plan_weights};
 use bloomery_codegen::cpu::Cpu;
+use bloomery_configs::Strategy;
 use bloomery_ir::{DType, Module, Op, Program, Target as _};
 use bloomery_models::config::WeightType;
 use bloomery_models::{BloomOptions, bloom};
@@ -47,6 +49,8 @@ pub struct CompileOptions {
     pub max_context: u64,
     /// Tokens that run at once, at most.
     pub chunk: u64,
+    /// How ranks share the model.
+    pub strategy: Strategy,
     /// A folder for one file after each pass.
     pub dump_ir: Option<PathBuf>,
 }
@@ -62,6 +66,7 @@ impl CompileOptions {
             kv_dtype: None,
             max_context: 2048,
             chunk: 512,
+            strategy: Strategy::default(),
             dump_ir: None,
         }
     }
@@ -162,6 +167,7 @@ fn write(
 ) -> Result<Compiled, Error> {
     let description = describe(loaded, options)?;
     let program = lower(loaded, &description, options, progress)?;
+    let certificate = certify(loaded, options, progress)?;
     // The file comes before the code: where it cannot be written, nobody waits for the compiler.
     let mut writer = ArtifactWriter::create(output)?;
     let images = code::images(&program, &options.targets, progress)?;
@@ -173,7 +179,7 @@ fn write(
     images.iter().try_for_each(|made| writer.code(&made.image))?;
     let weights_bytes = pack(&mut writer, &program, loaded, progress)?;
     progress.go_on()?;
-    writer.meta(&meta(loaded, options, hashes(), &images))?;
+    writer.meta(&Meta { certificate, ..meta(loaded, options, hashes(), &images) })?;
     progress.go_on()?;
     loaded.unchanged()?;
     let bytes = writer.finish()?;
@@ -222,7 +228,8 @@ fn check(options: &CompileOptions) -> Result<(), Error> {
 
 fn load(options: &CompileOptions, progress: &mut dyn Progress) -> Result<Loaded, Error> {
     progress.begin("read the model", 0);
-    let loaded = Loaded::open(&options.model, progress)?;
+    let mut loaded = Loaded::open(&options.model, progress)?;
+    loaded.notes.extend(strategy::shared(&options.strategy, &loaded.config)?.1);
     let config = &loaded.config;
     progress.end(&format!(
         "{} layers, {} hidden, {} heads, vocabulary {}, {} parameters",
@@ -311,7 +318,9 @@ fn passes(
     }
     progress.begin("run the passes", 0);
     let values = Values::of(loaded);
-    let cx = Context { target: &Cpu, entries: &description.interfaces, strategy: None, inference: Some(&values) };
+    let (shared, _) = strategy::shared(&options.strategy, &loaded.config)?;
+    let (entries, strategy) = (&description.interfaces, shared.as_ref());
+    let cx = Context { target: &Cpu, entries, strategy, inference: Some(&values) };
     let (mut names, mut failed) = (Vec::new(), None);
     let stage = pipeline::run(description.module.clone(), &cx, last, &mut |name, stage| {
         names.push(name.to_owned());
@@ -325,6 +334,16 @@ fn passes(
     progress.go_on()?;
     progress.end(&names.join(", "));
     Ok(stage)
+}
+
+/// Proves that ranks together compute what one rank does, if there are several: as JSON text.
+fn certify(loaded: &Loaded, options: &CompileOptions, progress: &mut dyn Progress) -> Result<String, Error> {
+    progress.begin("prove the strategy", 0);
+    let Some(certified) = strategy::certified(&options.strategy, &loaded.config)? else { return Ok(String::new()) };
+    let strategy::Certified { ranks, compared, difference } = &certified;
+    progress.end(&format!("{ranks} ranks, {compared} numbers differ by {difference:.1e} at most"));
+    progress.go_on()?;
+    Ok(serde_json::to_string(&certified).expect("it is plain data"))
 }
 
 fn pack(
@@ -348,6 +367,7 @@ fn meta(loaded: &Loaded, options: &CompileOptions, inputs: Vec<Source>, images: 
         ("kv-dtype", kv_dtype(loaded, options).name().to_owned()),
         ("max-context", options.max_context.to_string()),
         ("chunk", options.chunk.to_string()),
+        ("strategy", options.strategy.to_string()),
     ];
     let mut all: BTreeMap<String, String> = named.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     if options.compute == Compute::Bf16 {
@@ -369,6 +389,7 @@ fn meta(loaded: &Loaded, options: &CompileOptions, inputs: Vec<Source>, images: 
         max_context: options.max_context as u32,
         options: all,
         provenance,
+        certificate: String::new(),
         notes: loaded.notes.clone(),
     }
 }

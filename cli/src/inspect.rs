@@ -16,6 +16,7 @@ use bloomery_models::tokenizer::Tokenizer;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::compile::strategy::Certified;
 use crate::generation::makers;
 use crate::profile::tile_pieces;
 use crate::{Error, find};
@@ -96,6 +97,12 @@ pub struct ArtifactView {
     pub generation: GenerationSettings,
     /// Tokens a sequence may have.
     pub max_context: u32,
+    /// How many ranks share the model.
+    pub ranks: u64,
+    /// How they do, in the short form.
+    pub strategy: String,
+    /// That they compute what one computes.
+    pub certificate: Option<Certified>,
     /// Classes of processors there is code for.
     pub classes: Vec<String>,
     /// The one that this processor runs it by; none means the interpreter, or that nothing here runs it.
@@ -192,13 +199,13 @@ pub struct EntryView {
 pub struct Memory {
     /// Packed weights: mapped, shared by all processes on the file.
     pub weights_bytes: u64,
-    /// The arena: the most any entry point needs.
+    /// The arenas of all ranks: the most any entry point needs.
     pub arena_bytes: u64,
     /// Inputs and outputs of calls, at their largest.
     pub ios: Vec<IoView>,
     /// Their sum.
     pub ios_bytes: u64,
-    /// One page of the cache, all layers.
+    /// One page of the cache, all layers and ranks.
     pub cache_page_bytes: u64,
     /// Tokens in a page.
     pub cache_page_tokens: u64,
@@ -301,6 +308,9 @@ fn view(artifact: &Artifact) -> ArtifactView {
         model: serde_json::from_str(&meta.config).unwrap_or(Value::Null),
         generation: makers(artifact),
         max_context: meta.max_context,
+        ranks: artifact.program().mesh.ranks(),
+        strategy: meta.options.get("strategy").cloned().unwrap_or_default(),
+        certificate: serde_json::from_str(&meta.certificate).ok(),
         classes: artifact.classes().into_iter().map(str::to_owned).collect(),
         best_class: bloomery_runtime::best_class(artifact).map(str::to_owned),
         tiles: artifact
@@ -336,7 +346,7 @@ fn plan(program: &Program, table: &WeightTable) -> Plan {
         arena_bytes: entry.arena_bytes,
     });
     let parameters = program.parameters.iter().zip(&table.placements);
-    let parameters = parameters.map(|(parameter, place)| parameter_view(parameter, place.bytes * place.layers));
+    let parameters = parameters.map(|(parameter, place)| parameter_view(parameter, place.all_bytes()));
     Plan { parameters: parameters.collect(), kernels, entries: entries.collect() }
 }
 
@@ -358,6 +368,7 @@ fn count(steps: &[Step]) -> usize {
 
 fn memory(artifact: &Artifact) -> Memory {
     let program = artifact.program();
+    let ranks = program.mesh.ranks();
     let one_page: Bindings = program.symbols.iter().map(|symbol| (symbol.name.clone(), 1)).collect();
     let page = |state: &Buffer| {
         let layers = state.ty.dims.first().and_then(|dim| dim.extent.as_number()).unwrap_or(1);
@@ -372,10 +383,10 @@ fn memory(artifact: &Artifact) -> Memory {
     let tokens = program.states.first().and_then(|state| state.ty.dims.get(4)?.extent.as_number());
     Memory {
         weights_bytes: artifact.weight_table().bytes,
-        arena_bytes: program.arena_bytes(),
+        arena_bytes: ranks * program.arena_bytes(),
         ios_bytes: ios.iter().map(|io| io.bytes).sum(),
         ios,
-        cache_page_bytes: program.states.iter().map(page).sum(),
+        cache_page_bytes: ranks * program.states.iter().map(page).sum::<u64>(),
         cache_page_tokens: tokens.unwrap_or(0),
     }
 }

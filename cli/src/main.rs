@@ -177,7 +177,10 @@ fn inspect(args: &Inspect) -> Result<(), Failure> {
 fn verify(args: &Verify) -> Result<(), Failure> {
     let verified = verify::verify(&args.file)?;
     let (path, weights) = (args.file.display(), print::size(verified.weights_bytes));
-    Ok(print::out(&format!("{path}: sound: {} sections, {weights} of weights\n", verified.sections))?)
+    let proof = verified.certificate.map_or(String::new(), |proof| {
+        format!(", {} ranks differ from one by {:.1e} in {} numbers", proof.ranks, proof.difference, proof.compared)
+    });
+    Ok(print::out(&format!("{path}: sound: {} sections, {weights} of weights{proof}\n", verified.sections))?)
 }
 
 fn bench(args: &Bench) -> Result<(), Failure> {

@@ -80,8 +80,9 @@ fn write(
 fn copy(sink: &mut WeightSink<'_>, artifact: &Artifact, progress: &mut dyn Progress) -> Result<(), Error> {
     for slot in artifact.weight_table().slots() {
         artifact.unchecked(slot.parameter, slot.layer).try_for_each(|piece| artifact.check_piece(piece))?;
-        sink.begin(slot.parameter, slot.layer)?;
-        for piece in artifact.parameter(slot.parameter, slot.layer).chunks(PIECE) {
+        sink.begin(slot)?;
+        let bytes = &artifact.weights()[slot.offset as usize..][..slot.bytes as usize];
+        for piece in bytes.chunks(PIECE) {
             progress.go_on()?;
             sink.put(piece)?;
             progress.advance(piece.len() as u64);

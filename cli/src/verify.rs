@@ -1,25 +1,43 @@
-//! `verify`: every byte of an artifact against its hashes.
+//! `verify`: every byte of an artifact against its hashes, and the proof that ranks compute what one does, once more.
 
 use std::path::Path;
 
 use bloomery_artifact::{Artifact, Check};
+use bloomery_configs::Strategy;
 
 use crate::Error;
+use crate::compile::strategy::{Certified, certified};
 
 /// What was compared.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Verified {
     /// Sections of the file.
     pub sections: usize,
     /// Bytes of packed weights.
     pub weights_bytes: u64,
+    /// That the ranks compute what one computes, if there are several.
+    pub certificate: Option<Certified>,
 }
 
-/// Opens an artifact and compares all of it: header, sections, program, weights.
+/// Opens an artifact and compares all of it: header, sections, program, weights. Proves its strategy again.
 ///
 /// # Errors
-/// What is foreign, cut off or damaged, and where.
+/// What is foreign, cut off or damaged, and where; a strategy that is none of the model's, or no longer proven.
 pub fn verify(path: &Path) -> Result<Verified, Error> {
     let artifact = Artifact::open(path, Check::Full)?;
-    Ok(Verified { sections: artifact.sections().len(), weights_bytes: artifact.weight_table().bytes })
+    let certificate = if artifact.program().mesh.ranks() > 1 { prove(&artifact)? } else { None };
+    Ok(Verified { sections: artifact.sections().len(), weights_bytes: artifact.weight_table().bytes, certificate })
+}
+
+fn prove(artifact: &Artifact) -> Result<Option<Certified>, Error> {
+    let meta = artifact.meta();
+    let strategy = meta.options.get("strategy").and_then(|strategy| strategy.parse::<Strategy>().ok());
+    let said = strategy.zip(serde_json::from_str(&meta.config).ok());
+    let (strategy, config) = said.ok_or_else(|| {
+        Error::Refused(format!(
+            "{} is for several ranks and does not say which: compile it again",
+            artifact.path().display()
+        ))
+    })?;
+    certified(&strategy, &config)
 }

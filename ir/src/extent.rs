@@ -77,6 +77,16 @@ impl Extent {
         (inverse % self.factor.max(1) == 0).then_some((name, inverse / self.factor.max(1)))
     }
 
+    /// The extent that is left when some names have these values.
+    ///
+    /// # Errors
+    /// A division that leaves a remainder, or one by a number of what is none.
+    pub fn bound(&self, bindings: &Bindings) -> Result<Extent, ExtentError> {
+        let (known, open) = self.powers.clone().into_iter().partition(|(name, _)| bindings.contains_key(name));
+        let factor = Extent { factor: self.factor, powers: known }.eval(bindings);
+        Ok(Extent { factor: factor.map_err(|error| error.of(self))?, powers: open })
+    }
+
     /// The number this extent is when names have these values.
     ///
     /// # Errors
@@ -119,6 +129,18 @@ pub enum ExtentError {
     /// Not of the form `2*N/mp`.
     #[error("`{0}` is no extent (write a number, a name, or a product such as 2*N/mp)")]
     Text(String),
+}
+
+impl ExtentError {
+    /// The same error, about the whole of which it was found in a part.
+    fn of(self, whole: &Extent) -> ExtentError {
+        match self {
+            ExtentError::Remainder { above, below, .. } => {
+                ExtentError::Remainder { extent: whole.clone(), above, below }
+            }
+            other => other,
+        }
+    }
 }
 
 impl fmt::Display for Extent {
@@ -251,6 +273,18 @@ mod tests {
         assert_eq!(solve("2*N/mp", 4), Some(("N".to_owned(), 6)));
         assert_eq!(solve("N", 5), Some(("N".to_owned(), 5)));
         assert_eq!([solve("2*N", 3), solve("N*N", 4), solve("N*S", 4), solve("64/mp", 4)], [None, None, None, None]);
+    }
+
+    #[test]
+    fn some_names_become_numbers() {
+        let bindings = Bindings::from([("mp".to_owned(), 3), ("dp".to_owned(), 2)]);
+        let bound = |text: &str| text.parse::<Extent>().unwrap().bound(&bindings).map(|extent| extent.to_string());
+        assert_eq!(bound("6*N/mp"), Ok("2*N".to_owned()));
+        assert_eq!(
+            [bound("7*N"), bound("12/mp/dp"), bound("mp*N")],
+            ["7*N", "2", "3*N"].map(|text| Ok(text.to_owned()))
+        );
+        assert!(bound("4*N/mp").unwrap_err().to_string().contains("`4*N/mp` does not divide: 4 / 3"));
     }
 
     #[test]

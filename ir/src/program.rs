@@ -4,13 +4,17 @@
 //! Ascend calls matches it. *Steps* launch kernels on *views* of memory. An *entry point* is a list of steps for one
 //! range of rows. Nothing here knows a processor: tile counts and scratch belong to a code image.
 
+use crate::extent::Extent;
 use crate::graph::{Graph, SymbolBound};
 use crate::layout::Layout;
-use crate::types::TensorType;
+use crate::ops::Op;
+use crate::types::{Mesh, TensorType};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::ops::Range;
 
 /// Alignment of every buffer in the arena, in bytes: a cache line, and the widest vector.
 pub const ALIGNMENT: u64 = 64;
@@ -20,6 +24,9 @@ pub const ALIGNMENT: u64 = 64;
 pub struct Program {
     /// The model's name.
     pub name: String,
+    /// The ranks that run it. All run the same steps, each on memory of its own: no rank begins a step before all have
+    /// done what it reads. One rank where there are no axes.
+    pub mesh: Mesh,
     /// All names in use with their widest bounds; a code image gets their values in this order.
     pub symbols: Vec<SymbolBound>,
     /// Weights, and constants known at compile time.
@@ -39,7 +46,7 @@ pub struct Program {
 pub struct Parameter {
     /// Its name in the graph.
     pub name: String,
-    /// Its type, layers first if it has them.
+    /// Its type on a rank, layers first if it has them.
     pub ty: TensorType,
     /// Whether the first dimension counts layers, each laid out on its own.
     pub stacked: bool,
@@ -47,6 +54,9 @@ pub struct Parameter {
     pub layout: Layout,
     /// Where its values come from.
     pub origin: Origin,
+    /// Dimensions of which every rank has its piece, and the mesh axis that numbers the pieces: the weight as a whole is
+    /// longer by the axis' size.
+    pub cuts: Vec<(usize, String)>,
 }
 
 /// Where a weight's values come from.
@@ -58,6 +68,50 @@ pub enum Origin {
     Literal(Vec<f64>),
     /// This graph makes them (of each layer, when the weight is stacked) from weights of the checkpoint.
     Computed(Box<Graph>),
+}
+
+impl Parameter {
+    /// How many different pieces ranks have of it.
+    pub fn parts(&self, mesh: &Mesh) -> u64 {
+        self.sizes(mesh).product()
+    }
+
+    /// Which of them a rank has: the first cut counts most.
+    pub fn part(&self, mesh: &Mesh, rank: u64) -> u64 {
+        let place = |axis: &String| mesh.coordinate(rank, axis).expect("cuts are along axes of the mesh");
+        self.cuts.iter().zip(self.sizes(mesh)).fold(0, |part, ((_, axis), size)| part * size + place(axis))
+    }
+
+    /// The weight as a whole.
+    pub fn whole(&self, mesh: &Mesh) -> TensorType {
+        let mut whole = self.ty.clone();
+        for ((dim, _), size) in self.cuts.iter().zip(self.sizes(mesh)) {
+            whole.dims[*dim].extent = whole.dims[*dim].extent.times(&Extent::number(size));
+        }
+        whole
+    }
+
+    /// Where a piece lies in the whole: the dimensions that are cut, and its range of each.
+    ///
+    /// # Panics
+    /// When a cut dimension is no number.
+    pub fn ranges(&self, mesh: &Mesh, part: u64) -> BTreeMap<usize, Range<u64>> {
+        let sizes: Vec<u64> = self.sizes(mesh).collect();
+        let whole = self.whole(mesh);
+        let mut ranges = BTreeMap::new();
+        for (i, ((dim, _), size)) in self.cuts.iter().zip(&sizes).enumerate() {
+            let place = part / sizes[i + 1..].iter().product::<u64>() % size;
+            let all = || 0..whole.dims[*dim].extent.as_number().expect("what is cut is a number");
+            let range: &mut Range<u64> = ranges.entry(*dim).or_insert_with(all);
+            let width = (range.end - range.start) / size;
+            *range = range.start + place * width..range.start + (place + 1) * width;
+        }
+        ranges
+    }
+
+    fn sizes<'a>(&'a self, mesh: &'a Mesh) -> impl Iterator<Item = u64> + 'a {
+        self.cuts.iter().map(|(_, axis)| mesh.size(axis).expect("cuts are along axes of the mesh"))
+    }
 }
 
 impl Origin {
@@ -173,6 +227,15 @@ pub enum Step {
         /// Where to.
         to: View,
     },
+    /// Ranks make one value of what each has: a sum, slices joined.
+    Collective {
+        /// What they do; it names the axis that they differ along.
+        op: Op,
+        /// What each has.
+        from: View,
+        /// Where each gets it.
+        to: View,
+    },
 }
 
 /// Loops inside loops that are read at all; checked programs have fewer.
@@ -233,6 +296,8 @@ pub enum Place {
     State(usize),
     /// The caller's.
     Io(usize),
+    /// A rank's number along an axis of the mesh, `i32[1]`.
+    Coordinate(usize),
 }
 
 impl Program {
@@ -254,6 +319,9 @@ impl Program {
     /// The program as text for people: buffers, kernels with their graphs, entry points with their steps.
     pub fn print(&self) -> String {
         let mut text = format!("program {}\n", self.name);
+        for (axis, size) in &self.mesh.axes {
+            let _ = writeln!(text, "mesh {axis}: {size}");
+        }
         for symbol in &self.symbols {
             let _ = writeln!(text, "symbol {}: {}..{}", symbol.name, symbol.least, symbol.most);
         }
@@ -262,10 +330,11 @@ impl Program {
             let origin = origin(&parameter.origin);
             let _ = writeln!(
                 text,
-                "param %{}: {} {}{stacked}{origin}",
+                "param %{}: {} {}{stacked}{origin}{}",
                 parameter.name,
                 parameter.ty,
-                layout(&parameter.layout)
+                layout(&parameter.layout),
+                cuts(parameter)
             );
         }
         for (what, buffers) in [("state", &self.states), ("io", &self.ios)] {
@@ -300,6 +369,10 @@ impl Program {
                     self.views(&launch.outputs)
                 ),
                 Step::Copy { from, to } => writeln!(text, "{indent}copy {} -> {}", self.view(from), self.view(to)),
+                Step::Collective { op, from, to } => {
+                    let over = op.def().collective().unwrap_or_default();
+                    writeln!(text, "{indent}{} over {over}: {} -> {}", op.name(), self.view(from), self.view(to))
+                }
                 Step::Loop { from, to, reverse, .. } => {
                     writeln!(text, "{indent}loop layers {from}..{to}{}", if *reverse { " reverse" } else { "" })
                 }
@@ -321,6 +394,7 @@ impl Program {
             Place::Parameter(i) => format!("%{}{layer}", self.parameters[i].name),
             Place::State(i) => format!("%{}{layer}", self.states[i].name),
             Place::Io(i) => format!("%{}{layer}", self.ios[i].name),
+            Place::Coordinate(axis) => format!("place along {}", self.mesh.axes[axis].0),
         }
     }
 }
@@ -336,10 +410,35 @@ fn origin(origin: &Origin) -> String {
     }
 }
 
+fn cuts(parameter: &Parameter) -> String {
+    let cuts = parameter.cuts.iter().map(|(dim, axis)| format!(" cut {dim}/{axis}"));
+    cuts.collect()
+}
+
 fn layout(layout: &Layout) -> String {
     match layout {
         Layout::RowMajor => "row-major".to_owned(),
         Layout::Panels { contracted } => format!("panels{contracted:?}"),
         Layout::CachePages => "cache-pages".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::DType;
+
+    #[test]
+    fn pieces_of_a_weight_are_counted_by_their_cuts() {
+        let mesh = Mesh { axes: vec![("dp".to_owned(), 2), ("mp".to_owned(), 3)] };
+        let cuts = vec![(1, "mp".to_owned()), (0, "dp".to_owned())];
+        let (ty, layout) = (TensorType::new(DType::F32, [4u64, 5]), Layout::RowMajor);
+        let weight = Parameter { name: "w".into(), ty, stacked: false, layout, origin: Origin::Checkpoint, cuts };
+        assert_eq!((weight.parts(&mesh), weight.whole(&mesh).to_string()), (6, "f32[8, 15]".to_owned()));
+        // Rank 4 is dp 1, mp 1.
+        assert_eq!(weight.part(&mesh, 4), 3);
+        assert_eq!(weight.ranges(&mesh, 3), BTreeMap::from([(0, 4..8), (1, 5..10)]));
+        let all: std::collections::BTreeSet<u64> = (0..6).map(|rank| weight.part(&mesh, rank)).collect();
+        assert_eq!(all.len(), 6);
     }
 }

@@ -1,23 +1,26 @@
 //! Programs on the interpreter: the same steps a processor runs, kernels evaluated by their graphs.
 //!
 //! Memory is bytes, as on a real target: values pass through their types and layouts, so a wrong offset or lifetime
-//! shows here. What holds the bytes is the caller's ([`Memory`]).
+//! shows here. What holds the bytes is the caller's ([`Memory`]). Ranks go step by step together, as everywhere.
 
 use crate::DType;
 use crate::extent::Bindings;
 use crate::graph::Module;
 use crate::interpret::{Interpreter, Precision};
 use crate::layout::{Layout, key_size_position};
-use crate::program::{Entry, Launch, Program, Step, View};
+use crate::op::RankContext;
+use crate::ops::Op;
+use crate::program::{Entry, Launch, Place, Program, Step, View};
 use crate::tensor::{Tensor, flat, indices, read_element, write_element};
 
 /// The bytes behind places.
 pub trait Memory {
-    /// Bytes of a place, from its start (of layer `layer`, for views that are per layer).
-    fn read(&self, view: &View, layer: u64, bytes: usize) -> &[u8];
+    /// Bytes of a place of a rank, from its start (of layer `layer`, for views that are per layer). Coordinates are never
+    /// asked for.
+    fn read(&self, rank: u64, view: &View, layer: u64, bytes: usize) -> &[u8];
 
     /// The same, to be written. Parameters are never asked for.
-    fn write(&mut self, view: &View, layer: u64, bytes: usize) -> &mut [u8];
+    fn write(&mut self, rank: u64, view: &View, layer: u64, bytes: usize) -> &mut [u8];
 }
 
 /// A program's kernels, ready to be interpreted.
@@ -45,11 +48,12 @@ impl<'a> ProgramInterpreter<'a> {
     fn steps(&self, steps: &[Step], bindings: &Bindings, memory: &mut dyn Memory, layer: u64) {
         for step in steps {
             match step {
-                Step::Launch(launch) => self.launch(launch, bindings, memory, layer),
-                Step::Copy { from, to } => {
-                    let tensor = load(memory, from, bindings, layer);
-                    store(memory, to, &tensor, layer);
-                }
+                Step::Launch(launch) => self.each(|rank| self.launch(rank, launch, bindings, memory, layer)),
+                Step::Copy { from, to } => self.each(|rank| {
+                    let tensor = self.load(memory, rank, from, bindings, layer);
+                    store(memory, rank, to, &tensor, layer);
+                }),
+                Step::Collective { op, from, to } => self.collective(op, from, to, bindings, memory, layer),
                 Step::Loop { from, to, reverse, steps } => {
                     let layers: Vec<u64> = if *reverse { (*from..*to).rev().collect() } else { (*from..*to).collect() };
                     layers.into_iter().for_each(|layer| self.steps(steps, bindings, memory, layer));
@@ -58,26 +62,47 @@ impl<'a> ProgramInterpreter<'a> {
         }
     }
 
-    fn launch(&self, launch: &Launch, bindings: &Bindings, memory: &mut dyn Memory, layer: u64) {
-        let inputs: Vec<Tensor> = launch.inputs.iter().map(|view| load(memory, view, bindings, layer)).collect();
+    fn each(&self, work: impl FnMut(u64)) {
+        (0..self.program.mesh.ranks()).for_each(work);
+    }
+
+    fn collective(&self, op: &Op, from: &View, to: &View, bindings: &Bindings, memory: &mut dyn Memory, layer: u64) {
+        let mesh = &self.program.mesh;
+        let given: Vec<Tensor> = (0..mesh.ranks()).map(|rank| self.load(memory, rank, from, bindings, layer)).collect();
+        let axis = op.def().collective().expect("it is one");
+        self.each(|rank| {
+            let group: Vec<&Tensor> = mesh.group(rank, axis).into_iter().map(|rank| &given[rank as usize]).collect();
+            let cx = RankContext { bindings, mesh, rank };
+            let made = op.def().reference(&group, std::slice::from_ref(&to.ty), &cx).remove(0);
+            store(memory, rank, to, &made.rounded(), layer);
+        });
+    }
+
+    fn launch(&self, rank: u64, launch: &Launch, bindings: &Bindings, memory: &mut dyn Memory, layer: u64) {
+        let load = |view: &View| self.load(memory, rank, view, bindings, layer);
+        let inputs: Vec<Tensor> = launch.inputs.iter().map(load).collect();
         let name = &self.program.kernels[launch.kernel].graph.name;
         let interpreter = Interpreter::new(&self.kernels[launch.kernel], Precision::Typed);
         let outputs = interpreter.run(name, &inputs).expect("views fit the kernel");
         for (view, tensor) in launch.outputs.iter().zip(&outputs) {
-            store(memory, view, tensor, layer);
+            store(memory, rank, view, tensor, layer);
         }
+    }
+
+    fn load(&self, memory: &dyn Memory, rank: u64, view: &View, bindings: &Bindings, layer: u64) -> Tensor {
+        if let Place::Coordinate(axis) = view.place {
+            let place = self.program.mesh.coordinate(rank, &self.program.mesh.axes[axis].0).expect("it is an axis");
+            return Tensor { dtype: DType::I32, shape: vec![1], data: vec![place as f64] };
+        }
+        let shape = view.ty.shape(bindings).expect("names have values");
+        let bytes = view.layout.bytes(&shape, view.ty.dtype) as usize;
+        unpack(&view.layout, &shape, view.ty.dtype, memory.read(rank, view, layer, bytes))
     }
 }
 
-fn load(memory: &dyn Memory, view: &View, bindings: &Bindings, layer: u64) -> Tensor {
-    let shape = view.ty.shape(bindings).expect("names have values");
-    let bytes = view.layout.bytes(&shape, view.ty.dtype) as usize;
-    unpack(&view.layout, &shape, view.ty.dtype, memory.read(view, layer, bytes))
-}
-
-fn store(memory: &mut dyn Memory, view: &View, tensor: &Tensor, layer: u64) {
+fn store(memory: &mut dyn Memory, rank: u64, view: &View, tensor: &Tensor, layer: u64) {
     let bytes = view.layout.bytes(&tensor.shape, tensor.dtype) as usize;
-    pack(&view.layout, tensor, memory.write(view, layer, bytes));
+    pack(&view.layout, tensor, memory.write(rank, view, layer, bytes));
 }
 
 /// The tensor in laid-out bytes.

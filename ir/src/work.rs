@@ -128,13 +128,13 @@ pub fn page_work(kernel: &Graph, sizes: &Sizes<'_>) -> Option<Work> {
     Some(Work { attention_flops: 2 * elements, state_bytes: cache.dtype.bytes(elements), ..Work::default() })
 }
 
-/// The work of one call of an entry, by kernel; under no kernel that of copies.
+/// The work of one call of an entry on all ranks, by kernel; under no kernel that of copies and collectives.
 ///
 /// # Panics
 /// When a name of the program has no value.
 pub fn entry_work(program: &Program, entry: &Entry, sizes: &Sizes<'_>) -> BTreeMap<Option<usize>, Work> {
     let mut works = BTreeMap::new();
-    add_steps(program, &entry.steps, 1, sizes, &mut works);
+    add_steps(program, &entry.steps, program.mesh.ranks(), sizes, &mut works);
     works
 }
 
@@ -148,7 +148,7 @@ fn add_steps(
     for step in steps {
         let (key, work) = match step {
             Step::Launch(launch) => (Some(launch.kernel), launch_work(program, launch, sizes)),
-            Step::Copy { from, to } => (None, copy_work(from, to, sizes)),
+            Step::Copy { from, to } | Step::Collective { from, to, .. } => (None, copy_work(from, to, sizes)),
             Step::Loop { from, to, steps, .. } => {
                 add_steps(program, steps, times * (to - from), sizes, works);
                 continue;
@@ -192,7 +192,7 @@ fn touch(work: &mut Work, view: &View, bytes: u64) {
     match view.place {
         Place::Parameter(_) => work.weight_bytes += bytes,
         Place::State(_) => work.state_bytes += bytes,
-        Place::Arena { .. } | Place::Io(_) => work.other_bytes += bytes,
+        Place::Arena { .. } | Place::Io(_) | Place::Coordinate(_) => work.other_bytes += bytes,
     }
 }
 
@@ -230,6 +230,7 @@ fn types(graph: &Graph, node: &Node) -> (Vec<TensorType>, Vec<TensorType>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Mesh;
     use crate::layout::Layout;
     use crate::parse::{parse, parse_type};
     use crate::program::{Kernel, KernelKind};
@@ -263,6 +264,7 @@ mod tests {
             Entry { name: "e".into(), group: "e".into(), rows: "N".into(), least: 1, most: 8, arena_bytes: 0, steps };
         let program = Program {
             name: "p".into(),
+            mesh: Mesh::default(),
             symbols: vec![],
             parameters: vec![],
             states: vec![],

@@ -7,6 +7,7 @@
 //! Before: `%0 = matmul %x, %w`, `%1 = add %0, %b`, `%2 = gelu %1`
 //! After:  `%0 = call @matmul_add_gelu %x, %w, %b`, the three as a graph of that name
 
+use crate::bind::bound;
 use crate::pass::{Context, Pass, PassError};
 use bloomery_ir::graph::{Builder, Graph, Input, Module, Role, SymbolBound, ValueId};
 use bloomery_ir::ops::{Op, call::Call};
@@ -29,7 +30,7 @@ fn group(module: Module, cx: &Context<'_>) -> Result<Module, PassError> {
 
 /// Whether a node is left as it is: it enters another graph, or is data rather than work.
 fn stays(op: &Op) -> bool {
-    callee(op).is_some() || op.def().collective().is_some() || matches!(op, Op::Constant(_))
+    callee(op).is_some() || op.def().collective().is_some() || matches!(op, Op::Constant(_) | Op::AxisIndex(_))
 }
 
 /// Operations of one kernel, at most: many times what models have, and few enough that looking at a whole kernel for
@@ -54,7 +55,7 @@ impl Groups {
         let mut costs: BTreeMap<usize, f64> = BTreeMap::new();
         for (position, node) in graph.nodes.iter().enumerate().filter(|(_, node)| !stays(&node.op)) {
             let alone = kernel_graph(graph, &[position], module, "kernel")?;
-            let cost = cx.target.cost(&alone).map_err(|refusal| PassError::Refused {
+            let cost = cx.target.cost(&bound(PASS.name, &alone, &module.mesh)?).map_err(|refusal| PassError::Refused {
                 pass: PASS.name,
                 graph: graph.name.clone(),
                 message: format!("`{}` on {}: {refusal}", node.op.name(), cx.target.name()),
@@ -88,7 +89,7 @@ impl Groups {
             }
             let joined = kernel_graph(graph, &members, module, "kernel")?;
             let apart = costs[&position] + costs[&into];
-            if let Ok(cost) = cx.target.cost(&joined)
+            if let Ok(cost) = cx.target.cost(&bound(PASS.name, &joined, &module.mesh)?)
                 && cost <= apart
             {
                 self.members[position].clear();

@@ -28,6 +28,7 @@ graph_passes! {
     group,
 }
 
+mod bind;
 mod layouts;
 mod lower;
 

@@ -4,10 +4,14 @@
 //! loop whose views move along the layers. A repeat's carry has one buffer: the last step of the body writes it in
 //! place when nothing reads the old value later, else it is copied. Arena views leave here with the number of their
 //! buffer in place of an offset; `memory_plan` gives them one.
+//!
+//! Ranks run one program: extents are numbers from here on ([`bind`](crate::bind)), collectives are steps, and a rank's place on
+//! the mesh is a number that its kernels read.
 
+use crate::bind::bound_module;
 use crate::layouts::{self, Layouts};
 use crate::pass::{Context, PassError};
-use bloomery_ir::extent::Bindings;
+use bloomery_ir::extent::{Bindings, Extent};
 use bloomery_ir::graph::{Graph, Module, Node, Role, SymbolBound, ValueId};
 use bloomery_ir::layout::Layout;
 use bloomery_ir::ops::{Op, constant::Constant, repeat::Repeat};
@@ -29,10 +33,12 @@ pub struct Draft {
 }
 
 /// Lowers a grouped module.
-pub(crate) fn lower(module: &Module, cx: &Context<'_>) -> Result<Draft, PassError> {
+pub(crate) fn lower(divided: &Module, cx: &Context<'_>) -> Result<Draft, PassError> {
+    let module = &bound_module(NAME, divided)?;
     let layouts = Layouts::of(module, cx.entries)?;
     let program = Program {
         name: module.graphs.first().map(|graph| graph.name.clone()).unwrap_or_default(),
+        mesh: module.mesh.clone(),
         symbols: widest_symbols(module, cx.entries),
         parameters: vec![],
         states: vec![],
@@ -40,7 +46,7 @@ pub(crate) fn lower(module: &Module, cx: &Context<'_>) -> Result<Draft, PassErro
         kernels: vec![],
         entries: vec![],
     };
-    let mut lowering = Lowering { module, layouts, draft: Draft { program, buffers: vec![] } };
+    let mut lowering = Lowering { module, divided, layouts, draft: Draft { program, buffers: vec![] } };
     for interface in cx.entries {
         let graph = entry_graph(module, interface)?;
         let rows = graph.symbols.iter().find(|symbol| symbol.name == interface.rows);
@@ -86,7 +92,10 @@ fn widest_symbols(module: &Module, entries: &[Interface]) -> Vec<SymbolBound> {
 }
 
 struct Lowering<'a> {
+    /// In numbers.
     module: &'a Module,
+    /// With the names of axes.
+    divided: &'a Module,
     layouts: Layouts,
     draft: Draft,
 }
@@ -146,7 +155,9 @@ impl<'a> Lowering<'a> {
                 let (name, ty, stacked) = (buffer.name, buffer.ty, known.stacked);
                 let made = self.module.weight(&name).cloned();
                 let origin = made.map_or(Origin::Checkpoint, |graph| Origin::Computed(Box::new(graph)));
-                let parameter = Parameter { name, ty, stacked, layout: layout.clone(), origin };
+                let cuts =
+                    self.divided.graph(&graph.name).map_or(vec![], |graph| cuts(&graph.inputs[value.index()].ty));
+                let parameter = Parameter { name, ty, stacked, layout: layout.clone(), origin, cuts };
                 Place::Parameter(parameter_position(program, parameter))
             }
         };
@@ -185,6 +196,8 @@ impl<'a> Lowering<'a> {
                     self.launch(scope, node, kernel, &wanted, &mut steps)?;
                 }
                 Op::Repeat(repeat) => self.repeat(scope, node, repeat, &wanted, &mut steps)?,
+                Op::AxisIndex(place) => self.coordinate(scope, node, &place.axis),
+                op if op.def().collective().is_some() => steps.push(self.collective(scope, node, &wanted)),
                 op => return Err(refused(scope.graph, format!("`{}` was not grouped into a kernel", op.name()))),
             }
         }
@@ -232,9 +245,26 @@ impl<'a> Lowering<'a> {
         let known = program.parameters.iter().find(|parameter| parameter.origin == origin && parameter.ty == ty);
         let count = program.parameters.iter().filter(|parameter| parameter.origin.literal().is_some()).count();
         let name = known.map_or_else(|| format!("constant.{count}"), |known| known.name.clone());
-        let parameter = Parameter { name, ty: ty.clone(), stacked: false, layout: Layout::RowMajor, origin };
+        let parameter =
+            Parameter { name, ty: ty.clone(), stacked: false, layout: Layout::RowMajor, origin, cuts: vec![] };
         let place = Place::Parameter(parameter_position(program, parameter));
         scope.views.insert(node.results[0], View { place, per_layer: false, ty, layout: Layout::RowMajor });
+    }
+
+    /// The rank's place along an axis.
+    fn coordinate(&self, scope: &mut Scope<'_>, node: &Node, axis: &str) {
+        let axis = self.module.mesh.axes.iter().position(|(name, _)| name == axis).expect("verified");
+        let (result, place) = (node.results[0], Place::Coordinate(axis));
+        let ty = scope.graph.ty(result).clone();
+        scope.views.insert(result, View { place, per_layer: false, ty, layout: Layout::RowMajor });
+    }
+
+    fn collective(&mut self, scope: &mut Scope<'a>, node: &Node, wanted: &BTreeMap<ValueId, View>) -> Step {
+        let (from, result) = (scope.views[&node.operands[0]].clone(), node.results[0]);
+        let to = wanted.get(&result).cloned();
+        let to = to.unwrap_or_else(|| self.arena(scope, &scope.graph.ty(result).clone(), 1));
+        scope.views.insert(result, to.clone());
+        Step::Collective { op: node.op.clone(), from, to }
     }
 
     fn launch(
@@ -404,6 +434,12 @@ fn bytes_most(ty: &TensorType, symbols: &[SymbolBound], range: &SymbolBound) -> 
     ty.dtype.bytes(ty.elements(&bindings).expect("verified"))
 }
 
+/// The dimensions of which a rank has a piece, and by which axes.
+fn cuts(ty: &TensorType) -> Vec<(usize, String)> {
+    let of = |(dim, extent): (usize, &Extent)| extent.divisors().map(|axis| (dim, axis.to_owned())).collect::<Vec<_>>();
+    ty.extents().enumerate().flat_map(of).collect()
+}
+
 fn position(buffers: &mut Vec<Buffer>, buffer: Buffer) -> usize {
     buffers.iter().position(|known| known.name == buffer.name).unwrap_or_else(|| {
         buffers.push(buffer);
@@ -425,7 +461,7 @@ pub(crate) fn anchor(op: &Op) -> Option<KernelKind> {
         Op::MatMul(_) => Some(KernelKind::Contraction),
         Op::AlibiAttention(_) => Some(KernelKind::Attention),
         Op::CacheAppend(_) => Some(KernelKind::Append),
-        Op::Gather(_) => Some(KernelKind::Gather),
+        Op::Gather(_) | Op::GatherPart(_) => Some(KernelKind::Gather),
         Op::LayerNorm(_) | Op::Softmax(_) | Op::Reduce(_) => Some(KernelKind::Row),
         _ => None,
     }

@@ -37,7 +37,7 @@ fn live(steps: &[Step], now: &mut u64, lives: &mut Lives) {
                 }
                 launch.inputs.iter().chain(&launch.outputs).for_each(|view| touch(view, *now, *now, lives));
             }
-            Step::Copy { from, to } => {
+            Step::Copy { from, to } | Step::Collective { from, to, .. } => {
                 *now += 1;
                 wave = None;
                 [from, to].into_iter().for_each(|view| touch(view, *now, *now, lives));
@@ -80,7 +80,9 @@ fn stretch(steps: &[Step], first: u64, last: u64, outside: &dyn Fn(usize) -> boo
     for step in steps {
         match step {
             Step::Launch(launch) => launch.inputs.iter().chain(&launch.outputs).for_each(&mut each),
-            Step::Copy { from, to } => [from, to].into_iter().for_each(&mut each),
+            Step::Copy { from, to } | Step::Collective { from, to, .. } => {
+                [from, to].into_iter().for_each(&mut each);
+            }
             Step::Loop { .. } => {}
         }
     }
@@ -128,7 +130,7 @@ fn settle(steps: &mut [Step], offsets: &[u64]) {
     for step in steps {
         match step {
             Step::Launch(launch) => launch.inputs.iter_mut().chain(&mut launch.outputs).for_each(put),
-            Step::Copy { from, to } => [from, to].into_iter().for_each(put),
+            Step::Copy { from, to } | Step::Collective { from, to, .. } => [from, to].into_iter().for_each(put),
             Step::Loop { steps, .. } => settle(steps, offsets),
         }
     }

@@ -1,7 +1,7 @@
 //! Waves: launches that do not depend on each other run side by side; the next wave begins when all are done.
 //!
 //! Steps keep their order. A launch joins the wave before it unless it touches memory that a launch of that wave
-//! writes, or writes memory that one touches. Loops and copies are waves of their own.
+//! writes, or writes memory that one touches. Loops, copies and collectives are waves of their own.
 
 use crate::lower::Draft;
 use bloomery_ir::program::{Launch, Place, Step};
@@ -35,7 +35,7 @@ fn number(steps: &mut [Step]) {
                 wave += 1;
                 members.clear();
             }
-            Step::Copy { .. } => {
+            Step::Copy { .. } | Step::Collective { .. } => {
                 wave += 1;
                 members.clear();
             }

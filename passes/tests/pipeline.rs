@@ -4,9 +4,9 @@ use bloomery_ir::program::{Interface, Place, View};
 use bloomery_ir::run_program::{Memory, ProgramInterpreter, pack, unpack};
 use bloomery_ir::target::{Refusal, Target};
 use bloomery_ir::types::DType;
-use bloomery_ir::{Bindings, Interpreter, Layout, Precision, Program, Tensor};
-use bloomery_passes::Context;
+use bloomery_ir::{Bindings, Interpreter, Layout, Mesh, Precision, Program, Tensor};
 use bloomery_passes::pipeline::{Stage, run};
+use bloomery_passes::{Context, Strategy};
 
 struct Simple;
 
@@ -30,7 +30,7 @@ impl Target for Simple {
 }
 
 const TEXT: &str = "
-graph @block<N: 1..8>(%x: f32[N, 8], param %up: f16[8, 32], param %bias: f16[32], param %down: f16[32, 8]) {
+graph @block<N: 1..8>(%x: f32[N, 8], param %up: f16[8, ffn=32], param %bias: f16[ffn=32], param %down: f16[ffn=32, 8]) {
   %0 = matmul %x, %up : f32[N, 32]
   %1 = add %0, %bias : f32[N, 32]
   %2 = gelu %1 : f32[N, 32]
@@ -38,16 +38,22 @@ graph @block<N: 1..8>(%x: f32[N, 8], param %up: f16[8, 32], param %bias: f16[32]
   %4 = add %3, %x : f32[N, 8]
   return %4
 }
-graph @body<N: 1..8>(%ids: i32[N], param %table: f16[10, 8], param %up: f16[3, 8, 32], param %bias: f16[3, 32], param %down: f16[3, 32, 8]) {
+graph @body<N: 1..8>(%ids: i32[N], param %table: f16[vocab=12, 8], param %up: f16[3, 8, ffn=32], param %bias: f16[3, ffn=32], param %down: f16[3, ffn=32, 8]) {
   %0 = gather %table, %ids : f16[N, 8]
   %1 = cast %0 {to = f32} : f32[N, 8]
   %2 = repeat @block over layers 0..3 carry(%1) slice(%up, %bias, %down) : f32[N, 8]
   return %2
 }";
 
-/// Memory of one run, by place.
+/// Memory of one run, by rank.
 struct Bytes<'a> {
     program: &'a Program,
+    ranks: Vec<Rank>,
+}
+
+/// A rank's memory, by place.
+#[derive(Clone)]
+struct Rank {
     arena: Vec<u8>,
     parameters: Vec<Vec<u8>>,
     ios: Vec<Vec<u8>>,
@@ -59,37 +65,40 @@ impl Bytes<'_> {
             Place::Arena { offset, stride } => (0, (offset + stride * layer) as usize),
             Place::Parameter(i) => {
                 let layers = self.program.parameters[i].ty.dims[0].extent.as_number().unwrap() as usize;
-                (1, if view.per_layer { self.parameters[i].len() / layers * layer as usize } else { 0 })
+                let bytes = self.ranks[0].parameters[i].len();
+                (1, if view.per_layer { bytes / layers * layer as usize } else { 0 })
             }
             Place::Io(_) => (2, 0),
-            Place::State(_) => unreachable!("this model keeps nothing"),
+            Place::State(_) | Place::Coordinate(_) => unreachable!("this model keeps nothing"),
         }
     }
 }
 
 impl Memory for Bytes<'_> {
-    fn read(&self, view: &View, layer: u64, bytes: usize) -> &[u8] {
+    fn read(&self, rank: u64, view: &View, layer: u64, bytes: usize) -> &[u8] {
         let (_, start) = self.find(view, layer);
+        let memory = &self.ranks[rank as usize];
         match view.place {
-            Place::Parameter(i) => &self.parameters[i][start..start + bytes],
-            Place::Io(i) => &self.ios[i][..bytes],
-            _ => &self.arena[start..start + bytes],
+            Place::Parameter(i) => &memory.parameters[i][start..start + bytes],
+            Place::Io(i) => &memory.ios[i][..bytes],
+            _ => &memory.arena[start..start + bytes],
         }
     }
 
-    fn write(&mut self, view: &View, layer: u64, bytes: usize) -> &mut [u8] {
+    fn write(&mut self, rank: u64, view: &View, layer: u64, bytes: usize) -> &mut [u8] {
         let (_, start) = self.find(view, layer);
+        let memory = &mut self.ranks[rank as usize];
         match view.place {
-            Place::Io(i) => &mut self.ios[i][..bytes],
-            _ => &mut self.arena[start..start + bytes],
+            Place::Io(i) => &mut memory.ios[i][..bytes],
+            _ => &mut memory.arena[start..start + bytes],
         }
     }
 }
 
-fn compile(text: &str) -> (bloomery_ir::Module, Program) {
+fn compile(text: &str, strategy: Option<&Strategy>) -> (bloomery_ir::Module, Program) {
     let module = bloomery_ir::parse(text).unwrap();
     let entries = [Interface { graph: "body".into(), rows: "N".into(), outputs: vec!["hidden".into()] }];
-    let cx = Context { target: &Simple, entries: &entries, strategy: None, inference: None };
+    let cx = Context { target: &Simple, entries: &entries, strategy, inference: None };
     let Stage::Program(program) = run(module.clone(), &cx, None, &mut |_, _| {}).unwrap() else { unreachable!() };
     (module, *program)
 }
@@ -107,6 +116,15 @@ fn some(dtype: DType, shape: &[usize], seed: u64) -> Tensor {
     Tensor::new(dtype, shape, (0..count).map(|_| next()))
 }
 
+/// What a rank has of a weight.
+fn cut(program: &Program, i: usize, tensor: &Tensor, rank: u64) -> Tensor {
+    program.parameters[i].cuts.iter().fold(tensor.clone(), |tensor, (dim, axis)| {
+        let [size, place] = [program.mesh.size(axis), program.mesh.coordinate(rank, axis)].map(|n| n.unwrap() as usize);
+        let width = tensor.shape[*dim] / size;
+        tensor.slice(*dim, place * width..(place + 1) * width)
+    })
+}
+
 /// A weight's bytes: each layer packed on its own.
 fn packed(program: &Program, i: usize, tensor: &Tensor) -> Vec<u8> {
     let parameter = &program.parameters[i];
@@ -122,34 +140,62 @@ fn packed(program: &Program, i: usize, tensor: &Tensor) -> Vec<u8> {
 
 #[test]
 fn the_program_computes_the_graph() {
-    let (module, program) = compile(TEXT);
+    computes(&compile(TEXT, None));
+}
+
+/// Every rank ends with what one rank computes.
+#[test]
+fn ranks_compute_the_graph_together() {
+    for (axes, shared) in [
+        (&[("mp", 2)][..], &[("ffn", "mp"), ("vocab", "mp")][..]),
+        (&[("mp", 4)], &[("ffn", "mp")]),
+        (&[("dp", 2), ("mp", 3)], &[("vocab", "mp"), ("ffn", "dp")]),
+    ] {
+        let axes = axes.iter().map(|(name, size)| ((*name).to_owned(), *size)).collect();
+        let shared = shared.iter().map(|(logical, axis)| ((*logical).to_owned(), (*axis).to_owned())).collect();
+        let strategy = Strategy { mesh: Mesh { axes }, axes: shared };
+        let compiled = compile(TEXT, Some(&strategy));
+        let text = compiled.1.print();
+        assert!(text.contains("all_reduce over") && compiled.1.mesh == strategy.mesh, "{text}");
+        computes(&compiled);
+    }
+}
+
+fn computes((module, program): &(bloomery_ir::Module, Program)) {
     let graph = module.graph("body").unwrap();
     for rows in [1, 2, 5, 8] {
         let bindings = Bindings::from([("N".to_owned(), rows)]);
-        let mut inputs = vec![Tensor::integers(&[rows as usize], (0..rows as i64).map(|i| i * 3 % 10))];
+        let mut inputs = vec![Tensor::integers(&[rows as usize], (0..rows as i64).map(|i| i * 5 % 12))];
         for (seed, input) in graph.inputs.iter().enumerate().skip(1) {
             inputs.push(some(input.ty.dtype, &input.ty.shape(&bindings).unwrap(), seed as u64));
         }
-        let expected = Interpreter::new(&module, Precision::Typed).run("body", &inputs).unwrap().remove(0);
+        let expected = Interpreter::new(module, Precision::Typed).run("body", &inputs).unwrap().remove(0);
 
         let parameter = |i: usize| graph.input(&program.parameters[i].name).unwrap().index();
-        let mut memory = Bytes {
-            program: &program,
+        let weight = |rank, i| packed(program, i, &cut(program, i, &inputs[parameter(i)], rank));
+        let of_rank = |rank| Rank {
             arena: vec![0xFF; program.arena_bytes() as usize],
-            parameters: (0..program.parameters.len()).map(|i| packed(&program, i, &inputs[parameter(i)])).collect(),
+            parameters: (0..program.parameters.len()).map(|i| weight(rank, i)).collect(),
             ios: vec![vec![0; 32 * rows as usize]; program.ios.len()],
         };
-        pack(&Layout::RowMajor, &inputs[0], &mut memory.ios[program.io("ids").unwrap()]);
+        let mut memory = Bytes { program, ranks: (0..program.mesh.ranks()).map(of_rank).collect() };
+        for rank in &mut memory.ranks {
+            pack(&Layout::RowMajor, &inputs[0], &mut rank.ios[program.io("ids").unwrap()]);
+        }
         let entry = program.entry("body", rows).unwrap();
-        ProgramInterpreter::new(&program).run(entry, &bindings, &mut memory);
-        let hidden = &memory.ios[program.io("hidden").unwrap()];
-        let found = unpack(&Layout::RowMajor, &expected.shape, DType::F32, hidden);
-        assert!(found.difference(&expected) < 1e-6, "{rows} rows: {}", found.difference(&expected));
+        ProgramInterpreter::new(program).run(entry, &bindings, &mut memory);
+        for (rank, memory) in memory.ranks.iter().enumerate() {
+            let hidden = &memory.ios[program.io("hidden").unwrap()];
+            let found = unpack(&Layout::RowMajor, &expected.shape, DType::F32, hidden);
+            let difference = found.difference(&expected);
+            // Sums of ranks are in another order.
+            assert!(difference < 2e-5, "{rows} rows, rank {rank}: {difference}");
+        }
     }
 }
 
 #[test]
 fn the_carry_is_written_in_place() {
-    let (_, program) = compile(TEXT);
+    let (_, program) = compile(TEXT, None);
     assert!(!program.print().contains("copy"), "{}", program.print());
 }

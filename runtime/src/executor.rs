@@ -93,20 +93,20 @@ impl Executor {
         }
     }
 
-    /// Bytes of an input or output.
+    /// Bytes of an input or output; outputs are the same on every rank.
     pub fn io(&self, index: usize) -> &[u8] {
-        self.buffers.ios[index].block.bytes()
+        self.buffers.io(0, index).block.bytes()
     }
 
-    /// The same, to be written.
+    /// The same, to be written, for all ranks.
     pub fn io_mut(&mut self, index: usize) -> &mut [u8] {
-        self.buffers.ios[index].block.bytes_mut()
+        self.buffers.ios[index][0].block.bytes_mut()
     }
 
-    /// Bytes of a state from layer to layer, and all of them.
-    pub fn state_mut(&mut self, index: usize) -> (u64, &mut [u8]) {
-        let held = &mut self.buffers.states[index];
-        (held.stride, held.block.bytes_mut())
+    /// Of each rank, bytes of a state from layer to layer, and all of them.
+    pub fn states_mut(&mut self, index: usize) -> impl Iterator<Item = (u64, &mut [u8])> {
+        let of_rank = self.buffers.states.iter_mut().map(move |states| &mut states[index]);
+        of_rank.map(|held| (held.stride, held.block.bytes_mut()))
     }
 
     /// The weights, on the pages they are read from now.
@@ -116,8 +116,7 @@ impl Executor {
 
     /// Bytes of arena, states, inputs and outputs.
     pub fn memory_bytes(&self) -> u64 {
-        let held = self.buffers.states.iter().chain(&self.buffers.ios).map(|held| held.block.bytes().len());
-        (self.buffers.arena.bytes().len() + held.sum::<usize>()) as u64
+        self.buffers.bytes()
     }
 
     /// Runs an entry with these values of the program's symbols, in their order.
@@ -231,7 +230,7 @@ fn used_weights(steps: &[Step], layers: std::ops::Range<u64>, used: &mut impl Fn
     for step in steps {
         match step {
             Step::Launch(launch) => launch.inputs.iter().for_each(&mut view),
-            Step::Copy { from, .. } => view(from),
+            Step::Copy { from, .. } | Step::Collective { from, .. } => view(from),
             Step::Loop { .. } => {}
         }
     }

@@ -9,7 +9,7 @@ use bloomery_ir::graph::SymbolBound;
 use bloomery_ir::parse::{parse, parse_type};
 use bloomery_ir::program::{Buffer, Entry, Kernel, KernelKind, Launch, Origin, Parameter, Place, Program, Step, View};
 use bloomery_ir::run_program::pack;
-use bloomery_ir::{Layout, Tensor};
+use bloomery_ir::{Layout, Mesh, Tensor};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -135,6 +135,7 @@ fn program() -> Program {
         stacked: ty.starts_with("f32[2,"),
         layout,
         origin: Origin::Checkpoint,
+        cuts: vec![],
     };
     let buffer = |name: &str, ty: &str, stacked, layout| Buffer {
         name: name.into(),
@@ -148,6 +149,7 @@ fn program() -> Program {
     let bound = |name, most| SymbolBound::new(name, 1, most);
     Program {
         name: "toy".into(),
+        mesh: Mesh::default(),
         symbols: vec![bound("N", 4), bound("S", 3), bound("P", 4), bound("R", 2), bound("C", 64)],
         parameters: [
             ("table", "f32[11, 6]", row()),
@@ -233,7 +235,7 @@ pub(crate) fn write(path: &Path, code: Option<&CodeImage>) {
             let values = (0..shape.iter().product()).map(|i| ((i + seed) as f64 * 12.9898).sin());
             let mut bytes = vec![0; slot.bytes as usize];
             pack(&parameter.layout, &Tensor::new(ty.dtype, &shape, values), &mut bytes);
-            sink.record(slot.parameter, slot.layer, &bytes)?;
+            sink.record(slot, &bytes)?;
         }
         Ok(())
     };

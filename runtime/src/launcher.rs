@@ -243,6 +243,24 @@ pub(crate) unsafe fn copy(from: usize, to: usize, bytes: usize) {
     unsafe { std::ptr::copy(from, to, bytes) }
 }
 
+/// Writes the sums of some elements of f32 of all ranks, in the ranks' order, to every rank: in f64, rounded once.
+///
+/// # Safety
+/// Each address stands for at least so many elements. Nobody writes those that are read, or uses those that are written;
+/// these and those are apart.
+#[allow(unsafe_code, reason = "sums between buffers of a program")]
+pub(crate) unsafe fn sum(from: &[usize], to: &[usize], elements: Range<usize>) {
+    let from: Vec<_> = from.iter().map(|from| std::ptr::with_exposed_provenance::<f32>(*from)).collect();
+    let to: Vec<_> = to.iter().map(|to| std::ptr::with_exposed_provenance_mut::<f32>(*to)).collect();
+    for i in elements {
+        // SAFETY: the caller vouches for all of them, and buffers are aligned.
+        unsafe {
+            let sum: f64 = from.iter().map(|from| f64::from(from.add(i).read())).sum();
+            to.iter().for_each(|to| to.add(i).write(sum as f32));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

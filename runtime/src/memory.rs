@@ -2,11 +2,12 @@
 //! that are never touched cost nothing, so everything is as large as its bounds allow.
 
 use crate::error::RunError;
-use bloomery_artifact::{Artifact, sizes};
-use bloomery_ir::program::{Buffer, Place, View};
+use bloomery_artifact::{Artifact, WeightTable, sizes};
+use bloomery_ir::program::{Buffer, Place, Step, View};
 use bloomery_ir::run_program::Memory;
-use bloomery_ir::{Bindings, Program};
+use bloomery_ir::{Bindings, Mesh, Program};
 use memmap2::MmapMut;
+use std::collections::BTreeSet;
 
 /// Zeroed bytes at a page's start.
 pub(crate) struct Block {
@@ -64,25 +65,123 @@ pub(crate) struct Held {
     pub(crate) stride: u64,
 }
 
-/// Everything a program reads and writes besides its weights.
+/// Everything a program reads and writes besides its weights, of every rank.
 pub(crate) struct Buffers {
-    pub(crate) arena: Block,
-    pub(crate) states: Vec<Held>,
-    pub(crate) ios: Vec<Held>,
+    /// By rank.
+    pub(crate) arenas: Vec<Block>,
+    /// By rank.
+    pub(crate) states: Vec<Vec<Held>>,
+    /// Of each input or output the one that all ranks read, or each rank's own if it is written.
+    pub(crate) ios: Vec<Vec<Held>>,
+    /// Every rank's place along every axis of the mesh, `i32[ranks, axes]`.
+    coordinates: Block,
+    axes: usize,
+}
+
+/// A place in memory: one of [`Buffers::bases`], and bytes from there, and from one layer to the next.
+pub(crate) struct Found {
+    pub(crate) base: usize,
+    pub(crate) offset: u64,
+    pub(crate) stride: u64,
 }
 
 impl Buffers {
     /// For the largest values symbols will have.
     pub(crate) fn new(program: &Program, most: &Bindings) -> Result<Buffers, RunError> {
-        let all = |what, buffers: &[Buffer]| -> Result<Vec<Held>, RunError> {
-            buffers.iter().map(|buffer| hold(what, buffer, most)).collect()
-        };
+        let ranks = program.mesh.ranks();
+        let written = written(program);
+        let states = |_| program.states.iter().map(|state| hold("the cache", state, most)).collect();
+        let ios = program.ios.iter().enumerate().map(|(i, io)| {
+            let own = if written.contains(&i) { ranks } else { 1 };
+            (0..own).map(|_| hold("inputs and outputs", io, most)).collect()
+        });
+        let arena = |_| Block::new("the arena", program.arena_bytes());
         Ok(Buffers {
-            arena: Block::new("the arena", program.arena_bytes())?,
-            states: all("the cache", &program.states)?,
-            ios: all("inputs and outputs", &program.ios)?,
+            arenas: (0..ranks).map(arena).collect::<Result<_, _>>()?,
+            states: (0..ranks).map(states).collect::<Result<_, _>>()?,
+            ios: ios.collect::<Result<_, _>>()?,
+            coordinates: coordinates(&program.mesh)?,
+            axes: program.mesh.axes.len(),
         })
     }
+
+    /// An input or output as a rank has it.
+    pub(crate) fn io(&self, rank: u64, io: usize) -> &Held {
+        let held = &self.ios[io];
+        &held[(rank as usize).min(held.len() - 1)]
+    }
+
+    fn io_mut(&mut self, rank: u64, io: usize) -> &mut Held {
+        let held = &mut self.ios[io];
+        let own = (rank as usize).min(held.len() - 1);
+        &mut held[own]
+    }
+
+    /// Addresses of everything, weights first.
+    pub(crate) fn bases(&mut self, weights: usize) -> Vec<usize> {
+        let mut bases = vec![weights, self.coordinates.address()];
+        bases.extend(self.arenas.iter_mut().map(Block::address));
+        let held = self.states.iter_mut().chain(&mut self.ios).flatten();
+        bases.extend(held.map(|held| held.block.address()));
+        bases
+    }
+
+    /// Where a rank finds a place, of weights lying as the table says.
+    pub(crate) fn find(&self, program: &Program, table: &WeightTable, rank: u64, place: Place) -> Found {
+        let (ranks, states) = (self.arenas.len(), program.states.len());
+        let own = rank as usize;
+        let (base, offset, stride) = match place {
+            Place::Parameter(i) => {
+                let placement = &table.placements[i];
+                let part = program.parameters[i].part(&program.mesh, rank);
+                (0, placement.range(0, part).start, placement.stride)
+            }
+            Place::Coordinate(axis) => (1, 4 * (own * self.axes + axis) as u64, 0),
+            Place::Arena { offset, stride } => (2 + own, offset, stride),
+            Place::State(i) => (2 + ranks + own * states + i, 0, self.states[own][i].stride),
+            Place::Io(i) => {
+                let before: usize = self.ios[..i].iter().map(Vec::len).sum();
+                let own = own.min(self.ios[i].len() - 1);
+                (2 + ranks + ranks * states + before + own, 0, self.ios[i][own].stride)
+            }
+        };
+        Found { base, offset, stride }
+    }
+
+    /// Bytes of all of it.
+    pub(crate) fn bytes(&self) -> u64 {
+        let held = self.states.iter().chain(&self.ios).flatten().map(|held| &held.block);
+        self.arenas.iter().chain(held).map(|block| block.length as u64).sum()
+    }
+}
+
+/// Inputs and outputs that steps write.
+fn written(program: &Program) -> BTreeSet<usize> {
+    fn of(steps: &[Step], written: &mut BTreeSet<usize>) {
+        for step in steps {
+            let views = match step {
+                Step::Launch(launch) => &launch.outputs[..],
+                Step::Copy { to, .. } | Step::Collective { to, .. } => std::slice::from_ref(to),
+                Step::Loop { steps, .. } => {
+                    of(steps, written);
+                    continue;
+                }
+            };
+            written
+                .extend(views.iter().filter_map(|view| if let Place::Io(io) = view.place { Some(io) } else { None }));
+        }
+    }
+    let mut written = BTreeSet::new();
+    program.entries.iter().for_each(|entry| of(&entry.steps, &mut written));
+    written
+}
+
+fn coordinates(mesh: &Mesh) -> Result<Block, RunError> {
+    let of = |rank| mesh.axes.iter().map(move |(axis, _)| mesh.coordinate(rank, axis).expect("it is an axis") as i32);
+    let places: Vec<u8> = (0..mesh.ranks()).flat_map(of).flat_map(i32::to_le_bytes).collect();
+    let mut block = Block::new("places of ranks", places.len() as u64)?;
+    block.bytes_mut().copy_from_slice(&places);
+    Ok(block)
 }
 
 fn hold(what: &'static str, buffer: &Buffer, most: &Bindings) -> Result<Held, RunError> {
@@ -103,28 +202,30 @@ pub(crate) struct Interpreted<'a> {
 }
 
 impl Memory for Interpreted<'_> {
-    fn read(&self, view: &View, layer: u64, bytes: usize) -> &[u8] {
-        let layer = if view.per_layer { layer } else { 0 };
-        let at = |held: &Held| (layer * held.stride) as usize;
-        match view.place {
-            Place::Arena { offset, stride } => {
-                &self.buffers.arena.bytes()[(offset + layer * stride) as usize..][..bytes]
-            }
-            Place::Parameter(i) => &self.artifact.parameter(i, layer)[..bytes],
-            Place::State(i) => &self.buffers.states[i].block.bytes()[at(&self.buffers.states[i])..][..bytes],
-            Place::Io(i) => &self.buffers.ios[i].block.bytes()[at(&self.buffers.ios[i])..][..bytes],
-        }
-    }
-
-    fn write(&mut self, view: &View, layer: u64, bytes: usize) -> &mut [u8] {
+    fn read(&self, rank: u64, view: &View, layer: u64, bytes: usize) -> &[u8] {
         let layer = if view.per_layer { layer } else { 0 };
         let held = match view.place {
             Place::Arena { offset, stride } => {
-                return &mut self.buffers.arena.bytes_mut()[(offset + layer * stride) as usize..][..bytes];
+                return &self.buffers.arenas[rank as usize].bytes()[(offset + layer * stride) as usize..][..bytes];
             }
-            Place::Parameter(_) => unreachable!("a checked program writes no weight"),
-            Place::State(i) => &mut self.buffers.states[i],
-            Place::Io(i) => &mut self.buffers.ios[i],
+            Place::Parameter(i) => return &self.artifact.parameter(i, layer, rank)[..bytes],
+            Place::State(i) => &self.buffers.states[rank as usize][i],
+            Place::Io(i) => self.buffers.io(rank, i),
+            Place::Coordinate(_) => unreachable!("the interpreter knows them"),
+        };
+        &held.block.bytes()[(layer * held.stride) as usize..][..bytes]
+    }
+
+    fn write(&mut self, rank: u64, view: &View, layer: u64, bytes: usize) -> &mut [u8] {
+        let layer = if view.per_layer { layer } else { 0 };
+        let held = match view.place {
+            Place::Arena { offset, stride } => {
+                let arena = self.buffers.arenas[rank as usize].bytes_mut();
+                return &mut arena[(offset + layer * stride) as usize..][..bytes];
+            }
+            Place::Parameter(_) | Place::Coordinate(_) => unreachable!("a checked program writes neither"),
+            Place::State(i) => &mut self.buffers.states[rank as usize][i],
+            Place::Io(i) => self.buffers.io_mut(rank, i),
         };
         &mut held.block.bytes_mut()[(layer * held.stride) as usize..][..bytes]
     }

@@ -2,15 +2,19 @@
 //!
 //! Launches of one wave run side by side: their tiles form one row of work from which threads claim pieces; the next
 //! phase begins when all of them are done. Which thread computes a tile changes nothing about its result.
+//!
+//! Ranks go through the steps together: a step's launches are those of all ranks, side by side, and a collective is work
+//! like any other, by the same threads. So nobody waits for anybody but at the ends of waves, two ranks on two threads
+//! are as fast as one, and any number of them works on any number of threads.
 
 use crate::error::RunError;
-use crate::launcher::{Call, Code, PhaseName, copy, sequence_lengths, usable_image};
-use crate::memory::{Block, Buffers};
+use crate::launcher::{Call, Code, PhaseName, copy, sequence_lengths, sum, usable_image};
+use crate::memory::{Block, Buffers, Found};
 use crate::profile::{Log, PageCount, PageCounter, Watch, watched};
 use crate::threads::{Team, Worker};
 use bloomery_artifact::{Artifact, Tiles, WeightTable, sizes};
-use bloomery_ir::program::{ALIGNMENT, Launch, Place, Step, View};
-use bloomery_ir::{Bindings, Layout, Program, TensorType};
+use bloomery_ir::program::{ALIGNMENT, Launch, Step, View};
+use bloomery_ir::{Bindings, Layout, Op, Program, TensorType};
 use std::sync::{Arc, Mutex};
 
 /// A program's code and its plan.
@@ -32,11 +36,23 @@ struct Plan {
     local: usize,
 }
 
+/// Elements that a thread sums at once.
+const COLLECTIVE_PIECE: usize = 4096;
+
 /// A step, resolved.
 enum Item {
     Wave(Vec<Launched>),
-    Copy { from: Address, to: Address, ty: TensorType, layout: Layout },
-    Loop { layers: Vec<u64>, items: Vec<Item> },
+    /// By rank.
+    Copy {
+        ranks: Vec<[Address; 2]>,
+        ty: TensorType,
+        layout: Layout,
+    },
+    Collective(Collective),
+    Loop {
+        layers: Vec<u64>,
+        items: Vec<Item>,
+    },
 }
 
 struct Launched {
@@ -44,6 +60,16 @@ struct Launched {
     index: usize,
     kernel: usize,
     views: Vec<Address>,
+}
+
+/// What ranks do together.
+struct Collective {
+    /// Ranks that do it together: what each has, and where each gets the result.
+    groups: Vec<Vec<[Address; 2]>>,
+    /// The rows that slices are joined in; `None` for sums.
+    joined: Option<usize>,
+    /// What each has.
+    ty: TensorType,
 }
 
 /// `bases[base] + offset + layer * stride`
@@ -120,8 +146,7 @@ impl Native {
         log: Option<Arc<Log>>,
     ) -> PageCount {
         let pages = Arc::<PageCounter>::default();
-        let mut bases = vec![buffers.arena.address(), weights.as_ptr().expose_provenance()];
-        bases.extend(buffers.states.iter_mut().chain(&mut buffers.ios).map(|held| held.block.address()));
+        let bases = buffers.bases(weights.as_ptr().expose_provenance());
         let mut run = Run {
             plan: Arc::clone(&self.plan),
             entry,
@@ -180,15 +205,15 @@ impl Resolver<'_> {
             let now = if let Step::Launch(launch) = step { Some(launch.wave) } else { None };
             match (step, items.last_mut()) {
                 (Step::Launch(launch), Some(Item::Wave(beside))) if now == wave => {
-                    beside.push(self.launch(launch, launches));
+                    beside.extend(self.launch(launch, launches));
                 }
-                (Step::Launch(launch), _) => items.push(Item::Wave(vec![self.launch(launch, launches)])),
+                (Step::Launch(launch), _) => items.push(Item::Wave(self.launch(launch, launches))),
                 (Step::Copy { from, to }, _) => items.push(Item::Copy {
-                    from: self.address(from),
-                    to: self.address(to),
+                    ranks: self.ranks().map(|rank| [from, to].map(|view| self.address(rank, view))).collect(),
                     ty: from.ty.clone(),
                     layout: from.layout.clone(),
                 }),
+                (Step::Collective { op, from, to }, _) => items.push(Item::Collective(self.collective(op, from, to))),
                 (Step::Loop { from, to, reverse, steps }, _) => {
                     let layers = if *reverse { (*from..*to).rev().collect() } else { (*from..*to).collect() };
                     items.push(Item::Loop { layers, items: self.items(steps, launches) });
@@ -199,20 +224,33 @@ impl Resolver<'_> {
         items
     }
 
-    fn launch(&self, launch: &Launch, launches: &mut usize) -> Launched {
-        let views = launch.inputs.iter().chain(&launch.outputs).map(|view| self.address(view)).collect();
-        *launches += 1;
-        Launched { index: *launches - 1, kernel: launch.kernel, views }
+    fn ranks(&self) -> std::ops::Range<u64> {
+        0..self.program.mesh.ranks()
     }
 
-    fn address(&self, view: &View) -> Address {
-        let states = self.program.states.len();
-        let (base, offset, stride) = match view.place {
-            Place::Arena { offset, stride } => (0, offset, stride),
-            Place::Parameter(i) => (1, self.table.placements[i].offset, self.table.placements[i].stride),
-            Place::State(i) => (2 + i, 0, self.buffers.states[i].stride),
-            Place::Io(i) => (2 + states + i, 0, self.buffers.ios[i].stride),
+    /// A launch on every rank.
+    fn launch(&self, launch: &Launch, launches: &mut usize) -> Vec<Launched> {
+        let of = |rank| {
+            let views = launch.inputs.iter().chain(&launch.outputs);
+            let views = views.map(|view| self.address(rank, view)).collect();
+            *launches += 1;
+            Launched { index: *launches - 1, kernel: launch.kernel, views }
         };
+        self.ranks().map(of).collect()
+    }
+
+    fn collective(&self, op: &Op, from: &View, to: &View) -> Collective {
+        let axis = op.def().collective().expect("it was checked");
+        let group = |rank| self.program.mesh.group(rank, axis);
+        let firsts = self.ranks().filter(|rank| group(*rank)[0] == *rank);
+        let addresses = |rank| [from, to].map(|view| self.address(rank, view));
+        let groups = firsts.map(|first| group(first).into_iter().map(addresses).collect()).collect();
+        let joined = if let Op::AllGather(gather) = op { Some(gather.dim) } else { None };
+        Collective { groups, joined, ty: from.ty.clone() }
+    }
+
+    fn address(&self, rank: u64, view: &View) -> Address {
+        let Found { base, offset, stride } = self.buffers.find(self.program, self.table, rank, view.place);
         Address { base, offset, stride: if view.per_layer { stride } else { 0 } }
     }
 }
@@ -223,7 +261,7 @@ fn shared_most(code: &Code, items: &[Item], most: &[u32]) -> u64 {
         Item::Wave(launches) => {
             launches.iter().map(|launch| shared_bytes(code, launch.kernel, most)).fold(0, u64::saturating_add)
         }
-        Item::Copy { .. } => 0,
+        Item::Copy { .. } | Item::Collective(_) => 0,
         Item::Loop { items, .. } => shared_most(code, items, most),
     };
     items.iter().map(of).max().unwrap_or(0)
@@ -240,7 +278,8 @@ impl Run {
         for item in items {
             match item {
                 Item::Wave(launches) => self.wave(launches, layer, worker),
-                Item::Copy { from, to, ty, layout } => self.copy(from, to, ty, layout, layer, worker),
+                Item::Copy { ranks, ty, layout } => self.copy(ranks, ty, layout, layer, worker),
+                Item::Collective(collective) => self.collective(collective, layer, worker),
                 Item::Loop { layers, items } => layers.iter().for_each(|&layer| self.items(items, layer, worker)),
             }
         }
@@ -299,7 +338,7 @@ impl Run {
     fn count_tiles(&self, items: &[Item]) -> Vec<[u32; 2]> {
         let of = |item: &Item| match item {
             Item::Wave(launches) => launches.iter().map(|launch| self.tiles_of(launch)).collect(),
-            Item::Copy { .. } => vec![],
+            Item::Copy { .. } | Item::Collective(_) => vec![],
             Item::Loop { items, .. } => self.count_tiles(items),
         };
         items.iter().flat_map(of).collect()
@@ -322,18 +361,58 @@ impl Run {
         })
     }
 
-    fn copy(&self, from: &Address, to: &Address, ty: &TensorType, layout: &Layout, layer: u64, worker: &Worker<'_>) {
+    fn copy(&self, ranks: &[[Address; 2]], ty: &TensorType, layout: &Layout, layer: u64, worker: &Worker<'_>) {
+        let bytes = sizes::bytes_of(ty, layout, &self.bindings).expect("sizes were checked");
+        self.moved(ranks.len() as u32, worker, |rank| {
+            let [from, to] = ranks[rank as usize].each_ref().map(|address| self.resolve(address, layer));
+            #[allow(unsafe_code, reason = "copies between two views")]
+            // SAFETY: both views were checked to hold this type; a rank's are written by this piece of the phase alone.
+            unsafe {
+                copy(from, to, bytes as usize);
+            }
+        });
+    }
+
+    /// Sums, or joins slices; a piece is some rows of one group.
+    fn collective(&self, collective: &Collective, layer: u64, worker: &Worker<'_>) {
+        let Collective { groups, joined, ty } = collective;
+        let shape = ty.shape(&self.bindings).expect("sizes were checked");
+        let elements: usize = shape.iter().product();
+        // What lies together, and how much of it is a piece.
+        let run = joined.map_or(elements, |dim| shape[dim..].iter().product());
+        let step = if joined.is_some() { run } else { COLLECTIVE_PIECE };
+        let pieces = elements.div_ceil(step.max(1)) as u32;
+        let bytes = |elements: usize| ty.dtype.bytes(elements as u64) as usize;
+        self.moved(groups.len() as u32 * pieces, worker, |piece| {
+            let (group, i) = (&groups[(piece / pieces) as usize], (piece % pieces) as usize);
+            let at =
+                |side: usize| -> Vec<usize> { group.iter().map(|pair| self.resolve(&pair[side], layer)).collect() };
+            let (from, to) = (at(0), at(1));
+            let (start, end) = (i * step, (i * step + step).min(elements));
+            #[allow(unsafe_code, reason = "sums and copies between views of ranks")]
+            // SAFETY: all views were checked to hold their types; what is read was written in phases before this one, and
+            // of what is written each piece has places of its own.
+            unsafe {
+                if joined.is_none() {
+                    sum(&from, &to, start..end);
+                    return;
+                }
+                for (member, from) in from.iter().enumerate() {
+                    for to in &to {
+                        copy(from + bytes(start), to + bytes(start * group.len() + member * run), bytes(run));
+                    }
+                }
+            }
+        });
+    }
+
+    /// A phase that moves numbers: so many pieces.
+    fn moved(&self, pieces: u32, worker: &Worker<'_>, move_piece: impl Fn(u32)) {
         let begin = |log| Watch::begin(log, worker.index, PhaseName::Main, [None]);
         let mut watch = self.log.as_deref().map(begin);
-        let bytes = sizes::bytes_of(ty, layout, &self.bindings).expect("sizes were checked");
-        worker.phase(1, |_| {
-            watched(watch.as_mut(), 0, 1, || {
-                #[allow(unsafe_code, reason = "copies between two views")]
-                // SAFETY: both views were checked to hold this type; it is the only piece of its phase.
-                unsafe {
-                    copy(self.resolve(from, layer), self.resolve(to, layer), bytes as usize);
-                }
-            });
+        worker.phase(pieces, |some| {
+            let count = some.end - some.start;
+            watched(watch.as_mut(), 0, count, || some.for_each(&move_piece));
         });
         if let Some(watch) = watch {
             watch.end();

@@ -311,11 +311,12 @@ impl Session {
         *self.sequence_mut(id).pages.last_mut().expect("it has the page") = copy;
         let count = self.pages.len() as u64;
         for &state in &self.names.caches {
-            let (stride, bytes) = self.executor.state_mut(state);
-            let page_bytes = (stride / count) as usize;
-            for layer in bytes.chunks_exact_mut(stride as usize) {
-                let from = page as usize * page_bytes;
-                layer.copy_within(from..from + page_bytes, copy as usize * page_bytes);
+            for (stride, bytes) in self.executor.states_mut(state) {
+                let page_bytes = (stride / count) as usize;
+                for layer in bytes.chunks_exact_mut(stride as usize) {
+                    let from = page as usize * page_bytes;
+                    layer.copy_within(from..from + page_bytes, copy as usize * page_bytes);
+                }
             }
         }
     }

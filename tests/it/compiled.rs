@@ -75,7 +75,7 @@ pub(crate) struct How {
 
 /// The best class here, one thread.
 pub(crate) const BEST: How = How { class: None, threads: 1, chunk: 512 };
-const INTERPRETER: How = How { class: Some("interpreter"), threads: 1, chunk: 512 };
+pub(crate) const INTERPRETER: How = How { class: Some("interpreter"), threads: 1, chunk: 512 };
 
 impl Compiled {
     fn write(path: PathBuf, name: &str, change: impl Fn(&mut CompileOptions)) -> Compiled {
@@ -110,7 +110,7 @@ impl Compiled {
     }
 
     /// New ids of each prompt.
-    fn greedy(&self, how: How, prompts: &[Vec<u32>], max_new_tokens: usize, eos: &[u32]) -> Vec<Vec<u32>> {
+    pub(crate) fn greedy(&self, how: How, prompts: &[Vec<u32>], max_new_tokens: usize, eos: &[u32]) -> Vec<Vec<u32>> {
         let config = GenerationConfig { max_new_tokens, eos_token_id: eos.to_vec(), ..GenerationConfig::default() };
         let mut session = self.session(how, prompts.iter().map(|prompt| prompt.len() + max_new_tokens));
         let generated = generate(&mut session, prompts, &config, &mut |_: usize, _| {}).unwrap();
@@ -166,15 +166,19 @@ fn logits_are_hugging_faces_on_the_interpreter() {
     }
 }
 
+pub(crate) fn check_greedy(fixture: &Fixture, model: &Compiled, how: How) {
+    for case in fixture.golden["greedy"].as_array().unwrap() {
+        let prompt = fixture.prompts().swap_remove(case["prompt"].as_u64().unwrap() as usize);
+        let recorded = ids(&case["ids"]);
+        assert_eq!(model.greedy(how, &[prompt], recorded.len(), &[])[0], recorded, "{}, {how:?}", fixture.name);
+    }
+}
+
 #[test]
 fn greedy_ids_are_hugging_faces() {
     for name in MODELS {
         let (fixture, model) = (Fixture::open(name), standard(name));
-        for case in fixture.golden["greedy"].as_array().unwrap() {
-            let prompt = fixture.prompts().swap_remove(case["prompt"].as_u64().unwrap() as usize);
-            let recorded = ids(&case["ids"]);
-            assert_eq!(model.greedy(BEST, &[prompt], recorded.len(), &[])[0], recorded, "{name}");
-        }
+        check_greedy(&fixture, &model, BEST);
         if let Some(case) = fixture.golden.get("greedy_eos") {
             let eos = case["eos_token_id"].as_u64().unwrap() as u32;
             let found = model.greedy(BEST, &[ids(&case["prompt"])], 64, &[eos]);

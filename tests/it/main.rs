@@ -2,7 +2,7 @@
 //!
 //! Start at `golden`, which compares models with Hugging Face; `filetests` runs the `.bir` cases, `samples` every
 //! operation's samples, `sharded` and `mutants` graphs whose work ranks share, right and wrong, `by_hand` graphs that
-//! passes will one day write. `fixture` and `random` are helpers.
+//! passes will one day write, `ranks` artifacts for several ranks. `fixture` and `random` are helpers.
 
 mod fixture;
 mod random;
@@ -19,6 +19,7 @@ mod golden;
 mod library;
 mod mutants;
 mod profile;
+mod ranks;
 mod retargeted;
 mod samples;
 mod sharded;

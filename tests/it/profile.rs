@@ -45,7 +45,7 @@ fn launches(steps: &[Step], times: u64, counts: &mut BTreeMap<usize, u64>) {
         match step {
             Step::Launch(launch) => *counts.entry(launch.kernel).or_default() += times,
             Step::Loop { from, to, steps, .. } => launches(steps, times * (to - from), counts),
-            Step::Copy { .. } => {}
+            Step::Copy { .. } | Step::Collective { .. } => {}
         }
     }
 }
@@ -185,7 +185,7 @@ fn a_call_touches_each_weight_once() {
         entry_work(program, entry, &sizes).values().map(|work| work.weight_bytes).sum()
     };
     let placements = artifact.weight_table().placements.iter();
-    let all: u64 = placements.map(|placement| placement.bytes * placement.layers).sum();
+    let all: u64 = placements.map(|placement| placement.all_bytes()).sum();
     let table = artifact.weight_table().placements[0].bytes;
     let (row, norm, slopes) = (64 * 4, 2 * 64 * 4, 4 * 4);
     assert_eq!(weights("head"), table + norm);

@@ -26,7 +26,7 @@ pub fn artifact(bytes: &[u8], folder: &Path) -> Result<(), String> {
     for (parameter, buffer) in program.parameters.iter().enumerate() {
         let layers = if buffer.stacked { buffer.ty.dims[0].extent.as_number().unwrap_or(1) } else { 1 };
         for layer in 0..layers.min(64) {
-            let _ = artifact.parameter(parameter, layer).first();
+            let _ = artifact.parameter(parameter, layer, 0).first();
         }
     }
     let kernels =

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::str::FromStr;
 
 use bloomery::targets::Target;
+use bloomery_configs::{Strategy, StrategyError};
 use bloomery_models::sizes::{self, UnknownSize};
 use bloomery_runtime::GenerationConfig;
 
@@ -53,6 +54,11 @@ pub(super) fn repetition_penalty(text: &str) -> Result<f32, String> {
 fn number(text: &str, setting: fn(f32) -> GenerationConfig) -> Result<f32, String> {
     let number = text.parse().map_err(|error| format!("{error}"))?;
     setting(number).check().map_err(|error| error.to_string()).map(|()| number)
+}
+
+/// `dp=2,mp=4,pp=2`
+pub(super) fn strategy(text: &str) -> Result<Strategy, String> {
+    text.parse().map_err(|error: StrategyError| format!("{error}: {}", error.way_out()))
 }
 
 /// `heads=mp`

@@ -6,6 +6,8 @@
 //! A parameter that a weight graph makes is cut in the same way: each piece is made of pieces of the checkpoint's
 //! weights, and what that graph only moves is packed from where it is stored.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bloomery_artifact::{Slot, WeightSink, WeightTable};
@@ -14,7 +16,7 @@ use bloomery_ir::layout::PANEL;
 use bloomery_ir::op::elements;
 use bloomery_ir::pieces::{self, Cut, Pieces};
 use bloomery_ir::program::{Origin, Parameter, Program};
-use bloomery_ir::{Bindings, DType, Graph, Layout, Tensor, run_program};
+use bloomery_ir::{Bindings, DType, Graph, Layout, Mesh, Tensor, run_program};
 
 use super::in_order::in_order;
 use super::values::Values;
@@ -31,11 +33,11 @@ pub(super) fn write(
     values: &Values<'_>,
     progress: &mut dyn Progress,
 ) -> Result<(), Error> {
-    let pieces = plan.slots().into_iter().flat_map(|slot| pieces_of(&program.parameters[slot.parameter], slot, values));
+    let of_slot = |slot: Slot| pieces_of(&program.parameters[slot.parameter], &program.mesh, slot, values);
+    let pieces = plan.slots().into_iter().flat_map(of_slot);
     in_order(pieces, Piece::made, |(piece, packed)| {
-        let Slot { parameter, layer, .. } = piece.of.slot;
         if piece.first {
-            sink.begin(parameter, layer)?;
+            sink.begin(piece.of.slot)?;
         }
         let packed = packed?;
         progress.go_on()?;
@@ -48,10 +50,12 @@ pub(super) fn write(
     })
 }
 
-/// A parameter, or one layer of it, that is being made.
+/// A parameter, or one layer of it, or a rank's part of either, that is being made.
 struct Making<'a> {
     parameter: &'a Parameter,
     slot: Slot,
+    /// What the part is of the whole, by dimension; nothing where it is all.
+    part: BTreeMap<usize, Range<usize>>,
     values: &'a Values<'a>,
     /// The checkpoint's weights it is made of.
     sources: Vec<&'a str>,
@@ -71,6 +75,7 @@ struct Piece<'a> {
 /// The pieces that follow one another in a slot, and the bytes that making each takes.
 fn pieces_of<'a>(
     parameter: &'a Parameter,
+    mesh: &Mesh,
     slot: Slot,
     values: &'a Values<'a>,
 ) -> impl Iterator<Item = (Piece<'a>, u64)> + use<'a> {
@@ -81,7 +86,7 @@ fn pieces_of<'a>(
         _ => Steps::of(&parameter.layout, &shape, slot.bytes, made_by).cuts().map(Some).collect(),
     };
     let computed = made_by.is_some_and(|graph| !pieces::only_moves(graph));
-    let of = Arc::new(Making::new(parameter, slot, values));
+    let of = Arc::new(Making::new(parameter, mesh, slot, values));
     let count = cuts.len();
     cuts.into_iter().enumerate().map(move |(i, cut)| {
         let mut shape = shape.clone();
@@ -111,7 +116,11 @@ fn shape(parameter: &Parameter) -> Vec<usize> {
 }
 
 impl<'a> Making<'a> {
-    fn new(parameter: &'a Parameter, slot: Slot, values: &'a Values<'a>) -> Making<'a> {
+    fn new(parameter: &'a Parameter, mesh: &Mesh, slot: Slot, values: &'a Values<'a>) -> Making<'a> {
+        // Dimensions of a layer, where there are layers.
+        let layers = usize::from(parameter.stacked);
+        let ranges = parameter.ranges(mesh, slot.part).into_iter();
+        let part = ranges.map(|(dim, range)| (dim - layers, range.start as usize..range.end as usize)).collect();
         let sources: Vec<&str> = match &parameter.origin {
             Origin::Literal(_) => vec![],
             Origin::Checkpoint => vec![&parameter.name],
@@ -123,7 +132,13 @@ impl<'a> Making<'a> {
         } else {
             None
         };
-        Making { parameter, slot, values, sources, computed }
+        Making { parameter, slot, part, values, sources, computed }
+    }
+
+    /// A piece of the part, as a piece of the whole.
+    fn in_whole(&self, cut: &Cut) -> Cut {
+        let first = self.part.get(&cut.dim).map_or(0, |range| range.start);
+        Cut { dim: cut.dim, range: first + cut.range.start..first + cut.range.end }
     }
 
     fn layer(&self) -> Option<u64> {
@@ -150,13 +165,17 @@ impl Piece<'_> {
     }
 
     fn packed(&self) -> Result<Vec<u8>, Error> {
-        let Making { parameter, slot, values, sources, computed } = &*self.of;
+        let Making { parameter, slot, part, values, sources, computed } = &*self.of;
         let dtype = parameter.ty.dtype;
-        let source = match (&parameter.origin, computed) {
+        let cut = self.cut.as_ref().map(|cut| self.of.in_whole(cut));
+        let mut source = match (&parameter.origin, computed) {
             (Origin::Literal(literals), _) => return Ok(literal(parameter, literals)),
-            (_, Some(computed)) => computed.piece(self.cut.clone()),
-            (_, None) => values.part(sources[0], self.of.layer(), self.cut.clone()),
+            (_, Some(computed)) => computed.piece(cut),
+            (_, None) => values.part(sources[0], self.of.layer(), cut),
         };
+        for (dim, range) in part.iter().filter(|(dim, _)| self.cut.as_ref().is_none_or(|cut| cut.dim != **dim)) {
+            source = source.range(*dim, range.clone());
+        }
         let mut packed = vec![0; parameter.layout.bytes(source.shape(), dtype) as usize];
         pack(&source, dtype, &parameter.layout, &mut packed);
         check_range(parameter, slot.layer, self.of.stored(), &packed)?;
@@ -258,8 +277,14 @@ mod tests {
     #[test]
     fn what_f16_cannot_hold_is_refused() {
         let ty = bloomery_ir::TensorType::new(DType::F16, [2u64]);
-        let parameter =
-            Parameter { name: "a".into(), ty, stacked: false, layout: Layout::RowMajor, origin: Origin::Checkpoint };
+        let parameter = Parameter {
+            name: "a".into(),
+            ty,
+            stacked: false,
+            layout: Layout::RowMajor,
+            origin: Origin::Checkpoint,
+            cuts: vec![],
+        };
         let check = |stored, value: f32| {
             let packed = [half::f16::from_f32(value), half::f16::ONE].map(half::f16::to_le_bytes).concat();
             check_range(&parameter, 0, stored, &packed)

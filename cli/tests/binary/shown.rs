@@ -541,6 +541,27 @@ fn what_is_in_a_file() {
 }
 
 #[test]
+fn ranks_that_share_a_model_say_what_one_says_and_are_proven() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("shared.bloom");
+    compile(&model("trained-web"), &path, &["--strategy", "mp=4", "--max-context", "64"]);
+    let seen = json(args!["inspect", &path, "--json"]);
+    assert_eq!((&seen["ranks"], &seen["strategy"]), (&Value::from(4), &Value::from("dp=1,mp=4,pp=1")));
+    let proof = &seen["certificate"];
+    assert!(proof["ranks"] == 4 && proof["compared"].as_u64() > Some(1000), "{proof}");
+    assert!(proof["difference"].as_f64().unwrap() < 1e-12, "{proof}");
+    let verified = printed(args!["verify", &path]);
+    assert!(verified.contains("4 ranks differ from one by"), "{verified}");
+    for more in [args!["--num-beams", "3"], args!["--do-sample", "--seed", "3"], args!["--prompt", "And he said"]] {
+        let run = |path: &std::path::Path| {
+            let run = args!["run", path, "--prompt", "<s>In the beginning", "--max-new-tokens", "8"];
+            printed(&[run, more].concat())
+        };
+        assert_eq!(run(&path), run(trained()));
+    }
+}
+
+#[test]
 fn code_is_added_to_an_artifact() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tiny.bloom");

@@ -1,4 +1,5 @@
-//! Rows of a table by their ids, from a row-major table or from the head's panels, normalised on the way if asked.
+//! Rows of a table by their ids, from a row-major table or from the head's panels, normalised on the way if asked. Where
+//! ranks share the rows, each gives those it has, and zeros for the others.
 
 use super::kernel::{Kernel, Tiles};
 use super::norm;
@@ -26,6 +27,18 @@ pub(crate) fn emit(name: &str, spec: &GatherSpec) -> Kernel {
         true => String::new(),
         false => format!("{out_type}_of_{}", spec.table.element.c_name()),
     };
+    let (first, id) = match spec.place {
+        None => (String::new(), "min_u32((u32)ids[row], table_rows - 1);".to_owned()),
+        Some(place) => (
+            format!("    const u32 first = *(const u32 *)c->views[{place}] * table_rows; /* of this rank's rows */\n"),
+            "(u32)ids[row] - first;\n        \
+             if (id >= table_rows) { /* another rank has it */\n            \
+             for (u32 k = 0; k < WIDTH; k++) to[k] = 0;\n            \
+             continue;\n        \
+             }"
+            .to_owned(),
+        ),
+    };
     let text = fill(
         include_str!("kernels/gather.c"),
         &[
@@ -41,6 +54,8 @@ pub(crate) fn emit(name: &str, spec: &GatherSpec) -> Kernel {
             ("type", &spec.table.element.c_name()),
             ("table", &spec.table.view),
             ("ids", &spec.ids),
+            ("first", &first),
+            ("id", &id),
             ("out", &spec.out.view),
             ("out_offset", &spec.out.offset),
             ("out_stride", &spec.out.stride),

@@ -40,7 +40,7 @@ pub fn recognise(graph: &Graph, inputs: &[Layout], symbols: &[SymbolBound]) -> R
             Op::CacheAppend(_) => reading.append(node),
             Op::LayerNorm(op) => reading.row(node, RowFunction::LayerNorm(reading.norm(node, op)?)),
             Op::Softmax(_) => reading.row(node, RowFunction::Softmax),
-            Op::Gather(_) => reading.gather(node, None),
+            Op::Gather(_) | Op::GatherPart(_) => reading.gather(node, None),
             _ => reading.loops(node),
         },
         [gather, norm] => match (&gather.op, &norm.op) {
@@ -318,7 +318,7 @@ impl Reading<'_> {
             let widens = matches!(next.op, Op::Cast(_)) && self.graph.ty(next.results[0]).dtype == DType::F32;
             let normalises = norm.is_some_and(|(norm, _)| std::ptr::eq(norm, next));
             match next.op {
-                Op::Gather(_) | Op::Reshape(_) => {}
+                Op::Gather(_) | Op::GatherPart(_) | Op::Reshape(_) => {}
                 _ if follows && (widens || normalises) => last = next.results[0],
                 _ => return refuse("a gather is followed by a widening and a norm at most"),
             }
@@ -331,7 +331,8 @@ impl Reading<'_> {
             return refuse("gathered rows become f32 or stay what they are");
         }
         let count = self.count(&self.graph.ty(node.operands[1]).dims[0].extent)?;
-        Ok(Spec::Gather(GatherSpec { count, table_rows, width, table: stored, panels, ids, norm, out }))
+        let place = node.operands.get(2).map(|place| self.row_major(*place)).transpose()?;
+        Ok(Spec::Gather(GatherSpec { count, table_rows, width, table: stored, panels, ids, place, norm, out }))
     }
 
     /// (heads, d, page tokens) of a cache.

@@ -322,6 +322,8 @@ pub struct GatherSpec {
     pub panels: bool,
     /// `i32[rows]`.
     pub ids: usize,
+    /// Where ranks share the table: the number of this one's part of the rows, `i32[1]`. Rows that it has not are zeros.
+    pub place: Option<usize>,
     /// Normalisation of the gathered row.
     pub norm: Option<Norm>,
     /// Output [rows, width].

@@ -86,6 +86,7 @@ fn tables_are_read_by_rows_and_from_panels() {
             let table = Stored { view: 0, element };
             let out = Matrix::whole(2, width);
             let plain = GatherSpec {
+                place: None,
                 count: Count::of(0),
                 table_rows: Count::number(19),
                 width,

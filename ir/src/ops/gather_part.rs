@@ -8,6 +8,8 @@ use crate::work::Sizes;
 use serde::{Deserialize, Serialize};
 
 /// `table: [V/over, ..], ids: i32[N], place: i32[1] -> [N, ..] partial(over)`; the rank has rows `place * V/over ..`.
+///
+/// In the kernels of a program there is no mesh: extents are numbers, and what is owed is the program's affair.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GatherPart {
@@ -16,11 +18,12 @@ pub struct GatherPart {
 }
 
 impl OpDef for GatherPart {
-    fn infer(&self, operands: &[TensorType], _: &TypeContext<'_>) -> Result<Vec<TensorType>, TypeError> {
+    fn infer(&self, operands: &[TensorType], cx: &TypeContext<'_>) -> Result<Vec<TensorType>, TypeError> {
         expect_count(3, operands)?;
         expect_rank(operands, 1, 1)?;
         let [table, ids, place] = operands else { unreachable!("they were counted") };
-        let cut = table.dims.first().is_some_and(|rows| rows.extent.divisors().any(|axis| axis == self.over));
+        let shared = cx.mesh.size(&self.over).is_some();
+        let cut = !shared && table.rank() > 0 || table.dims.first().is_some_and(|rows| rows.extent.divisors().any(|axis| axis == self.over));
         if ids.dtype != DType::I32 || place.dtype != DType::I32 || !cut {
             return Err(TypeError::new(format!(
                 "rows of {table} by {ids}, from place {place}: expected rows cut over {}, i32[N], i32[1]",
@@ -29,7 +32,9 @@ impl OpDef for GatherPart {
         }
         let mut result = table.unnamed();
         result.dims[0] = ids.unnamed().dims[0].clone();
-        result.partial.push(self.over.clone());
+        if shared {
+            result.partial.push(self.over.clone());
+        }
         Ok(vec![result])
     }
 

@@ -1,6 +1,7 @@
 //! `piece`: one of the pieces that a dimension is cut into, by its number: what a rank takes of a value that all have.
 
 use crate::extent::Extent;
+use crate::Op;
 use crate::op::{OpDef, RankContext, Sample, TypeContext, TypeError, expect_count, sample};
 use crate::tensor::Tensor;
 use crate::types::{DType, TensorType};
@@ -42,6 +43,10 @@ impl OpDef for Piece {
         let (place, extent) = (operands[1].data[0], operands[0].shape[self.dim]);
         let inside = place >= 0.0 && (place + 1.0) * size as f64 <= extent as f64;
         if inside { Ok(()) } else { Err(format!("piece {place} of {size} elements, of {extent}")) }
+    }
+
+    fn localized(&self, _: &[TensorType], results: &[TensorType]) -> Option<(Op, Option<String>)> {
+        Some((Piece { dim: self.dim, size: results[0].dims[self.dim].extent.clone() }.into(), None))
     }
 
     fn takes_parts(&self, operand: usize) -> bool {

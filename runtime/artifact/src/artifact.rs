@@ -222,14 +222,15 @@ impl Artifact {
         &self.map[self.weights.clone()]
     }
 
-    /// Packed bytes of a parameter, or of one layer of it, unchecked as yet if the check is lazy.
+    /// Packed bytes of a parameter, or of one layer of it, as a rank has it; unchecked as yet if the check is lazy.
     ///
     /// # Panics
-    /// When there is no such parameter or layer.
-    pub fn parameter(&self, parameter: usize, layer: u64) -> &[u8] {
+    /// When there is no such parameter, layer or rank.
+    pub fn parameter(&self, parameter: usize, layer: u64, rank: u64) -> &[u8] {
         let placement = &self.table.placements[parameter];
         assert!(layer < placement.layers, "layer {layer} of {}", placement.layers);
-        let range = placement.range(layer);
+        let part = self.program.parameters[parameter].part(&self.program.mesh, rank);
+        let range = placement.range(layer, part);
         &self.weights()[range.start as usize..range.end as usize]
     }
 
@@ -266,8 +267,9 @@ impl Artifact {
 
     /// Pieces of the weights that a layer of a parameter touches and that were not checked yet.
     pub fn unchecked(&self, parameter: usize, layer: u64) -> impl Iterator<Item = usize> + '_ {
-        let range = self.table.placements[parameter].range(layer);
-        let pieces = range.start / PIECE..range.end.div_ceil(PIECE);
+        let placement = &self.table.placements[parameter];
+        let [first, last] = [0, placement.parts - 1].map(|part| placement.range(layer, part));
+        let pieces = first.start / PIECE..last.end.div_ceil(PIECE);
         let pieces = pieces.start as usize..(pieces.end as usize).min(self.checked.len());
         pieces.filter(|&piece| !self.checked[piece].load(Ordering::Relaxed))
     }
@@ -460,9 +462,10 @@ mod tests {
         writer.tokenizer(b"{}").unwrap();
         writer.graph("graph @body").unwrap();
         let fill = |sink: &mut crate::WeightSink<'_>| {
-            sink.record(0, 0, &[1; 16])?;
-            let slot = sink.begin(0, 1)?;
-            (0..slot.bytes).try_for_each(|i| sink.put(&[i as u8]))
+            let slots = plan.slots();
+            sink.record(slots[0], &[1; 16])?;
+            sink.begin(slots[1])?;
+            (0..slots[1].bytes).try_for_each(|i| sink.put(&[i as u8]))
         };
         writer.weights::<WriteError>(&plan, fill).unwrap();
         writer.code(&image()).unwrap();
@@ -480,7 +483,7 @@ mod tests {
         assert_eq!(*artifact.program(), adding_program());
         assert_eq!((artifact.meta().vocabulary, artifact.tokenizer()), (7, Some(&b"{}"[..])));
         assert_eq!((artifact.graph(), artifact.classes()), (Some("graph @body"), vec!["x86-64-v3"]));
-        assert_eq!((artifact.parameter(0, 0), artifact.parameter(0, 1)[15]), (&[1; 16][..], 15));
+        assert_eq!((artifact.parameter(0, 0, 0), artifact.parameter(0, 1, 0)[15]), (&[1; 16][..], 15));
         let read = artifact.image("x86-64-v3").unwrap();
         assert_eq!((read.bytes, read.kernels), (&image().bytes[..], &image().kernels[..]));
         assert_eq!(read.offset % PAGE, 0);

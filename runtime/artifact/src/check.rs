@@ -8,7 +8,7 @@ use crate::sizes::{bytes_of, largest, smallest};
 use crate::weights::{WeightTable, layers_of, size};
 use bloomery_ir::graph::{Graph, Module};
 use bloomery_ir::program::{ALIGNMENT, Buffer, Entry, Kernel, Launch, Origin, Parameter, Place, Step, View};
-use bloomery_ir::{Bindings, DType, Extent, Layout, Program, SymbolBound, TensorType, verify};
+use bloomery_ir::{Bindings, DType, Extent, Layout, Op, Program, SymbolBound, TensorType, verify};
 use std::collections::BTreeSet;
 
 /// Loops inside loops.
@@ -41,9 +41,10 @@ fn ensure(holds: bool, reason: impl FnOnce() -> String) -> Checked {
 /// # Errors
 /// The first thing that is wrong.
 pub fn check_program(program: &Program) -> Result<(), CheckError> {
+    check_mesh(program).map_err(at(|| "mesh".into()))?;
     check_symbols(program).map_err(at(|| "symbols".into()))?;
     for parameter in &program.parameters {
-        check_parameter(parameter).map_err(at(|| format!("parameter %{}", parameter.name)))?;
+        check_parameter(program, parameter).map_err(at(|| format!("parameter %{}", parameter.name)))?;
     }
     for buffer in program.states.iter().chain(&program.ios) {
         check_buffer(program, buffer).map_err(at(|| format!("buffer %{}", buffer.name)))?;
@@ -71,12 +72,16 @@ pub fn check_weights(program: &Program, table: &WeightTable, length: u64) -> Res
         let inside = || {
             let expect = size(parameter).map_err(|error| error.to_string())?;
             let layers = layers_of(parameter).unwrap_or(1);
-            let fits = placement.bytes == expect && placement.layers == layers && placement.offset % ALIGNMENT == 0;
+            let parts = parameter.parts(&program.mesh);
+            let fits = (placement.bytes, placement.layers, placement.parts) == (expect, layers, parts);
             let last = placement.stride.checked_mul(layers.saturating_sub(1));
-            let end = last.and_then(|last| last.checked_add(placement.offset)?.checked_add(placement.bytes));
-            let aligned = placement.stride % ALIGNMENT == 0;
+            let part = placement.part_stride.checked_mul(parts - 1);
+            let end = last.zip(part).and_then(|(last, part)| last.checked_add(part)?.checked_add(placement.offset));
+            let end = end.and_then(|end| end.checked_add(placement.bytes));
+            let offsets = [placement.offset, placement.stride, placement.part_stride];
+            let aligned = offsets.iter().all(|offset| offset % ALIGNMENT == 0);
             let inside = fits && aligned && end.is_some_and(|end| end <= length);
-            ensure(inside, || format!("{placement:?} for {layers} x {expect} bytes in {length}"))
+            ensure(inside, || format!("{placement:?} for {layers} x {parts} x {expect} bytes in {length}"))
         };
         inside().map_err(at(|| format!("weights of %{}", parameter.name)))?;
     }
@@ -100,7 +105,7 @@ pub fn check_code(program: &Program, kernels: &[KernelCode], length: u64) -> Res
 fn check_tables(steps: &[Step], kernels: &[KernelCode]) -> Result<(), CheckError> {
     steps.iter().try_for_each(|step| match step {
         Step::Loop { steps, .. } => check_tables(steps, kernels),
-        Step::Copy { .. } => Ok(()),
+        Step::Copy { .. } | Step::Collective { .. } => Ok(()),
         Step::Launch(launch) => {
             let table = |phase: &Phase| match phase.tiles {
                 Tiles::Blocks { table, .. } => launch.inputs.get(table),
@@ -157,9 +162,30 @@ fn check_symbols(program: &Program) -> Checked {
     Ok(())
 }
 
-/// It has a size; a graph that made it is one, since people are shown it.
-fn check_parameter(parameter: &Parameter) -> Checked {
+/// Ranks, the largest number of them.
+const RANKS_MOST: u64 = 1 << 16;
+
+fn check_mesh(program: &Program) -> Checked {
+    let mut names = BTreeSet::new();
+    let mut ranks: u64 = 1;
+    for (axis, size) in &program.mesh.axes {
+        ensure(names.insert(axis), || format!("axis {axis} is there twice"))?;
+        ranks = ranks.saturating_mul(*size);
+        ensure((1..=RANKS_MOST).contains(&ranks), || format!("{ranks} ranks, of at most {RANKS_MOST}"))?;
+    }
+    Ok(())
+}
+
+/// It has a size; cuts are along axes, of dimensions of one layer; a graph that made it is one, since people are shown
+/// it.
+fn check_parameter(program: &Program, parameter: &Parameter) -> Checked {
     size(parameter).map_err(|error| error.to_string())?;
+    let mut axes = BTreeSet::new();
+    for (dim, axis) in &parameter.cuts {
+        let known = program.mesh.size(axis).is_some() && axes.insert(axis);
+        let inside = (usize::from(parameter.stacked)..parameter.ty.rank()).contains(dim);
+        ensure(known && inside, || format!("dimension {dim} of {} is cut over {axis}", parameter.ty))?;
+    }
     let Origin::Computed(graph) = &parameter.origin else { return Ok(()) };
     check_shape_of(graph)?;
     let module = Module { weights: vec![(**graph).clone()], ..Module::default() };
@@ -174,7 +200,7 @@ fn check_buffer(program: &Program, buffer: &Buffer) -> Checked {
     ensure(bytes.is_some(), || format!("{} has no size in bytes", buffer.ty))
 }
 
-/// All names are declared, and none is divided by: this is a program of one rank.
+/// All names are declared, and none is divided by: sizes of the mesh are numbers here.
 fn check_names(program: &Program, ty: &TensorType) -> Checked {
     for extent in ty.extents() {
         let known = extent.names().all(|name| program.symbols.iter().any(|symbol| symbol.name == name));
@@ -249,6 +275,7 @@ impl Scope<'_> {
             match step {
                 Step::Launch(launch) => self.launch(launch, last_layer)?,
                 Step::Copy { from, to } => self.copy(from, to, last_layer)?,
+                Step::Collective { op, from, to } => self.collective(op, from, to, last_layer)?,
                 Step::Loop { from, to, steps, .. } => {
                     ensure(from < to && *to <= LAYERS_MOST, || format!("a loop over layers {from}..{to}"))?;
                     self.steps(steps, Some(to - 1), depth + 1)?;
@@ -284,8 +311,29 @@ impl Scope<'_> {
         self.written(to, last_layer)
     }
 
+    /// Ranks sum, or join slices along a dimension; they read what they do not write.
+    fn collective(&self, op: &Op, from: &View, to: &View, last_layer: Option<u64>) -> Checked {
+        let axis = op.def().collective().and_then(|axis| self.program.mesh.size(axis));
+        let ranks = axis.ok_or_else(|| format!("`{}` is no collective over an axis of the mesh", op.name()))?;
+        let mut made = from.ty.unnamed();
+        match op {
+            Op::AllReduce(_) => ensure(from.ty.dtype == DType::F32, || format!("a sum of {}", from.ty))?,
+            Op::AllGather(gather) if gather.dim < made.rank() => {
+                let joined = &mut made.dims[gather.dim].extent;
+                *joined = joined.times(&Extent::number(ranks));
+            }
+            _ => return Err(format!("`{}` is none that ranks do", op.name())),
+        }
+        let plain = from.layout == Layout::RowMajor && to.layout == Layout::RowMajor && from.place != to.place;
+        let fits = made.dims == to.ty.unnamed().dims && made.dtype == to.ty.dtype;
+        ensure(plain && fits, || format!("`{}` of {} gives {}", op.name(), from.ty, to.ty))?;
+        self.view(from, last_layer)?;
+        self.written(to, last_layer)
+    }
+
     fn written(&self, view: &View, last_layer: Option<u64>) -> Checked {
-        ensure(!matches!(view.place, Place::Parameter(_)), || "writes a weight".into())?;
+        let fixed = matches!(view.place, Place::Parameter(_) | Place::Coordinate(_));
+        ensure(!fixed, || "writes a weight, or a rank's place".into())?;
         self.view(view, last_layer)
     }
 
@@ -301,6 +349,11 @@ impl Scope<'_> {
             }
             Place::State(i) => self.outside(view, self.program.states.get(i), layers),
             Place::Io(i) => self.outside(view, self.program.ios.get(i), layers),
+            Place::Coordinate(axis) => {
+                let is_place = view.ty == TensorType::new(DType::I32, [1u64]) && view.layout == Layout::RowMajor;
+                let known = axis < self.program.mesh.axes.len() && !view.per_layer;
+                ensure(is_place && known, || format!("{} for the place along axis {axis}", view.ty))
+            }
         }
     }
 
@@ -368,6 +421,7 @@ pub(crate) mod tests {
     pub(crate) fn empty_program() -> Program {
         Program {
             name: "empty".into(),
+            mesh: Mesh::default(),
             symbols: vec![SymbolBound::new("N", 1, 8)],
             parameters: vec![],
             states: vec![],
@@ -424,6 +478,7 @@ pub(crate) mod tests {
                 stacked: true,
                 layout: Layout::RowMajor,
                 origin: Origin::Checkpoint,
+                cuts: vec![],
             }],
             ios: vec![buffer("x"), buffer("y")],
             kernels: vec![kernel],

@@ -22,6 +22,8 @@ pub struct Meta {
     pub max_context: u32,
     /// Options of the compilation, by name: `dtype`, `compute`, `kv-dtype`, ..
     pub options: BTreeMap<String, String>,
+    /// That ranks together compute what one rank computes, as JSON text; empty where there is one.
+    pub certificate: String,
     /// Where it comes from.
     pub provenance: Provenance,
     /// What the compiler wants read.

@@ -3,6 +3,7 @@
 //! ```text
 //! [single] [single] ..  [layer 0: a b c ..] [layer 1: a b c ..] ..
 //! ```
+//! Of a weight that ranks share, all pieces lie there, one after another; one that all ranks have lies there once.
 //! Everything starts at a multiple of 64. Records of layers have one size, so a loop over layers walks forward through
 //! the file. Hashes (XXH3-64) cover pieces of 1 MiB, so that a part can be checked before its first use.
 
@@ -28,7 +29,7 @@ pub struct WeightTable {
 }
 
 /// Where one parameter lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placement {
     /// Of the whole, or of layer 0, from the section's start.
     pub offset: u64,
@@ -38,23 +39,34 @@ pub struct Placement {
     pub bytes: u64,
     /// How many layers; 1 when it is not stacked.
     pub layers: u64,
+    /// How many pieces, of so many bytes each; 1 when ranks do not share it.
+    pub parts: u64,
+    /// From one piece to the next.
+    pub part_stride: u64,
 }
 
 impl Placement {
-    /// First byte of a layer, and the first byte after it.
-    pub fn range(&self, layer: u64) -> std::ops::Range<u64> {
-        let start = self.offset + self.stride * layer;
+    /// First byte of a piece of a layer, and the first byte after it.
+    pub fn range(&self, layer: u64, part: u64) -> std::ops::Range<u64> {
+        let start = self.offset + self.stride * layer + self.part_stride * part;
         start..start + self.bytes
+    }
+
+    /// Bytes of all pieces of all layers.
+    pub fn all_bytes(&self) -> u64 {
+        self.bytes * self.parts * self.layers
     }
 }
 
-/// One parameter, or one layer of it: what is written at once.
+/// One parameter, or one layer of it, or a rank's piece of either: what is written at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot {
     /// Index of the parameter.
     pub parameter: usize,
     /// The layer, 0 when it is not stacked.
     pub layer: u64,
+    /// The piece of it, 0 when ranks do not share it.
+    pub part: u64,
     /// First byte in the section.
     pub offset: u64,
     /// Bytes.
@@ -76,12 +88,11 @@ pub struct PlanError {
 /// # Errors
 /// A parameter whose size is not a number.
 pub fn plan_weights(program: &Program) -> Result<WeightTable, PlanError> {
-    let mut placements = vec![Placement { offset: 0, stride: 0, bytes: 0, layers: 1 }; program.parameters.len()];
+    let mut placements = vec![Placement::default(); program.parameters.len()];
     let mut end = 0;
     for (i, parameter) in program.parameters.iter().enumerate().filter(|(_, parameter)| !parameter.stacked) {
-        let bytes = size(parameter)?;
-        placements[i] = Placement { offset: end, stride: 0, bytes, layers: 1 };
-        end = after(parameter, end, bytes)?;
+        placements[i] = placed(program, parameter, end, 1)?;
+        end = after(parameter, &placements[i])?;
     }
     for layers in layer_counts(program) {
         end = plan_layers(program, layers, end, &mut placements)?;
@@ -94,9 +105,8 @@ fn plan_layers(program: &Program, layers: u64, start: u64, placements: &mut [Pla
     let group = || program.parameters.iter().enumerate().filter(move |(_, p)| layers_of(p) == Some(layers));
     let mut record = 0;
     for (i, parameter) in group() {
-        let bytes = size(parameter)?;
-        placements[i] = Placement { offset: start + record, stride: 0, bytes, layers };
-        record = after(parameter, record, bytes)?;
+        placements[i] = Placement { stride: 0, ..placed(program, parameter, start + record, layers)? };
+        record = after(parameter, &placements[i])? - start;
     }
     let mut end = start;
     for (i, parameter) in group() {
@@ -137,8 +147,17 @@ pub(crate) fn layer_type(ty: &TensorType) -> Option<TensorType> {
     (!ty.dims.is_empty()).then(|| ty.inner())
 }
 
-fn after(parameter: &Parameter, start: u64, bytes: u64) -> Result<u64, PlanError> {
-    let end = start.checked_add(bytes).and_then(|end| round_up(end, ALIGNMENT));
+/// A parameter's first layer at this offset.
+fn placed(program: &Program, parameter: &Parameter, offset: u64, layers: u64) -> Result<Placement, PlanError> {
+    let bytes = size(parameter)?;
+    let part_stride = round_up(bytes, ALIGNMENT).ok_or_else(|| no_size(parameter))?;
+    Ok(Placement { offset, stride: 0, bytes, layers, parts: parameter.parts(&program.mesh), part_stride })
+}
+
+/// Where what follows a parameter's first layer begins.
+fn after(parameter: &Parameter, placement: &Placement) -> Result<u64, PlanError> {
+    let parts = placement.part_stride.checked_mul(placement.parts);
+    let end = parts.and_then(|bytes| bytes.checked_add(placement.offset));
     end.filter(|end| *end < 1 << 60).ok_or_else(|| no_size(parameter))
 }
 
@@ -149,11 +168,12 @@ fn no_size(parameter: &Parameter) -> PlanError {
 impl WeightTable {
     /// Everything to be written, in order of the section.
     pub fn slots(&self) -> Vec<Slot> {
-        let slot = |parameter: usize, layer: u64| {
-            let range = self.placements[parameter].range(layer);
-            Slot { parameter, layer, offset: range.start, bytes: range.end - range.start }
+        let slot = |parameter: usize, layer: u64, part: u64| {
+            let range = self.placements[parameter].range(layer, part);
+            Slot { parameter, layer, part, offset: range.start, bytes: range.end - range.start }
         };
-        let layers = |i: usize| (0..self.placements[i].layers).map(move |layer| slot(i, layer));
+        let parts = |i: usize, layer: u64| (0..self.placements[i].parts).map(move |part| slot(i, layer, part));
+        let layers = |i: usize| (0..self.placements[i].layers).flat_map(move |layer| parts(i, layer));
         let mut slots: Vec<Slot> = (0..self.placements.len()).flat_map(layers).collect();
         slots.sort_by_key(|slot| (slot.offset, slot.parameter));
         slots
@@ -214,7 +234,7 @@ mod tests {
     use bloomery_ir::{DType, Layout};
 
     fn parameter(name: &str, ty: TensorType, stacked: bool) -> Parameter {
-        Parameter { name: name.into(), ty, stacked, layout: Layout::RowMajor, origin: Origin::Checkpoint }
+        Parameter { name: name.into(), ty, stacked, layout: Layout::RowMajor, origin: Origin::Checkpoint, cuts: vec![] }
     }
 
     #[test]
@@ -229,6 +249,25 @@ mod tests {
         let order: Vec<_> = table.slots().iter().map(|slot| (slot.parameter, slot.layer, slot.offset)).collect();
         let expect = [(1, 0, 0), (0, 0, 64), (2, 0, 128), (0, 1, 256), (2, 1, 320), (0, 2, 448), (2, 2, 512)];
         assert_eq!(order, expect);
+        assert_eq!(table.bytes, 640);
+    }
+
+    #[test]
+    fn pieces_that_ranks_have_follow_one_another() {
+        let mut program = crate::check::tests::empty_program();
+        program.mesh.axes = vec![("mp".to_owned(), 2)];
+        let cut = |parameter: Parameter, dim| Parameter { cuts: vec![(dim, "mp".to_owned())], ..parameter };
+        program.parameters = vec![
+            cut(parameter("a", TensorType::new(DType::F32, [2u64, 5]), true), 1),
+            parameter("b", TensorType::new(DType::F32, [2u64, 3]), true),
+            cut(parameter("c", TensorType::new(DType::F32, [20u64]), false), 0),
+        ];
+        let table = plan_weights(&program).unwrap();
+        let slots = table.slots().into_iter();
+        let order: Vec<_> = slots.map(|slot| (slot.parameter, slot.layer, slot.part, slot.offset)).collect();
+        let single = [(2, 0, 0, 0), (2, 0, 1, 128)];
+        let layers = [(0, 0, 0, 256), (0, 0, 1, 320), (1, 0, 0, 384), (0, 1, 0, 448), (0, 1, 1, 512), (1, 1, 0, 576)];
+        assert_eq!(order, [&single[..], &layers].concat());
         assert_eq!(table.bytes, 640);
     }
 

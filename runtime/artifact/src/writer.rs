@@ -195,13 +195,13 @@ impl WeightSink<'_> {
     ///
     /// # Panics
     /// When the last record is not full, or this is not the next one.
-    pub fn begin(&mut self, parameter: usize, layer: u64) -> Result<Slot, WriteError> {
+    pub fn begin(&mut self, slot: Slot) -> Result<(), WriteError> {
         assert_eq!(self.left, 0, "a record is filled before the next begins");
-        let slot = self.slots.next().expect("no more records than planned");
-        assert_eq!((slot.parameter, slot.layer), (parameter, layer), "records come in the order of the plan");
+        let next = self.slots.next().expect("no more records than planned");
+        assert_eq!(slot, next, "records come in the order of the plan");
         self.pad(slot.offset)?;
         self.left = slot.bytes;
-        Ok(slot)
+        Ok(())
     }
 
     /// Bytes of the current record, all or some.
@@ -223,8 +223,8 @@ impl WeightSink<'_> {
     ///
     /// # Panics
     /// When it is not the next one, or of another size.
-    pub fn record(&mut self, parameter: usize, layer: u64, bytes: &[u8]) -> Result<(), WriteError> {
-        let slot = self.begin(parameter, layer)?;
+    pub fn record(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), WriteError> {
+        self.begin(slot)?;
         assert_eq!(slot.bytes, bytes.len() as u64, "packed bytes are as many as planned");
         self.put(bytes)
     }

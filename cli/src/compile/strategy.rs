@@ -1,0 +1,132 @@
+//! How ranks share a model: from what people ask for to what passes do, and the proof that it changes nothing.
+//!
+//! The passes know logical axes and axes of the mesh; which is split over which is Megatron's layout: heads and the MLP's
+//! width over `mp`, so that two sums a layer are all that ranks have to say to each other, and the vocabulary's rows. The
+//! certificate is of the model's narrow form, which is the same but for widths, divided by the same strategy.
+
+use bloomery_codegen::cpu::Cpu;
+use bloomery_configs::{Shape, Strategy};
+use bloomery_ir::{Bindings, DType, Graph, Mesh, Module, Tensor, TensorType};
+use bloomery_models::config::BloomConfig;
+use bloomery_models::{BloomOptions, bloom};
+use bloomery_passes::certificate::certify;
+use bloomery_passes::pipeline::{self, Stage};
+use bloomery_passes::{self as passes, Context};
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// The axis that ranks share every layer along.
+const MP: &str = "mp";
+
+/// That ranks together compute what one computes, and how near they come.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Certified {
+    /// Ranks that were run, in f64.
+    pub ranks: u64,
+    /// Numbers of all ranks that were compared with those of one rank.
+    pub compared: usize,
+    /// The largest difference.
+    pub difference: f64,
+}
+
+/// What passes are to do, if there are several ranks, and sentences for a person.
+///
+/// # Errors
+/// A strategy that this model cannot have, or that is not there yet.
+pub(super) fn shared(
+    strategy: &Strategy,
+    config: &BloomConfig,
+) -> Result<(Option<passes::Strategy>, Vec<String>), Error> {
+    check(strategy, config)?;
+    if strategy.mp == 1 {
+        return Ok((None, Vec::new()));
+    }
+    let mp = u64::from(strategy.mp);
+    let mesh = Mesh { axes: vec![(MP.to_owned(), mp)] };
+    let divides = config.vocab as u64 % mp == 0;
+    let mut notes = Vec::new();
+    if !divides && !strategy.vocab_emb_dp {
+        notes.push(format!(
+            "{mp} ranks cannot share {} rows of the vocabulary evenly: each has all of them",
+            config.vocab
+        ));
+    }
+    let vocab = (divides && !strategy.vocab_emb_dp).then_some("vocab");
+    let axes = ["heads", "ffn"].into_iter().chain(vocab).map(|axis| (axis.to_owned(), MP.to_owned())).collect();
+    Ok((Some(passes::Strategy { mesh, axes }), notes))
+}
+
+fn check(strategy: &Strategy, config: &BloomConfig) -> Result<(), Error> {
+    let [hidden, layers, heads, vocab] = [config.hidden, config.layers, config.heads, config.vocab].map(|n| n as u64);
+    let shape = Shape { hidden, layers, heads, vocab, expand_ratio: 4 };
+    strategy
+        .check(&shape)
+        .map_err(|error| Error::Refused(format!("--strategy {strategy}: {error}; {}", error.way_out())))?;
+    let missing = [
+        ("dp", strategy.dp > 1, "dp=1 (one artifact per copy)"),
+        ("pp", strategy.pp > 1, "pp=1"),
+        ("sequence_parallel", strategy.sequence_parallel, "sequence_parallel=false"),
+    ];
+    match missing.into_iter().find(|(_, asked, _)| *asked) {
+        Some((name, _, instead)) => Err(Error::Refused(format!(
+            "--strategy {strategy}: compiling for {name} is not there yet; say {instead}, ranks can share layers by mp"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Proves a strategy for a model: its narrow form, whole and divided, on the interpreter in f64.
+///
+/// # Errors
+/// The first thing that is not so: a mistake of the passes.
+pub(crate) fn certified(strategy: &Strategy, config: &BloomConfig) -> Result<Option<Certified>, Error> {
+    let narrow = config.narrow();
+    let (Some(shared), _) = shared(strategy, &narrow)? else { return Ok(None) };
+    let options =
+        BloomOptions { page_tokens: 4, chunk: 16, sequences: 4, pages: 4, pool: 8, ..BloomOptions::default() };
+    let model = bloom(&narrow, &options);
+    let cx = Context { target: &Cpu, entries: &model.interfaces, strategy: Some(&shared), inference: None };
+    let Stage::Module(divided) = pipeline::run(model.module.clone(), &cx, Some("simplify"), &mut |_, _| {})? else {
+        unreachable!("these passes make graphs")
+    };
+    let inputs = |name| (name, inputs(graph(&model.module, name)));
+    let certificate = certify(&model.module, &divided, &["body", "head"].map(inputs));
+    let certificate = certificate.map_err(|error| Error::Refused(format!("--strategy {strategy}: {error}")))?;
+    let passes::certificate::Certificate { ranks, compared, difference } = certificate;
+    Ok(Some(Certified { ranks, compared, difference }))
+}
+
+fn graph<'a>(module: &'a Module, name: &str) -> &'a Graph {
+    module.graph(name).expect("the model's description has a body and a head")
+}
+
+/// Tokens, sequences, pages of a sequence, pages of the cache, rows that logits are wanted of.
+const SIZES: [(&str, u64); 5] = [("N", 7), ("S", 3), ("P", 2), ("C", 6), ("R", 4)];
+
+/// Inputs of a graph: three sequences, one of them begun before, and numbers of a weight's size.
+fn inputs(graph: &Graph) -> Vec<Tensor> {
+    let sizes: Bindings = SIZES.iter().map(|(name, size)| ((*name).to_owned(), *size)).collect();
+    let mut state = 0x9E37_79B9_7F4A_7C15;
+    let of = |input: &bloomery_ir::Input| match input.name.as_str() {
+        "rows" => Tensor::new(DType::I32, &[3, 3], vec![0.0, 3.0, 2.0, 3.0, 1.0, 0.0, 4.0, 3.0, 0.0]),
+        "pages" => Tensor::new(DType::I32, &[3, 2], vec![5.0, 0.0, 2.0, 0.0, 1.0, 3.0]),
+        _ => some(&input.ty, &sizes, &mut state),
+    };
+    graph.inputs.iter().map(of).collect()
+}
+
+/// Numbers between -0.5 and 0.5, or from 0 to 6, the same every time (xorshift).
+fn some(ty: &TensorType, sizes: &Bindings, state: &mut u64) -> Tensor {
+    let shape = ty.shape(sizes).expect("all names have sizes");
+    let mut next = || {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        let unit = (*state >> 11) as f64 / (1u64 << 53) as f64;
+        if ty.dtype.is_float() { unit - 0.5 } else { (unit * 7.0).floor() }
+    };
+    let count: usize = shape.iter().product();
+    let values: Vec<f64> = (0..count).map(|_| next()).collect();
+    Tensor::new(ty.dtype, &shape, values)
+}

@@ -1,0 +1,68 @@
+//! Artifacts for several ranks against Hugging Face's recordings: ranks share the work and nobody can tell.
+
+use bloomery::targets::Target;
+use bloomery_configs::Strategy;
+
+use crate::compiled::{BEST, Compiled, How, INTERPRETER, check_greedy, check_logits, compiled};
+use crate::fixture::Fixture;
+
+/// A fixture's model, shared as this says.
+fn shared(name: &str, strategy: &str, targets: Option<Vec<Target>>) -> Compiled {
+    compiled(name, |options| {
+        options.strategy = strategy.parse::<Strategy>().unwrap();
+        options.targets = targets.clone().unwrap_or(options.targets.clone());
+    })
+}
+
+/// Vocabularies that ranks share, that they cannot, and that they are told not to; tied heads and others.
+#[test]
+fn ranks_say_what_hugging_face_recorded() {
+    for (name, strategies) in [
+        ("tiny", &["mp=2", "mp=4", "mp=4,vocab_emb_dp=true"][..]),
+        ("tiny-nonpow2", &["mp=2", "mp=3", "mp=6"]),
+        ("tiny-fp16", &["mp=2"]),
+        ("tiny-bf16", &["mp=4"]),
+        ("tiny-untied", &["mp=2", "mp=4"]),
+        ("tiny-postln", &["mp=2", "mp=4"]),
+        ("tiny-eps", &["mp=2"]),
+        ("tiny-bin", &["mp=2", "mp=4"]),
+        ("tiny-sharded", &["mp=2"]),
+    ] {
+        let fixture = Fixture::open(name);
+        for strategy in strategies {
+            let model = shared(name, strategy, Some(vec![Target::Interpreter]));
+            assert_eq!(model.artifact.program().mesh.ranks(), u64::from(strategy.parse::<Strategy>().unwrap().mp));
+            check_logits(&fixture, &model, INTERPRETER);
+            check_greedy(&fixture, &model, INTERPRETER);
+        }
+    }
+}
+
+#[test]
+fn machine_code_of_ranks_says_it_too_on_any_number_of_threads() {
+    for (name, strategy) in [("tiny", "mp=4"), ("tiny-nonpow2", "mp=3"), ("tiny-fp16", "mp=2")] {
+        let (fixture, model) = (Fixture::open(name), shared(name, strategy, None));
+        check_logits(&fixture, &model, BEST);
+        check_greedy(&fixture, &model, BEST);
+        let prompts = fixture.prompts();
+        let whole = model.logits(BEST, &prompts);
+        for (threads, chunk) in [(2, 512), (3, 7), (5, 1)] {
+            assert!(model.logits(How { threads, chunk, ..BEST }, &prompts) == whole, "{name}: {threads} threads");
+        }
+    }
+}
+
+/// Every rank has its part of the large matrices, and one copy of what all ranks have.
+#[test]
+fn weights_lie_there_once() {
+    let [whole, divided] = ["mp=1", "mp=4"].map(|s| shared("tiny", s, Some(vec![Target::Interpreter])));
+    let bytes = [&whole, &divided].map(|model| model.artifact.weight_table().bytes as f64);
+    assert!((bytes[1] / bytes[0] - 1.0).abs() < 0.05, "{bytes:?}");
+    let program = divided.artifact.program();
+    let parts = |name: &str| {
+        let parameter = program.parameters.iter().find(|parameter| parameter.name.contains(name)).unwrap();
+        (parameter.parts(&program.mesh), parameter.whole(&program.mesh).to_string())
+    };
+    assert_eq!(parts("h.mlp.down.weight"), (4, "f32[2, ffn=256, hidden=64]".to_owned()));
+    assert_eq!(parts("h.mlp.down.bias").0, 1);
+}
