@@ -1,7 +1,9 @@
 //! What people see: results on stdout, progress, notes and errors on stderr.
 
+mod config;
 mod inspection;
 mod profile;
+mod wrap;
 
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Write};
@@ -14,6 +16,7 @@ use bloomery::limits::MachineLimits;
 use bloomery::run::{NewToken, Sequence};
 use serde::Serialize;
 
+pub(crate) use config::config;
 pub(crate) use inspection::inspection;
 pub(crate) use profile::profile;
 

@@ -6,6 +6,7 @@ use bloomery::inspect::{ArtifactView, Inspection, IoView, ParameterView, Tensors
 use bloomery_models::config::{BloomConfig, GenerationSettings};
 
 use super::size;
+use super::wrap::{HELD, wrapped};
 
 /// Everything about a file.
 pub(crate) fn inspection(inspection: &Inspection) -> String {
@@ -16,29 +17,6 @@ pub(crate) fn inspection(inspection: &Inspection) -> String {
         Inspection::Config { config } => settings(config) + &notes(&config.notes),
     };
     text.lines().map(wrapped).collect()
-}
-
-/// Columns of a table.
-const WIDTH: usize = 80;
-
-/// A space that no line is broken at; it is shown as any other.
-const HELD: char = '\u{a0}';
-
-/// A line, broken at spaces where it is too long, and its end.
-fn wrapped(line: &str) -> String {
-    let mut text = String::new();
-    let mut column = 0;
-    for word in line.split_inclusive(' ') {
-        let length = word.trim_end().chars().count();
-        if column > 0 && column + length > WIDTH {
-            text.truncate(text.trim_end().len());
-            text += "\n    ";
-            column = 4;
-        }
-        text += word;
-        column += word.chars().count();
-    }
-    text.replace(HELD, " ") + "\n"
 }
 
 /// What the makers say of generation: `eos_token_id=[2] do_sample=true`.
@@ -133,18 +111,4 @@ fn tensors(held: &Tensors) -> String {
         let _ = writeln!(text, "  {:<54}{:<5}{:?}", tensor.name, tensor.dtype, tensor.shape);
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_lines_are_broken_at_spaces() {
-        assert_eq!(wrapped("  a  b"), "  a  b\n");
-        let long = format!("{} {}", "x".repeat(70), "y".repeat(12));
-        assert_eq!(wrapped(&long), format!("{}\n    {}\n", "x".repeat(70), "y".repeat(12)));
-        let held = format!("{} 3{HELD}row", "x".repeat(77));
-        assert_eq!(wrapped(&held), format!("{}\n    3 row\n", "x".repeat(77)));
-    }
 }
