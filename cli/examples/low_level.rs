@@ -4,8 +4,7 @@
 
 #![allow(clippy::print_stdout, reason = "an example shows what it found")]
 
-use bloomery::{AutoModel, AutoTokenizer, Error};
-use bloomery_runtime::{Chunk, Want};
+use bloomery::{AutoModel, AutoTokenizer, Chunk, Error, Want};
 
 const NEW_TOKENS: usize = 16;
 

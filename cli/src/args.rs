@@ -24,12 +24,13 @@ use bloomery_models::config::WeightType;
 use bloomery_passes::{Strategy, pipeline};
 use bloomery_runtime::Pages;
 use clap::builder::PossibleValuesParser;
-use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, value_parser};
+use clap::error::ErrorKind;
+use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
 use clap_complete::Shell;
 pub(crate) use config::{Config, ConfigCommand, Show};
 pub(crate) use generation::Chat;
 use generation::Generate;
-use values::{Ids, class, pair, published, ranks};
+use values::{Ids, class, count, pair, published, ranks};
 
 /// Compiles BLOOM models into one file, and runs them.
 #[derive(Debug, Parser)]
@@ -41,6 +42,18 @@ pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Cli {
+    /// Reads the command line; a wrong one ends the program with its usage.
+    pub(crate) fn read() -> Cli {
+        let cli = Cli::parse();
+        let checked = if let Command::Run(run) = &cli.command { run.generate.check() } else { Ok(()) };
+        match checked {
+            Ok(()) => cli,
+            Err(message) => Cli::command().error(ErrorKind::ArgumentConflict, message).exit(),
+        }
+    }
 }
 
 /// The workflows.
@@ -271,7 +284,7 @@ struct Running {
     #[arg(long, value_name = "CLASS", value_parser = class)]
     cpu: Option<String>,
     /// Tokens that run at once [default: what the artifact was compiled for]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     chunk: Option<NonZeroUsize>,
     /// When weights are compared with their hashes
     #[arg(long, value_enum, default_value_t = When::Lazy)]
@@ -337,7 +350,7 @@ pub(crate) struct Run {
     /// A text to continue; several are run together
     #[arg(long = "prompt", value_name = "TEXT", group = "given", allow_hyphen_values = true)]
     prompts: Vec<String>,
-    /// A file whose every byte is a text to continue; several are run together
+    /// A file whose every byte is a text to continue, - for standard input; several are run together
     #[arg(long = "prompt-file", value_name = "F", group = "given")]
     files: Vec<PathBuf>,
     /// Token ids to continue, e.g. 5,6,7; several lists are run together
@@ -359,7 +372,8 @@ pub(crate) struct Run {
     trace: Option<PathBuf>,
     #[command(flatten)]
     running: Running,
-    /// Print tokens as they come (to stderr, with --json); a beam search has none before its end
+    /// Print tokens as they come (to stderr, with --json); of several sequences a line each: sequence, id and quoted
+    /// text, with tabs between them. A beam search has none before its end
     #[arg(long, conflicts_with = "num_beams")]
     pub(crate) stream: bool,
     /// Print one JSON document
@@ -425,7 +439,7 @@ pub(crate) struct Eval {
     /// The artifact, or a model's folder or name, which is compiled on first use
     #[arg(value_name = "FILE.bloom|MODEL")]
     artifact: PathBuf,
-    /// A file whose every byte is the text; nothing is added around it
+    /// A file whose every byte is the text, - for standard input; nothing is added around it
     #[arg(long, value_name = "F", visible_alias = "file")]
     text: PathBuf,
     /// Tokens of a window [default: the artifact's context]
@@ -465,7 +479,7 @@ pub(crate) struct Tokenize {
     /// The text
     #[arg(long, value_name = "TEXT", group = "given", allow_hyphen_values = true)]
     text: Option<String>,
-    /// A file whose every byte is the text
+    /// A file whose every byte is the text, - for standard input
     #[arg(long, value_name = "F", group = "given")]
     file: Option<PathBuf>,
     /// Print {"ids":[..],"pieces":[..]}
@@ -556,19 +570,19 @@ pub(crate) struct Bench {
     #[arg(long, conflicts_with_all = ["prompt_tokens", "new_tokens", "batch", "context", "profile"])]
     limits: bool,
     /// Tokens of a prompt
-    #[arg(long, value_name = "P", default_value = "128")]
+    #[arg(long, value_name = "P", default_value = "128", value_parser = count, allow_negative_numbers = true)]
     prompt_tokens: NonZeroUsize,
     /// New tokens of a sequence
-    #[arg(long, value_name = "N", default_value = "32")]
+    #[arg(long, value_name = "N", default_value = "32", value_parser = count, allow_negative_numbers = true)]
     new_tokens: NonZeroUsize,
     /// Sequences that run together
-    #[arg(long, value_name = "B", default_value = "1")]
+    #[arg(long, value_name = "B", default_value = "1", value_parser = count, allow_negative_numbers = true)]
     batch: NonZeroUsize,
     /// Tokens a sequence has when the new ones begin [default: the prompt's]
     #[arg(long, value_name = "C")]
     context: Option<usize>,
     /// How often to measure
-    #[arg(long, value_name = "N", default_value = "5")]
+    #[arg(long, value_name = "N", default_value = "5", value_parser = count, allow_negative_numbers = true)]
     repeats: NonZeroUsize,
     /// Also give a profile, of one more repeat
     #[arg(long)]
@@ -610,7 +624,6 @@ fn one_of(name: &'static str) -> ArgGroup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_sound_and_every_command_shows_an_example() {

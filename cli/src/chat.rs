@@ -1,6 +1,6 @@
 //! `chat`: turns of question and answer, of which each costs its new tokens alone.
 //!
-//! [`conversation`] says what the model sees; the runtime keeps the sequence of it in the cache. What both have in common
+//! `conversation` says what the model sees; the runtime keeps the sequence of it in the cache. What both have in common
 //! stays there: after a turn that is all of it, after forgotten turns the opening, after a stop string what stands before
 //! it. Everything else runs again, since each token's keys and values depend on all tokens before it. No terminal is here.
 

@@ -1,7 +1,7 @@
 //! `compile`: a model's folder (or a published size with random weights, or a YAML configuration) to one artifact.
 //!
-//! The way: settings and names of weights ([`model`], [`configured`]), graphs, passes, a program, code for each class ([`crate::code`]), then
-//! weights packed one by one as they are written ([`weights`]). Nothing large is held: a tensor is mapped, packed in
+//! The way: settings and names of weights (`model`, `configured`), graphs, passes, a program, code for each class (`code`),
+//! then weights packed one by one as they are written (`weights`). Nothing large is held: a tensor is mapped, packed in
 //! pieces by all threads, written, dropped. Equal inputs give equal bytes; the artifact knows hashes of what was read, no
 //! path, no time.
 

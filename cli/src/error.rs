@@ -1,7 +1,7 @@
 //! What can go wrong in a workflow: mostly what another room refused, with the file it was about.
 
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fmt, io};
 
 use bloomery_artifact::{OpenError, WriteError};
 use bloomery_codegen::cpu::image::ImageError;
@@ -15,7 +15,7 @@ use bloomery_passes::PassError;
 use bloomery_runtime::RunError;
 
 /// Why a workflow did not do what it was asked. Messages say what, where, both numbers, and the way out.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum Error {
     /// A `config.json` that describes no BLOOM.
     #[error(transparent)]
@@ -43,6 +43,16 @@ pub enum Error {
         looked: String,
         /// What to do.
         way_out: String,
+    },
+    /// Neither a path nor a name.
+    #[error(
+        "there is no file or folder {}, and no model is called that: names are bloom_560m, bloomz-7b1, or as the hub has them, \
+         such as BelleGroup/BELLE-7B-2M",
+        path.display()
+    )]
+    Nothing {
+        /// What was given.
+        path: PathBuf,
     },
     /// A size that is not published.
     #[error(transparent)]
@@ -103,9 +113,38 @@ pub enum Error {
     Refused(String),
 }
 
+/// As for a person, so that a `main` that returns it says what is wrong.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl Error {
+    /// What to do where the system refused something, if that is plain.
+    pub fn way_out(&self) -> Option<&'static str> {
+        let mut cause = Some(self as &dyn std::error::Error);
+        while let Some(error) = cause {
+            if let Some(io) = error.downcast_ref::<io::Error>() {
+                return way_out(io.kind());
+            }
+            cause = error.source();
+        }
+        None
+    }
+
     /// For `map_err`: the system's refusal to `action` the file at `path`.
     pub(crate) fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
         move |source| Error::Io { action, path: path.to_path_buf(), source }
+    }
+}
+
+/// What to do about what a system says.
+fn way_out(said: io::ErrorKind) -> Option<&'static str> {
+    match said {
+        io::ErrorKind::StorageFull => Some("make room there, or name another place"),
+        io::ErrorKind::PermissionDenied => Some("`ls -ld` shows who may; ask them, or name another place"),
+        io::ErrorKind::NotFound => Some("`ls` shows what there is"),
+        _ => None,
     }
 }

@@ -9,6 +9,7 @@
 mod hub;
 
 use std::env;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use bloomery_models::published::{self, Published};
@@ -18,9 +19,9 @@ use crate::{Error, Progress};
 /// The folder or file that `model` is or names, on this machine.
 ///
 /// # Errors
-/// It is a model's name, and no folder of it is here. (What is no name is returned as it is, for its reader to refuse.)
+/// It is a model's name, and no folder of it is here; or neither a path nor a name.
 pub(crate) fn local(model: &Path) -> Result<PathBuf, Error> {
-    match Places::of_environment().find(model) {
+    match Places::of_environment().find(model)? {
         Found::Here(path) => Ok(path),
         Found::Nowhere(missing) => Err(missing.error()),
     }
@@ -32,7 +33,7 @@ pub(crate) fn local(model: &Path) -> Result<PathBuf, Error> {
 /// As [`local`]; what the hub refuses.
 pub(crate) fn noted(model: &Path, progress: &mut dyn Progress) -> Result<PathBuf, Error> {
     let places = Places::of_environment();
-    let path = match places.find(model) {
+    let path = match places.find(model)? {
         Found::Here(path) => path,
         Found::Nowhere(missing) => places.fetch(&missing, progress)?,
     };
@@ -83,13 +84,23 @@ impl Places {
         }
     }
 
-    fn find(&self, model: &Path) -> Found {
-        let here = || Found::Here(model.to_path_buf());
-        let Some(name) = model.to_str().filter(|_| model.symlink_metadata().is_err()) else { return here() };
-        let Some(Published { repository }) = published::by_name(name) else { return here() };
+    fn find(&self, model: &Path) -> Result<Found, Error> {
+        // What cannot be looked at is there, for its reader to refuse.
+        let is_there = !matches!(model.symlink_metadata(), Err(error) if error.kind() == ErrorKind::NotFound);
+        if is_there {
+            return Ok(Found::Here(model.to_path_buf()));
+        }
+        let published = model.to_str().and_then(|name| Some((name, published::by_name(name)?)));
+        match published {
+            Some((name, published)) => Ok(self.find_named(name, published)),
+            None => Err(Error::Nothing { path: model.to_path_buf() }),
+        }
+    }
+
+    fn find_named(&self, name: &str, Published { repository }: Published) -> Found {
         let downloaded = self.downloads.join("bloom").join(name.rsplit('/').next().unwrap_or(name));
         let cached = repository.as_ref().map(|repository| repository_folder(&self.cache, repository));
-        if downloaded.is_dir() {
+        if is_model(&downloaded) {
             return Found::Here(downloaded);
         }
         if let Some(snapshot) = cached.as_deref().and_then(snapshot) {
@@ -109,7 +120,12 @@ fn repository_folder(cache: &Path, repository: &str) -> PathBuf {
 fn snapshot(folder: &Path) -> Option<PathBuf> {
     let main = std::fs::read_to_string(folder.join("refs/main")).ok()?;
     let commit = Some(main.trim()).filter(|main| main.chars().all(|c| c.is_ascii_alphanumeric()) && !main.is_empty());
-    Some(folder.join("snapshots").join(commit?)).filter(|snapshot| snapshot.join("config.json").exists())
+    Some(folder.join("snapshots").join(commit?)).filter(|snapshot| is_model(snapshot))
+}
+
+/// Whether a download of a folder has begun: a model is found, and its reader says what is missing.
+fn is_model(folder: &Path) -> bool {
+    ["config.json", "tokenizer.json"].iter().any(|name| folder.join(name).exists())
 }
 
 impl Places {
@@ -153,7 +169,7 @@ mod tests {
     }
 
     fn here(places: &Places, model: &str) -> PathBuf {
-        match places.find(Path::new(model)) {
+        match places.find(Path::new(model)).unwrap() {
             Found::Here(path) => path,
             Found::Nowhere(missing) => panic!("{}", missing.error()),
         }
@@ -161,8 +177,9 @@ mod tests {
 
     fn message(places: &Places, model: &str) -> String {
         match places.find(Path::new(model)) {
-            Found::Here(path) => panic!("{}", path.display()),
-            Found::Nowhere(missing) => missing.error().to_string(),
+            Ok(Found::Here(path)) => panic!("{}", path.display()),
+            Ok(Found::Nowhere(missing)) => missing.error().to_string(),
+            Err(error) => error.to_string(),
         }
     }
 
@@ -180,7 +197,10 @@ mod tests {
         let (folder, places) = places();
         let path = folder.path().to_str().unwrap();
         assert_eq!(here(&places, path), folder.path());
-        assert_eq!(here(&places, "no/such/folder"), Path::new("no/such/folder"));
+        for nothing in ["no/such/folder", "bloom_9b", "nonsense", "./bloom"] {
+            let text = message(&places, nothing);
+            assert!(text.contains(&format!("no file or folder {nothing}")) && text.contains("bloom_560m"), "{text}");
+        }
     }
 
     #[test]
@@ -197,6 +217,8 @@ mod tests {
         }
         let downloaded = places.downloads.join("bloom/bloom_560m");
         std::fs::create_dir_all(&downloaded).unwrap();
+        assert_eq!(here(&places, "bloom_560m"), snapshot, "an empty folder hides nothing");
+        std::fs::write(downloaded.join("config.json"), "{}").unwrap();
         assert_eq!(here(&places, "bloom_560m"), downloaded);
     }
 

@@ -48,9 +48,35 @@ impl Generation {
             ids_with_text: tokenizer.map(Tokenizer::vocab),
             ..usual
         };
-        let config = filled(&self.settings(&makers(artifact)), usual);
-        config.check()?;
-        Ok(config)
+        let config = filled(&self.settings(&makers(artifact)), usual.clone());
+        self.check_used(&config)?;
+        match (config.check(), filled(&self.asked, usual).check()) {
+            (Ok(()), _) => Ok(config),
+            (Err(error), Ok(())) => Err(Error::Refused(format!(
+                "{error} (the model's generation_config.json says so where nothing else is asked for)"
+            ))),
+            (Err(error), Err(_)) => Err(error.into()),
+        }
+    }
+
+    /// Refuses what is asked for and would change nothing.
+    fn check_used(&self, config: &GenerationConfig) -> Result<(), Error> {
+        let GenerationSettings { temperature, top_k, top_p, min_p, length_penalty, early_stopping, .. } = &self.asked;
+        let (draws, beams) = ((config.do_sample, "do-sample"), (config.num_beams > 1, "num-beams"));
+        let options = [
+            ("temperature", temperature.is_some(), draws),
+            ("top-k", top_k.is_some(), draws),
+            ("top-p", top_p.is_some(), draws),
+            ("min-p", min_p.is_some(), draws),
+            ("length-penalty", length_penalty.is_some(), beams),
+            ("early-stopping", early_stopping.is_some(), beams),
+        ];
+        match options.into_iter().find(|(_, asked, (used, _))| *asked && !used) {
+            Some((name, _, (_, needs))) => {
+                Err(Error::Refused(format!("{name} changes nothing without {needs}: add that, or leave {name} out")))
+            }
+            None => Ok(()),
+        }
     }
 
     /// What is asked for, over what the makers say. Drawing and a search of beams exclude each other: who asks for one

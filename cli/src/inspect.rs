@@ -12,6 +12,7 @@ use bloomery_ir::Bindings;
 use bloomery_ir::print::print_graph;
 use bloomery_ir::program::{Buffer, Origin, Parameter, Program, Step};
 use bloomery_models::config::{BloomConfig, GenerationSettings};
+use bloomery_models::tokenizer::Tokenizer;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -26,13 +27,7 @@ pub enum Inspection {
     /// An artifact.
     Artifact(Box<ArtifactView>),
     /// A model's folder: settings and weights.
-    Folder {
-        /// From `config.json`.
-        config: BloomConfig,
-        /// Its weights.
-        #[serde(flatten)]
-        tensors: Tensors,
-    },
+    Folder(Box<FolderView>),
     /// A safetensors file.
     Safetensors {
         /// What it holds.
@@ -50,6 +45,20 @@ pub enum Inspection {
         /// What it says.
         config: BloomConfig,
     },
+}
+
+/// A model's folder.
+#[derive(Clone, Debug, Serialize)]
+pub struct FolderView {
+    /// From `config.json`.
+    pub config: BloomConfig,
+    /// From `generation_config.json`.
+    pub generation: GenerationSettings,
+    /// How many ids its tokenizer has, if it has one.
+    pub tokenizer: Option<usize>,
+    /// Its weights.
+    #[serde(flatten)]
+    pub tensors: Tensors,
 }
 
 /// The tensors of a checkpoint.
@@ -154,6 +163,13 @@ pub struct ParameterView {
     pub computed_by: Option<String>,
 }
 
+impl ParameterView {
+    /// The type of its elements, such as `f16`.
+    pub fn dtype(&self) -> &str {
+        self.ty.split('[').next().unwrap_or_default()
+    }
+}
+
 /// One entry point.
 #[derive(Clone, Debug, Serialize)]
 pub struct EntryView {
@@ -208,8 +224,7 @@ pub fn inspect(path: &Path) -> Result<Inspection, Error> {
         let artifact = Artifact::open(path, Check::None)?;
         Ok(Inspection::Artifact(Box::new(view(&artifact))))
     } else if path.is_dir() {
-        let config = BloomConfig::from_folder(path)?;
-        Ok(Inspection::Folder { config, tensors: tensors(&Checkpoint::open(path)?) })
+        Ok(Inspection::Folder(Box::new(folder(path)?)))
     } else if named("json") {
         Ok(Inspection::Config { config: config(path)? })
     } else if named("safetensors") {
@@ -220,6 +235,16 @@ pub fn inspect(path: &Path) -> Result<Inspection, Error> {
         bloomery_formats::map::Mapping::open(path)?;
         Err(Error::Refused(format!("{} is nothing known: {TAKES}", path.display())))
     }
+}
+
+fn folder(path: &Path) -> Result<FolderView, Error> {
+    let config = BloomConfig::from_folder(path)?;
+    Ok(FolderView {
+        generation: GenerationSettings::from_folder(path, &config)?,
+        tokenizer: Tokenizer::from_folder(path)?.map(|tokenizer| tokenizer.vocab()),
+        tensors: tensors(&Checkpoint::open(path)?),
+        config,
+    })
 }
 
 /// What can be looked at, for those who gave something else.

@@ -64,7 +64,7 @@ pub mod verify;
 
 pub use bloomery_models::template;
 pub use bloomery_models::tokenizer::Tokenizer;
-pub use bloomery_runtime::{EarlyStopping, GenerationConfig};
+pub use bloomery_runtime::{Chunk, EarlyStopping, GenerationConfig, SequenceId, Session, Want};
 pub use error::Error;
 pub use execution::Execution;
 pub use output::write_text;

@@ -16,7 +16,7 @@ pub struct LogitsOptions {
     pub artifact: PathBuf,
     /// The prompts.
     pub prompts: Vec<Vec<u32>>,
-    /// The file for [`write`]; looked at before anything runs.
+    /// The file for [`write()`]; looked at before anything runs.
     pub output: PathBuf,
     /// How to run.
     pub execution: Execution,

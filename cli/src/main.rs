@@ -26,28 +26,34 @@ use bloomery::{
     Error, bench, compile, config, demo, eval, inspect, ir_file, limits, logits, retarget, run, tokenize, verify,
 };
 use bloomery_formats::map::cut;
-use clap::Parser;
 use print::Silent;
 
 fn main() -> ExitCode {
     cut::survive();
-    match execute(Cli::parse().command) {
+    match execute(Cli::read().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            print::error(&failure.to_string());
+            failure.print();
             let interrupted = matches!(failure, Failure::Refused(Error::Interrupted));
             interrupt::exit().filter(|_| interrupted).map_or(ExitCode::FAILURE, ExitCode::from)
         }
     }
 }
 
-/// Why the program ends with 1.
+/// Why the program ends otherwise than with 0.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
     Refused(#[from] Error),
     #[error("cannot write to standard output: {0}")]
     Output(#[from] std::io::Error),
+}
+
+impl Failure {
+    fn print(&self) {
+        let way_out = if let Failure::Refused(error) = self { error.way_out() } else { None };
+        print::error(&self.to_string(), way_out);
+    }
 }
 
 fn execute(command: Command) -> Result<(), Failure> {
@@ -147,7 +153,7 @@ fn run(args: &Run) -> Result<(), Failure> {
     // A search of beams, which the model's makers may ask for, has no tokens before its end.
     match (args.json, streamed) {
         (true, _) => print::json(&completed)?,
-        (false, true) => print::out(if completed.sequences.len() == 1 { "\n" } else { "" })?,
+        (false, true) => print::out(&print::after_stream(&completed.sequences))?,
         (false, false) => print::out(&print::sequences(&completed.sequences))?,
     }
     if let Some(profile) = completed.profile.filter(|_| !args.json) {

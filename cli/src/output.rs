@@ -1,7 +1,9 @@
 //! Where results go: regular files, whole or not at all.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::Path;
+
+use bloomery_formats::Partial;
 
 use crate::{Error, Progress};
 
@@ -22,21 +24,8 @@ pub(crate) fn check(path: &Path) -> Result<(), Error> {
 /// The file system's; a name that is no file's; an interruption, which leaves no file.
 pub fn write_text(path: &Path, text: &str, progress: &dyn Progress) -> Result<(), Error> {
     check(path)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let write = || -> io::Result<tempfile::NamedTempFile> {
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".").suffix(".partial");
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            builder.permissions(std::fs::Permissions::from_mode(0o666));
-        }
-        let mut file = builder.tempfile_in(folder)?;
-        file.write_all(text.as_bytes())?;
-        Ok(file)
-    };
-    let written = write().map_err(Error::io("write", path))?;
+    let mut partial = Partial::begin(path).map_err(Error::io("write", path))?;
+    partial.write_all(text.as_bytes()).map_err(Error::io("write", path))?;
     progress.go_on()?;
-    written.persist(path).map_err(|error| Error::io("write", path)(error.error))?;
-    Ok(())
+    partial.complete().map_err(Error::io("write", path))
 }

@@ -83,10 +83,24 @@ impl Pipeline {
 
     /// As [`Pipeline::stream`], with stop strings or a template.
     ///
+    /// ```
+    /// use bloomery::{AutoModel, GenerationConfig, Pipeline, generation::Generation, template::Template};
+    /// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/hf/trained-web/model");
+    /// # let cache = tempfile::tempdir().unwrap();
+    /// # let options = bloomery::PretrainedOptions { cache: Some(cache.path().into()), targets: vec![bloomery::targets::Target::Interpreter], ..Default::default() };
+    /// let bloom = Pipeline::new(AutoModel::from_pretrained_with(folder, &options, &mut bloomery::Quiet)?);
+    /// let config = GenerationConfig { max_new_tokens: 8, ..Default::default() };
+    /// let generation = Generation { template: Template::Belle, stop: vec![".".to_owned()], ..Generation::from(&config) };
+    /// for piece in bloom.stream_with("What color is the sky?", &generation)? {
+    ///     print!("{}", piece?);
+    /// }
+    /// # Ok::<(), bloomery::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Pipeline::stream`].
     pub fn stream_with(&self, prompt: impl Into<String>, generation: &Generation) -> Result<Stream, Error> {
-        let config = generation.config(self.model.artifact(), self.model.tokenizer())?;
+        let config = generation.config(self.model.artifact(), self.model.tokenizer()?)?;
         let (beams, returned) = (config.num_beams, config.num_return_sequences);
         if beams > 1 || returned > 1 {
             return Err(Error::Refused(format!(
@@ -113,7 +127,7 @@ impl Pipeline {
         hear: &mut dyn FnMut(&str) -> bool,
     ) -> Result<Vec<Sequence>, Error> {
         let artifact = self.model.artifact();
-        let tokenizer = self.model.tokenizer().ok_or_else(|| {
+        let tokenizer = self.model.tokenizer()?.ok_or_else(|| {
             Error::Refused(format!(
                 "{} holds no tokenizer, so it takes no text: give ids to a session of it, or compile from a folder with \
                  tokenizer.json",

@@ -1,6 +1,6 @@
 //! Models by the names people know, compiled on first use and kept.
 //!
-//! `from_pretrained` takes a folder, the name of a model that [`find`] knows, or an artifact. What has to be compiled goes
+//! `from_pretrained` takes a folder, the name of a model that `find` knows, or an artifact. What has to be compiled goes
 //! into a folder of artifacts under a name that says what went in: a hash of the options and of the model's files. Small
 //! files are hashed whole; of large ones, which nobody should wait for, place, size and time of change. So a model that
 //! changed is compiled again, and one that did not is mapped at once.
@@ -8,7 +8,8 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use std::thread;
 use std::time::UNIX_EPOCH;
 
 use bloomery_artifact::{Artifact, Check, VERSION};
@@ -62,6 +63,21 @@ impl Default for PretrainedOptions {
 }
 
 /// The door to models.
+///
+/// ```
+/// use bloomery::{AutoModel, Chunk, Want};
+/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/hf/trained-web/model");
+/// # let cache = tempfile::tempdir().unwrap();
+/// # let options = bloomery::PretrainedOptions { cache: Some(cache.path().into()), targets: vec![bloomery::targets::Target::Interpreter], ..Default::default() };
+/// // With the usual options: `AutoModel::from_pretrained("bigscience/bloomz-560m")?`.
+/// let model = AutoModel::from_pretrained_with(folder, &options, &mut bloomery::Quiet)?;
+/// let tokenizer = model.tokenizer()?.expect("the model came with one");
+/// let ids = tokenizer.encode("In the beginning")?;
+/// let mut session = model.session([ids.len()])?;
+/// let chunk = Chunk { sequence: session.start(), ids: &ids, want: Want::Last };
+/// session.step(&[chunk], |_, _, logits| assert_eq!(logits.len(), 4096))?;
+/// # Ok::<(), bloomery::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub enum AutoModel {}
 
@@ -98,7 +114,7 @@ pub fn artifact(model: &Path, options: &PretrainedOptions, progress: &mut dyn Pr
     if !found.is_dir() {
         return Ok(found);
     }
-    let kept = kept(model, &found, options)?;
+    let kept = kept(&found, options)?;
     if Artifact::open(&kept, Check::None).is_err() {
         progress.note(&format!("{} is compiled on first use, into {}", model.display(), kept.display()));
         let parent = kept.parent().expect("it is in a folder");
@@ -109,6 +125,15 @@ pub fn artifact(model: &Path, options: &PretrainedOptions, progress: &mut dyn Pr
 }
 
 /// The door to tokenizers.
+///
+/// ```
+/// use bloomery::AutoTokenizer;
+/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/hf/trained-web/model");
+/// let tokenizer = AutoTokenizer::from_pretrained(folder)?;
+/// let ids = tokenizer.encode("In the beginning")?;
+/// assert_eq!(tokenizer.decode(&ids, true), "In the beginning");
+/// # Ok::<(), bloomery::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub enum AutoTokenizer {}
 
@@ -126,9 +151,13 @@ impl AutoTokenizer {
 #[derive(Clone)]
 pub struct Model {
     artifact: Arc<Artifact>,
-    tokenizer: Option<Arc<Tokenizer>>,
+    tokenizer: Arc<Reading>,
     execution: Execution,
 }
+
+/// A tokenizer that another thread reads meanwhile: a large one takes longer than all else that opening a model does.
+type Reading = LazyLock<Read, Box<dyn FnOnce() -> Read + Send>>;
+type Read = Result<Option<Tokenizer>, String>;
 
 impl Model {
     /// Maps an artifact.
@@ -137,7 +166,12 @@ impl Model {
     /// It cannot be read or used here.
     pub fn open(artifact: &Path, execution: Execution) -> Result<Model, Error> {
         let artifact = execution.open(artifact)?;
-        let tokenizer = tokenizer(&artifact)?.map(Arc::new);
+        let read = Arc::clone(&artifact);
+        let read = move || tokenizer(&read).map_err(|error| error.to_string());
+        let tokenizer: Arc<Reading> = Arc::new(LazyLock::new(Box::new(read)));
+        let early = Arc::clone(&tokenizer);
+        // Where no thread can be had, it is read when it is asked for.
+        let _ = thread::Builder::new().spawn(move || _ = LazyLock::force(&early));
         Ok(Model { artifact, tokenizer, execution })
     }
 
@@ -146,9 +180,15 @@ impl Model {
         &self.artifact
     }
 
-    /// Its tokenizer, if the model came with one.
-    pub fn tokenizer(&self) -> Option<&Tokenizer> {
-        self.tokenizer.as_deref()
+    /// Its tokenizer, if the model came with one; waits until it is read.
+    ///
+    /// # Errors
+    /// The artifact holds one that cannot be used.
+    pub fn tokenizer(&self) -> Result<Option<&Tokenizer>, Error> {
+        match &**self.tokenizer {
+            Ok(tokenizer) => Ok(tokenizer.as_ref()),
+            Err(message) => Err(Error::Refused(message.clone())),
+        }
     }
 
     /// A session with room for sequences of these lengths, in tokens; independent of all others.
@@ -173,7 +213,7 @@ fn compile_options(folder: &Path, options: &PretrainedOptions) -> CompileOptions
 }
 
 /// Where the artifact of a model and these options is kept.
-fn kept(name: &Path, folder: &Path, options: &PretrainedOptions) -> Result<PathBuf, Error> {
+fn kept(folder: &Path, options: &PretrainedOptions) -> Result<PathBuf, Error> {
     let cache = options.cache.clone().or_else(|| Some(find::caches()?.join("bloomery")));
     let cache = cache.ok_or_else(|| {
         Error::Refused(
@@ -181,24 +221,36 @@ fn kept(name: &Path, folder: &Path, options: &PretrainedOptions) -> Result<PathB
                 .to_owned(),
         )
     })?;
+    // The folder in one way of writing, whatever name led to it.
+    let folder = folder.canonicalize().map_err(Error::io("find", folder))?;
     let mut hash = Sha256::new();
-    hash.update(format!("{} {VERSION} {:?}", env!("CARGO_PKG_VERSION"), compile_options(folder, options)));
-    for file in files(folder)? {
+    hash.update(format!("{} {VERSION} {:?}", env!("CARGO_PKG_VERSION"), compile_options(&folder, options)));
+    for file in files(&folder)? {
         hash_file(&file, &mut hash)?;
     }
     let mut key = String::new();
     hash.finalize().iter().take(8).for_each(|byte| write!(key, "{byte:02x}").expect("a string takes all"));
-    let whole = name.canonicalize().unwrap_or_else(|_| name.to_path_buf());
-    let name = whole.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(cache.join(format!("{name}-{key}.bloom")))
+    Ok(cache.join(format!("{}-{key}.bloom", title(&folder))))
 }
 
-/// The files of a folder, in order.
+/// What people call a model in that folder; in the hub's cache, `models--AUTHOR--MODEL/snapshots/COMMIT`, it is the model.
+fn title(folder: &Path) -> String {
+    let name = |folder: &Path| folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let snapshots = folder.parent().filter(|parent| parent.ends_with("snapshots"));
+    let cached = snapshots.and_then(Path::parent).map(name);
+    let model = cached.as_deref().and_then(|name| name.strip_prefix("models--")?.split_once("--"));
+    model.map_or_else(|| name(folder), |(_, model)| model.to_owned())
+}
+
+/// The files of a folder that may be part of a model, in order.
 fn files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let entries = fs::read_dir(folder).map_err(Error::io("read", folder))?;
     let paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, _>>();
-    let mut files: Vec<PathBuf> =
-        paths.map_err(Error::io("read", folder))?.into_iter().filter(|path| path.is_file()).collect();
+    let is_part = |path: &PathBuf| {
+        let suffix = path.extension().and_then(|suffix| suffix.to_str());
+        matches!(suffix, Some("json" | "safetensors" | "bin")) && path.is_file()
+    };
+    let mut files: Vec<PathBuf> = paths.map_err(Error::io("read", folder))?.into_iter().filter(is_part).collect();
     files.sort();
     Ok(files)
 }

@@ -3,6 +3,7 @@
 mod config;
 mod inspection;
 mod profile;
+mod tensors;
 mod wrap;
 
 use std::fmt::Write as _;
@@ -40,9 +41,23 @@ pub(crate) fn notice(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-/// Writes an error; when even that fails there is nobody left to tell.
-pub(crate) fn error(message: &str) {
-    let _ = writeln!(io::stderr(), "error: {message}");
+/// Writes an error, and what to do about it; when even that fails there is nobody left to tell.
+pub(crate) fn error(message: &str, way_out: Option<&str>) {
+    let way_out = way_out.map_or(String::new(), |way_out| format!("; {way_out}"));
+    let _ = writeln!(io::stderr(), "error: {}{way_out}", harmless(message));
+}
+
+/// A text that may hold what strangers wrote into their files, with escapes for whatever would move a terminal's cursor.
+pub(crate) fn harmless(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\t' => shown.push(c),
+            c if c.is_control() => shown.extend(c.escape_default()),
+            c => shown.push(c),
+        }
+    }
+    shown
 }
 
 /// Shows nothing, and gives up when a signal asks for it.
@@ -86,11 +101,19 @@ pub(crate) fn sequences(sequences: &[Sequence]) -> String {
             None => text.push_str(&join(&sequence.ids)),
         }
         text.push('\n');
-        if let Some(logprobs) = &sequence.logprobs {
-            let _ = writeln!(text, "logprobs {}", join(logprobs));
-        }
+        text.push_str(&logprobs(sequence));
     }
     text
+}
+
+/// What is left to say when the tokens were shown: the end of a single text's line, logarithms of probabilities.
+pub(crate) fn after_stream(sequences: &[Sequence]) -> String {
+    let end = if sequences.len() == 1 { "\n" } else { "" };
+    sequences.iter().fold(end.to_owned(), |text, sequence| text + &logprobs(sequence))
+}
+
+fn logprobs(sequence: &Sequence) -> String {
+    sequence.logprobs.as_ref().map_or(String::new(), |logprobs| format!("logprobs {}\n", join(logprobs)))
 }
 
 fn join<T: ToString>(items: &[T]) -> String {
@@ -161,6 +184,19 @@ pub(crate) fn size(bytes: u64) -> String {
     if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", units[unit]) }
 }
 
+/// A number with commas between thousands.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().map(|group| std::str::from_utf8(group).expect("digits")).collect();
+    groups.join(",")
+}
+
+/// `1 file`, `2 files`
+pub(crate) fn counted(count: usize, what: &str) -> String {
+    format!("{} {what}{}", grouped(count as u64), if count == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,5 +204,6 @@ mod tests {
     #[test]
     fn sizes_are_short() {
         assert_eq!([size(999), size(1000), size(1_119_000_000)], ["999 B", "1.0 kB", "1.1 GB"]);
+        assert_eq!([grouped(7), grouped(1_000), grouped(12_345_678)], ["7", "1,000", "12,345,678"]);
     }
 }

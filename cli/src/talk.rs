@@ -16,7 +16,7 @@ use bloomery_runtime::Finish;
 use crate::interrupt::Turns;
 use crate::{Failure, args, kept, print};
 use command::{HELP, Said};
-use input::Input;
+use input::{Input, Next};
 
 /// Talks until there are no more lines.
 pub(crate) fn talk(args: &args::Chat) -> Result<(), Failure> {
@@ -29,18 +29,23 @@ pub(crate) fn talk(args: &args::Chat) -> Result<(), Failure> {
         let room = chat.stats()?.limit;
         print::notice(&format!("a conversation of {room} tokens; /help says what else there is, Ctrl-D ends it\n"));
     }
-    while let Some(line) = input.next()? {
+    loop {
+        let line = match input.next()? {
+            Next::Line(line) => line,
+            Next::End => return Ok(()),
+            // As a signal would end it, which the terminal made a key of.
+            Next::Interrupted => std::process::exit(128 + signal_hook::consts::SIGINT),
+        };
         let done = match Said::of(&line) {
             Said::Exit => return Ok(()),
             said => say(&mut chat, said, &turns),
         };
         match done {
             // Whoever types can say it otherwise; a program that writes the lines wants to know.
-            Err(Failure::Refused(error)) if input.is_edited() => print::error(&error.to_string()),
+            Err(failure @ Failure::Refused(_)) if input.is_edited() => failure.print(),
             other => other?,
         }
     }
-    Ok(())
 }
 
 /// Does what a line says.
@@ -58,6 +63,7 @@ fn say(chat: &mut Chat, said: Said<'_>, turns: &Turns) -> Result<(), Failure> {
         Said::Unknown(command) => {
             return Err(Error::Refused(format!("there is no command /{command}: /help lists those there are")).into());
         }
+        Said::Misused(usage) => return Err(Error::Refused(format!("that command is written {usage}")).into()),
     }
     Ok(())
 }

@@ -232,12 +232,25 @@ fn hint(folder: &Path) -> String {
     if !folder.is_dir() {
         return " (there is no such folder)".to_owned();
     }
+    let is_link = |name: &&str| folder.join(name).symlink_metadata().is_ok();
+    if let Some(name) = WEIGHTS.concat().into_iter().find(is_link) {
+        return format!(" ({name} is a link to what is not there{})", download(folder));
+    }
     let ends = |suffix: &str| names(folder).iter().any(|path| path.extension().is_some_and(|found| found == suffix));
     let others = [("safetensors", WEIGHTS[0][0]), ("bin", WEIGHTS[1][0])].into_iter().find(|(suffix, _)| ends(suffix));
-    others.map_or(String::new(), |(suffix, name)| {
+    others.map_or(download(folder), |(suffix, name)| {
         format!(
             " (it holds .{suffix} files of other names: rename a single file to {name}, or add the index of the shards)"
         )
+    })
+}
+
+/// What fetches the weights: for a folder of the hub's cache, `models--AUTHOR--MODEL/snapshots/COMMIT`, a command.
+fn download(folder: &Path) -> String {
+    let snapshots = folder.parent().filter(|parent| parent.ends_with("snapshots"));
+    let model = snapshots.and_then(|snapshots| snapshots.parent()?.file_name()?.to_str()?.strip_prefix("models--"));
+    model.map_or(": download the weights into it".to_owned(), |model| {
+        format!(": `hf download {}` completes it", model.replacen("--", "/", 1))
     })
 }
 

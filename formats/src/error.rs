@@ -41,7 +41,7 @@ pub enum FormatError {
         hint: String,
     },
     /// A safetensors file that cannot be one.
-    #[error("{} is not a sound safetensors file: {problem}", path.display())]
+    #[error("{} is not a sound safetensors file: {problem}; download it again or save it anew", path.display())]
     Safetensors {
         /// The damaged file.
         path: PathBuf,
@@ -178,12 +178,46 @@ pub enum SafetensorsProblem {
         /// The file's size.
         size: usize,
     },
+    /// A name that is there again.
+    #[error("tensor {tensor} is there twice")]
+    Twice {
+        /// The name.
+        tensor: String,
+    },
+    /// What stands behind a name describes no tensor.
+    #[error("tensor {tensor} is described wrongly: {what}")]
+    Entry {
+        /// The tensor.
+        tensor: String,
+        /// What the parser said.
+        what: String,
+    },
     /// An element type of a newer format.
-    #[error("tensor {tensor} has type {dtype}, which this program does not know")]
+    #[error("tensor {tensor} has type {dtype}, which this program does not know (weights are F32, F16 or BF16)")]
     Dtype {
         /// The tensor.
         tensor: String,
         /// The type as the format names it.
         dtype: String,
+    },
+    /// Type and shape do not fill the tensor's range.
+    #[error("tensor {tensor} {view}, and its offsets are {} to {}", offsets[0], offsets[1])]
+    Bytes {
+        /// The tensor.
+        tensor: String,
+        /// Its type, its shape, and the bytes these take.
+        view: String,
+        /// Where it begins and ends, from the header's end.
+        offsets: [usize; 2],
+    },
+    /// Two tensors overlap, or there is something between them.
+    #[error("tensor {tensor} begins at byte {start} of the data, and what is before it ends at {before}")]
+    Apart {
+        /// The tensor.
+        tensor: String,
+        /// Where it begins, from the header's end.
+        start: usize,
+        /// Where the tensor before it ends.
+        before: usize,
     },
 }

@@ -1,6 +1,6 @@
 //! Other systems' files, read and written: bytes, names, types and shapes.
 //!
-//! What lives here: mapping a file, and one module per format. What deliberately does not: what a tensor means (that is
+//! What lives here: mapping a file, writing one whole or not at all, and one module per format. What deliberately does not: what a tensor means (that is
 //! `models`), and our own artifact (that is `artifact`). This crate uses nothing of ours.
 //!
 //! Start reading at [`Checkpoint`]; [`map`] is the only place with `unsafe`.
@@ -9,9 +9,11 @@ mod checkpoint;
 mod dtype;
 mod error;
 pub mod map;
+mod partial;
 pub mod safetensors;
 pub mod torch;
 
 pub use checkpoint::{Checkpoint, Tensor};
 pub use dtype::Dtype;
 pub use error::FormatError;
+pub use partial::Partial;

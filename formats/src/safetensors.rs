@@ -1,7 +1,7 @@
 //! safetensors: the format Hugging Face keeps weights in, and a writer for results.
 //!
-//! A file is eight bytes of header length, a JSON header (name to type, shape and byte range), then the data. The header
-//! is parsed by the `safetensors` crate. `header` turns a file's first bytes into checked ranges, which
+//! A file is eight bytes of header length, a JSON header (name to type, shape and byte range), then the data. `header`
+//! turns a file's first bytes into checked ranges, which
 //! [`Checkpoint`](crate::Checkpoint) opens; `write` makes files.
 
 mod header;

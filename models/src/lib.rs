@@ -1,7 +1,7 @@
 //! What the models of the BLOOM family are: their settings, graphs, sizes, weights' names, tokenizers, and the
 //! templates they were tuned with.
 //!
-//! What deliberately does not live here: files of weights (`formats`), passes and kernels. Start reading at [`bloom`],
+//! What deliberately does not live here: files of weights (`formats`), passes and kernels. Start reading at [`mod@bloom`],
 //! the model on one page; [`dsl`] is the language it is written in, [`config`] what it is written from.
 
 pub mod bloom;

@@ -70,9 +70,17 @@ pub enum RunError {
         /// What fits.
         context: u64,
     },
+    /// One of several prompts is refused.
+    #[error("prompt {prompt} (counted from 0): {error}")]
+    Prompt {
+        /// Which, from 0.
+        prompt: usize,
+        /// Why.
+        error: Box<RunError>,
+    },
     /// A prompt without tokens.
-    #[error("prompt {0} (counted from 0) has no tokens; give it at least one")]
-    Empty(usize),
+    #[error("no tokens are given; there must be at least one")]
+    Empty,
     /// A text in which no token can be predicted.
     #[error("a text of {0} tokens has none that another stands before; give one of at least 2")]
     Short(usize),

@@ -130,13 +130,8 @@ fn distinct<'a>(prompts: impl Iterator<Item = (&'a [u32], usize)>) -> (Vec<&'a [
 
 fn check_prompts(session: &Session, prompts: &[Vec<u32>]) -> Result<(), RunError> {
     for (i, prompt) in prompts.iter().enumerate() {
-        if prompt.is_empty() {
-            return Err(RunError::Empty(i));
-        }
-        crate::session::check_ids(prompt, session.vocabulary())?;
-        if prompt.len() > session.context() {
-            return Err(RunError::Context { tokens: prompt.len() as u64, context: session.context() as u64 });
-        }
+        let checked = session.check_ids(prompt, 0);
+        checked.map_err(|error| RunError::Prompt { prompt: i, error: Box::new(error) })?;
     }
     Ok(())
 }

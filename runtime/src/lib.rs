@@ -2,7 +2,7 @@
 //!
 //! From below: [`executor`] runs an entry point of a program on memory it owns, natively (`native`, `launcher`,
 //! `threads`; `weights` says from which pages) or on the interpreter. [`session`] feeds sequences of tokens through it and
-//! keeps the paged cache ([`pages`]). [`generate`], [`logits`] and [`perplexity`] are what people ask for; [`sampling`]
+//! keeps the paged cache ([`pages`]). [`generate()`], [`logits`] and [`perplexity()`] are what people ask for; [`sampling`]
 //! picks tokens.
 //! [`profile`] says where time went, [`limits`] what the machine could do at most. Absent: graphs, passes, strategies,
 //! text (ids go in and out).

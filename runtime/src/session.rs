@@ -244,15 +244,18 @@ impl Session {
     fn check(&self, chunks: &[Chunk<'_>]) -> Result<(), RunError> {
         let distinct: BTreeSet<SequenceId> = chunks.iter().map(|chunk| chunk.sequence).collect();
         assert_eq!(distinct.len(), chunks.len(), "a sequence is in a step once");
-        for (i, chunk) in chunks.iter().enumerate() {
-            if chunk.ids.is_empty() {
-                return Err(RunError::Empty(i));
-            }
-            check_ids(chunk.ids, self.names.vocabulary)?;
-            let tokens = (self.length(chunk.sequence) + chunk.ids.len()) as u64;
-            if tokens > self.context {
-                return Err(RunError::Context { tokens, context: self.context });
-            }
+        chunks.iter().try_for_each(|chunk| self.check_ids(chunk.ids, self.length(chunk.sequence)))
+    }
+
+    /// Refuses ids that cannot follow so many tokens of a sequence.
+    pub(crate) fn check_ids(&self, ids: &[u32], before: usize) -> Result<(), RunError> {
+        if ids.is_empty() {
+            return Err(RunError::Empty);
+        }
+        check_ids(ids, self.names.vocabulary)?;
+        let tokens = (before + ids.len()) as u64;
+        if tokens > self.context {
+            return Err(RunError::Context { tokens, context: self.context });
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 
 use super::Running;
-use super::values::{Eos, min_p, repetition_penalty, temperature, top_p};
+use super::values::{Eos, count, min_p, repetition_penalty, temperature, top_p, whole};
 
 /// New tokens of `run`, where nobody says how many.
 const RUN_TOKENS: usize = 64;
@@ -22,31 +22,31 @@ const CHAT_TOKENS: usize = 256;
 #[derive(Debug, Args)]
 pub(crate) struct Generate {
     /// New tokens, at most [default: 64]
-    #[arg(long, value_name = "N", conflicts_with = "max_length")]
+    #[arg(long, value_name = "N", conflicts_with = "max_length", value_parser = whole::<usize>, allow_negative_numbers = true)]
     max_new_tokens: Option<usize>,
     /// Tokens of prompt and answer together, at most
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>, allow_negative_numbers = true)]
     max_length: Option<usize>,
     #[command(flatten)]
     choice: Choice,
     /// Sequences a beam search keeps [default: 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     num_beams: Option<NonZeroUsize>,
     /// A beam's score is the sum of its log-probabilities over its length to this power [default: 1]
-    #[arg(long, value_name = "X", requires = "num_beams", allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     length_penalty: Option<f64>,
     /// When as many beams have ended as are kept: true ends the search, false when none that runs looks better, never
     /// when none could become better [default: false]
-    #[arg(long, value_name = "WHEN", requires = "num_beams", value_parser = PossibleValuesParser::new(["true", "false", "never"]))]
+    #[arg(long, value_name = "WHEN", value_parser = PossibleValuesParser::new(["true", "false", "never"]))]
     early_stopping: Option<String>,
     /// Sequences per prompt: drawn ones, or the best beams [default: 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     num_return_sequences: Option<NonZeroUsize>,
     /// What is put around a prompt's text
     #[arg(long, value_enum, default_value_t = Around::None)]
     template: Around,
     /// The input that goes with the instruction in --template alpaca
-    #[arg(long, value_name = "TEXT", requires = "template", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     input: Option<String>,
 }
 
@@ -60,26 +60,26 @@ struct Choice {
     #[arg(long, conflicts_with = "do_sample")]
     greedy: bool,
     /// Divides the logits before drawing [default: 1]
-    #[arg(long, value_name = "X", requires = "do_sample", value_parser = temperature)]
+    #[arg(long, value_name = "X", value_parser = temperature, allow_negative_numbers = true)]
     temperature: Option<f32>,
     /// Draw from the likeliest K; 0 means from all [default: 50]
-    #[arg(long, value_name = "K", requires = "do_sample")]
+    #[arg(long, value_name = "K", value_parser = whole::<usize>, allow_negative_numbers = true)]
     top_k: Option<usize>,
     /// Draw from the likeliest tokens that together reach this probability [default: 1]
-    #[arg(long, value_name = "P", requires = "do_sample", value_parser = top_p)]
+    #[arg(long, value_name = "P", value_parser = top_p, allow_negative_numbers = true)]
     top_p: Option<f32>,
     /// Draw from tokens with at least this share of the likeliest one's probability [default: 0]
-    #[arg(long, value_name = "P", requires = "do_sample", value_parser = min_p)]
+    #[arg(long, value_name = "P", value_parser = min_p, allow_negative_numbers = true)]
     min_p: Option<f32>,
     /// Equal seeds draw equal tokens
-    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    #[arg(long, value_name = "SEED", default_value_t = 0, value_parser = whole::<u64>, allow_negative_numbers = true)]
     seed: u64,
     /// Makes tokens that are there already less likely, above 1; of logits, in a beam search of log-probabilities
     /// [default: 1]
-    #[arg(long, value_name = "X", value_parser = repetition_penalty)]
+    #[arg(long, value_name = "X", value_parser = repetition_penalty, allow_negative_numbers = true)]
     repetition_penalty: Option<f32>,
     /// Let no run of N tokens come twice; 0 for no such rule [default: 0]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>, allow_negative_numbers = true)]
     no_repeat_ngram: Option<usize>,
     /// End a text where this comes, and cut it there; several are looked for together
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
@@ -105,10 +105,10 @@ pub(crate) struct Chat {
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     system: Option<String>,
     /// New tokens of an answer, at most; the oldest turns are forgotten where there is no room for them [default: 256]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     max_new_tokens: Option<NonZeroUsize>,
     /// Tokens of the conversation, at most [default: the artifact's context]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>, allow_negative_numbers = true)]
     max_length: Option<usize>,
     #[command(flatten)]
     choice: Choice,
@@ -130,6 +130,14 @@ enum Around {
 }
 
 impl Generate {
+    /// Refuses what clap cannot: an option for a value of another.
+    pub(super) fn check(&self) -> Result<(), String> {
+        match (&self.input, self.template) {
+            (None, _) | (Some(_), Around::Alpaca) => Ok(()),
+            (Some(_), _) => Err("--input goes with an instruction: add --template alpaca, or leave it out".to_owned()),
+        }
+    }
+
     /// The library's options.
     pub(crate) fn options(&self, logprobs: bool) -> Generation {
         let generation = self.choice.options(self.template.with(self.input.as_deref()));

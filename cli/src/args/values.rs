@@ -1,5 +1,6 @@
 //! Values of options: what a word on the command line may be, and what it means.
 
+use std::num::NonZeroUsize;
 use std::str::FromStr;
 
 use bloomery::targets::Target;
@@ -20,6 +21,16 @@ pub(super) fn class(text: &str) -> Result<String, String> {
         Ok(_) => Err(format!("`{name}` is several classes, name one")),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// A whole number from 0 on.
+pub(super) fn whole<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("`{text}` is no whole number from 0 on"))
+}
+
+/// A whole number from 1 on.
+pub(super) fn count(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| format!("`{text}` is no whole number from 1 on"))
 }
 
 pub(super) fn temperature(text: &str) -> Result<f32, String> {

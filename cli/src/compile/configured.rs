@@ -132,9 +132,8 @@ fn weights(config: &Config, progress: &mut dyn Progress) -> Result<PathBuf, Erro
     };
     match find::noted(Path::new(name), progress) {
         Ok(folder) if folder.is_dir() => Ok(folder),
-        Ok(path) if path.exists() => Err(refuse(key, format!("{} is no folder", path.display()))),
-        Ok(path) => Err(refuse(key, format!("there is no folder {}, and no model of that name", path.display()))),
-        Err(missing @ Error::NoModel { .. }) => Err(refuse(key, missing.to_string())),
+        Ok(path) => Err(refuse(key, format!("{} is no folder", path.display()))),
+        Err(missing @ (Error::NoModel { .. } | Error::Nothing { .. })) => Err(refuse(key, missing.to_string())),
         Err(other) => Err(other),
     }
 }

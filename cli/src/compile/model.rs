@@ -137,12 +137,7 @@ pub(super) fn stored(folder: &Path, config: BloomConfig) -> Result<Loaded, Error
     let tensors = checkpoint.tensors().map(|tensor| (tensor.name, tensor.dtype.name(), tensor.shape));
     let resolved = resolve(&config, tensors).map_err(|source| Error::Names { folder: folder.to_path_buf(), source })?;
     let mut notes = [&config.notes[..], &resolved.notes[..]].concat();
-    if let Some(more) = tokenizer.as_ref().map(Tokenizer::vocab).filter(|ids| *ids > config.vocab) {
-        notes.push(format!(
-            "the tokenizer has {more} ids, the model {}: texts that need the others are refused",
-            config.vocab
-        ));
-    }
+    notes.extend(tokenizer.iter().flat_map(|tokenizer| about_ids(tokenizer, config.vocab)));
     notes.extend(impossible(&generation, "generation_config.json"));
     let weights = Weights::Stored { checkpoint, resolved };
     let folder = Some(folder.to_path_buf());
@@ -153,6 +148,26 @@ pub(super) fn stored(folder: &Path, config: BloomConfig) -> Result<Loaded, Error
 pub(super) fn impossible(generation: &GenerationSettings, whose: &str) -> Option<String> {
     let error = filled(generation, GenerationConfig::default()).check().err()?;
     Some(format!("{whose} asks for what cannot be, and runs have to ask otherwise: {error}"))
+}
+
+/// What to know of a tokenizer's ids beside a model of so many.
+fn about_ids(tokenizer: &Tokenizer, vocab: usize) -> Vec<String> {
+    let (ids, end) = (tokenizer.vocab(), tokenizer.end());
+    let mut notes = Vec::new();
+    if end > vocab {
+        notes.push(format!(
+            "the tokenizer has ids up to {}, the model up to {}: texts that need the others are refused",
+            end - 1,
+            vocab - 1
+        ));
+    }
+    if end > ids {
+        notes.push(format!(
+            "the tokenizer has {ids} ids and leaves some out below its highest, {}: ids from {ids} on are never chosen",
+            end - 1
+        ));
+    }
+    notes
 }
 
 fn hash(path: &Path, bytes: &[u8], wanted: &AtomicBool) -> Source {

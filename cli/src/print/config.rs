@@ -6,6 +6,7 @@ use bloomery::config::{Shown, WeightsView};
 use bloomery_configs::Shape;
 
 use super::wrap::{WIDTH, wrapped};
+use super::{grouped, harmless};
 
 /// Columns of a setting's name.
 const NAME: usize = 30;
@@ -24,13 +25,14 @@ pub(crate) fn config(shown: &Shown) -> String {
 fn meaning(shown: &Shown) -> String {
     let Shown { model, strategy, batch, .. } = shown;
     let mut text = format!("{}\n\n", plain(&shown.file.display().to_string()));
-    let Shape { layers, hidden, heads, vocab, .. } = model.shape;
+    let Shape { layers, hidden, heads, .. } = model.shape;
+    let (vocab, parameters) = (model.shape.vocab, grouped(model.parameters));
     let _ = writeln!(
         text,
         "model     {layers} layers, {hidden} hidden, {heads} heads of {}, MLP {}",
         model.head_dim, model.ffn
     );
-    let _ = writeln!(text, "          vocabulary {vocab}, {} parameters", model.parameters);
+    let _ = writeln!(text, "          vocabulary {vocab}, {parameters} parameters");
     let _ = writeln!(text, "weights   {}", shown.weights.as_ref().map_or("none are named".to_owned(), weights));
     let (ranks, short) = (strategy.ranks, &strategy.strategy);
     let _ = writeln!(text, "ranks     {ranks} = dp {} x mp {} x pp {}", short.dp, short.mp, short.pp);
@@ -38,7 +40,7 @@ fn meaning(shown: &Shown) -> String {
     if strategy.ranks > 1 {
         let _ = writeln!(text, "layers    {}", dealt(strategy.layers.as_deref()));
     }
-    let _ = writeln!(text, "step      {} tokens = {} x {}", batch.tokens, batch.sequences, batch.length);
+    let _ = writeln!(text, "step      {} tokens = {} x {}", grouped(batch.tokens), batch.sequences, batch.length);
     text
 }
 
@@ -88,9 +90,9 @@ fn long(name: &str, value: &str, origin: &str) -> String {
     }
 }
 
-/// Text as it is, but for what would move a terminal's cursor.
+/// A text on one line, whatever is in it.
 fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
+    harmless(text).replace('\n', "\\n").replace('\t', "\\t")
 }
 
 #[cfg(test)]

@@ -2,21 +2,22 @@
 
 use std::fmt::Write;
 
-use bloomery::inspect::{ArtifactView, Inspection, IoView, ParameterView, Tensors, TilesView};
+use bloomery::inspect::{ArtifactView, FolderView, Inspection, IoView, ParameterView, TilesView};
 use bloomery_models::config::{BloomConfig, GenerationSettings};
 
-use super::size;
+use super::tensors::{tensors, types as types_of};
 use super::wrap::{HELD, wrapped};
+use super::{counted, grouped, harmless, size};
 
 /// Everything about a file.
 pub(crate) fn inspection(inspection: &Inspection) -> String {
     let text = match inspection {
         Inspection::Artifact(view) => artifact(view),
-        Inspection::Folder { config, tensors: held } => settings(config) + &notes(&config.notes) + &tensors(held),
+        Inspection::Folder(view) => folder(view),
         Inspection::Safetensors { tensors: held } | Inspection::Torch { tensors: held } => tensors(held),
         Inspection::Config { config } => settings(config) + &notes(&config.notes),
     };
-    text.lines().map(wrapped).collect()
+    harmless(&text).lines().map(wrapped).collect()
 }
 
 /// What the makers say of generation: `eos_token_id=[2] do_sample=true`.
@@ -41,11 +42,19 @@ fn artifact(view: &ArtifactView) -> String {
         (Some(best), false) => format!("{}; {best} runs here", view.classes.join(", ")),
         (None, false) => format!("{}; none runs here", view.classes.join(", ")),
     };
-    let _ = writeln!(text, "context   {} tokens", view.max_context);
+    let types = view.plan.parameters.iter().map(|parameter| (parameter.dtype(), parameter.bytes));
+    let types: Vec<String> =
+        types_of(types).into_iter().map(|(dtype, bytes)| format!("{dtype} {}", size(bytes))).collect();
+    let _ = writeln!(text, "weights   {}", types.join(", "));
+    let _ = writeln!(text, "context   {} tokens", grouped(view.max_context.into()));
     let _ = writeln!(text, "generates {}", generation(&view.generation));
     let _ = writeln!(text, "code for  {classes}");
     for (class, TilesView { kernels, pieces }) in &view.tiles {
-        let _ = writeln!(text, "tiles     {class}: {kernels} products, activations in {pieces} piece(s) of bf16");
+        let _ = writeln!(
+            text,
+            "tiles     {class}: {kernels} products, activations in {} of bf16",
+            counted(*pieces as usize, "piece")
+        );
     }
     text += "\nsections\n";
     for section in &view.sections {
@@ -54,7 +63,8 @@ fn artifact(view: &ArtifactView) -> String {
     }
     let plan = &view.plan;
     let kernels: Vec<String> = plan.kernels.iter().map(|(kind, count)| format!("{count}{HELD}{kind}")).collect();
-    let _ = writeln!(text, "\nplan: {} parameters; kernels: {}", plan.parameters.len(), kernels.join(", "));
+    let parameters = counted(plan.parameters.len(), "parameter");
+    let _ = writeln!(text, "\nplan: {parameters}; kernels: {}", kernels.join(", "));
     for entry in &plan.entries {
         let rows = format!("{} {}..{}", entry.rows, entry.least, entry.most);
         let _ = writeln!(
@@ -97,18 +107,28 @@ fn artifact(view: &ArtifactView) -> String {
 }
 
 fn settings(config: &BloomConfig) -> String {
-    let BloomConfig { hidden, layers, heads, vocab, .. } = config;
+    let BloomConfig { hidden, layers, heads, vocab, special, .. } = config;
+    let vocab = grouped(*vocab as u64);
     let mut text = format!("model     {layers} layers, {hidden} hidden, {heads} heads, vocabulary {vocab}\n");
     let head = if config.tied_head { "tied to the embedding" } else { "its own" };
-    let _ = writeln!(text, "          {} parameters, head {head}", config.parameters());
+    let _ = writeln!(text, "          {} parameters, head {head}", grouped(config.parameters()));
+    let norm = if config.residual_post_layernorm { "residuals after layer norms, " } else { "" };
+    let epsilon = config.layer_norm_epsilon;
+    let _ = writeln!(
+        text,
+        "          {norm}epsilon {epsilon:e}, trained on {} tokens",
+        grouped(config.trained_length as u64)
+    );
+    let said = config.dtype.map_or("not said".to_owned(), |dtype| format!("{dtype} as its config says"));
+    let _ = writeln!(text, "          type {said}; bos {}, eos {:?}, pad {}", special.bos, special.eos, special.pad);
     text
 }
 
-fn tensors(held: &Tensors) -> String {
-    let (files, bytes) = (held.files, size(held.bytes));
-    let mut text = format!("tensors   {} in {files} file(s), {bytes}\n", held.tensors.len());
-    for tensor in &held.tensors {
-        let _ = writeln!(text, "  {:<54}{:<5}{:?}", tensor.name, tensor.dtype, tensor.shape);
-    }
-    text
+/// A model's folder.
+fn folder(view: &FolderView) -> String {
+    let tokenizer = view.tokenizer.map_or("none".to_owned(), |ids| format!("{} ids", grouped(ids as u64)));
+    let mut text = settings(&view.config);
+    let _ = writeln!(text, "tokenizer {tokenizer}");
+    let _ = writeln!(text, "generates {}", generation(&view.generation));
+    text + &notes(&view.config.notes) + &tensors(&view.tensors)
 }

@@ -24,8 +24,10 @@ pub(super) enum Said<'a> {
     Stats,
     Help,
     Exit,
-    /// No command there is, and what to do about it.
+    /// No command there is.
     Unknown(&'a str),
+    /// A command with too little or too much behind it, and how it is written.
+    Misused(&'static str),
 }
 
 impl<'a> Said<'a> {
@@ -44,6 +46,11 @@ impl<'a> Said<'a> {
             ("stats", "") => Said::Stats,
             ("help", "") => Said::Help,
             ("exit", "") => Said::Exit,
+            ("reset", _) => Said::Misused("/reset, with nothing behind it"),
+            ("save", _) => Said::Misused("/save FILE, with the name of a file to write"),
+            ("stats", _) => Said::Misused("/stats, with nothing behind it"),
+            ("help", _) => Said::Misused("/help, with nothing behind it"),
+            ("exit", _) => Said::Misused("/exit, with nothing behind it"),
             _ => Said::Unknown(command),
         }
     }
@@ -65,8 +72,8 @@ mod tests {
             ("/stats ", Said::Stats),
             ("/help", Said::Help),
             ("/exit", Said::Exit),
-            ("/save", Said::Unknown("save")),
-            ("/reset now", Said::Unknown("reset now")),
+            ("/save", Said::Misused("/save FILE, with the name of a file to write")),
+            ("/reset now", Said::Misused("/reset, with nothing behind it")),
             ("/", Said::Unknown("")),
             ("/etc", Said::Unknown("etc")),
         ] {

@@ -19,6 +19,15 @@ pub(super) enum Input {
     Plain(usize),
 }
 
+/// What comes next.
+pub(super) enum Next {
+    Line(String),
+    /// There are no more lines.
+    End,
+    /// Ctrl-C on an empty line.
+    Interrupted,
+}
+
 impl Input {
     pub(super) fn new() -> Result<Input, Failure> {
         if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
@@ -35,17 +44,18 @@ impl Input {
         matches!(self, Input::Edited(_))
     }
 
-    /// The next line, without its end; none when there are no more.
-    pub(super) fn next(&mut self) -> Result<Option<String>, Failure> {
+    /// The next line, without its end.
+    pub(super) fn next(&mut self) -> Result<Next, Failure> {
         match self {
             Input::Edited(editor) => match editor.readline("> ") {
-                Ok(line) => Ok(Some(line)),
-                Err(ReadlineError::Eof | ReadlineError::Interrupted) => Ok(None),
+                Ok(line) => Ok(Next::Line(line)),
+                Err(ReadlineError::Eof) => Ok(Next::End),
+                Err(ReadlineError::Interrupted) => Ok(Next::Interrupted),
                 Err(error) => Err(failure(error)),
             },
             Input::Plain(lines) => {
                 *lines += 1;
-                plain(&mut io::stdin().lock(), *lines)
+                Ok(plain(&mut io::stdin().lock(), *lines)?.map_or(Next::End, Next::Line))
             }
         }
     }

@@ -72,11 +72,11 @@ fn shipped_files_are_shown_on_a_narrow_terminal() {
     let table = printed(args!["config", "show", &shipped("65b"), "--set", "parallel_config.stages=mindformers"]);
     for part in [
         "model     80 layers, 8192 hidden, 64 heads of 128, MLP 32768\n",
-        "vocabulary 250880, 66488270848 parameters\n",
+        "vocabulary 250880, 66,488,270,848 parameters\n",
         "weights   none are named\n",
         "ranks     96 = dp 2 x mp 4 x pp 12\n",
         "layers    11 x 6, 14 by stage\n",
-        "step      196608 tokens = 96 x 2048\n",
+        "step      196,608 tokens = 96 x 2048\n",
         "\nparallel_config\n  data_parallel               2                         line ",
         "\n  stages                      mindformers               --set\n",
         "\n  keep_checkpoint_max         5                         default of MindFormers\n",
@@ -170,7 +170,7 @@ fn weights_must_be_there_and_fit() {
     let written = Written::new("");
     let named = |weights: &str, parts: &[&str]| written.no_artifact(&["--set", &format!("{key}={weights}")], parts);
     named("", &["neither load_checkpoint nor checkpoint_name_or_path names weights", "--random-weights SEED"]);
-    named("no/such/folder", &["there is no folder no/such/folder", "--> --set", "--random-weights SEED"]);
+    named("no/such/folder", &["there is no file or folder no/such/folder", "--> --set", "--random-weights SEED"]);
     named(written.file().to_str().unwrap(), &["run.yaml is no folder", key]);
     let tiny = model("tiny");
     named(

@@ -161,7 +161,7 @@ fn classes_without_code() {
 
 #[test]
 fn models_that_are_none() {
-    no_artifact(Path::new("no/such/folder"), &["cannot read no/such/folder/config.json"]);
+    no_artifact(Path::new("no/such/folder"), &["no file or folder no/such/folder", "bloom_560m"]);
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("config.json"), r#"{"model_type":"llama"}"#).unwrap();
     no_artifact(folder.path(), &["model_type \"llama\"", "only BLOOM"]);
@@ -225,6 +225,59 @@ fn torch_files_that_are_damaged_or_ask_for_more() {
     crate::compile(folder.path(), &output, &[]);
 }
 
+/// Headers that lie, each about the tensor that it names.
+#[test]
+fn weights_whose_header_is_wrong() {
+    let copied = Copied::new();
+    let whole = std::fs::read(copied.weights()).unwrap();
+    let length = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    let header = std::str::from_utf8(&whole[8..8 + length]).unwrap().trim_end();
+    let hurt = |from: &str, to: &str, parts: &[&str]| {
+        assert!(header.contains(from), "{header}");
+        let header = header.replacen(from, to, 1);
+        let bytes = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &whole[8 + length..]].concat();
+        std::fs::write(copied.weights(), bytes).unwrap();
+        let parts = [&["model.safetensors is not a sound", "download it again or save it anew"], parts].concat();
+        no_artifact(copied.path(), &parts);
+        refused(args!["inspect", &copied.weights()], &parts);
+    };
+    let name = "transformer.ln_f.bias";
+    let entry = &header[header.find(&format!("\"{name}\"")).unwrap()..];
+    let entry = &entry[..=entry.find('}').unwrap()];
+    let with = |from: &str, to: &str, parts: &[&str]| hurt(entry, &entry.replace(from, to), &[&[name], parts].concat());
+    with("F32", "F8_E9", &["has type F8_E9", "weights are F32, F16 or BF16"]);
+    with("[64]", "[63]", &["shape [63] takes 252 bytes", "its offsets are"]);
+    with("[64]", "[0]", &["shape [0] takes 0 bytes"]);
+    with("[64]", "[18446744073709551615,64]", &["takes more bytes than can be counted"]);
+    with("[64]", "[-1]", &["is described wrongly", "`-1`"]);
+    with("dtype", "type", &["is described wrongly", "missing field `dtype`"]);
+    hurt(entry, &format!("{entry},{entry}"), &[name, "is there twice"]);
+}
+
+/// What strangers wrote into their files moves no cursor.
+#[test]
+fn names_that_are_orders_for_a_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.safetensors");
+    let tensor = NewTensor { name: "a\u{1b}[2Jb\u{7}", dtype: Dtype::U8, shape: &[1], bytes: &[1] };
+    write(&path, &[tensor]).unwrap();
+    let table = printed(args!["inspect", &path]);
+    assert!(table.contains(r"a\u{1b}[2Jb\u{7}"), "{table:?}");
+    let copied = Copied::new();
+    copied.change(|name, shape| Some((name.replace("ln_f", "ln\u{1b}[2J_f"), shape.to_vec())));
+    no_artifact(copied.path(), &["lack tensor transformer.ln_f.bias"]);
+    let checkpoint = Checkpoint::open(&model("tiny")).unwrap();
+    let all = checkpoint.tensors().map(|tensor| NewTensor {
+        name: tensor.name,
+        dtype: tensor.dtype,
+        shape: tensor.shape,
+        bytes: tensor.bytes,
+    });
+    let all: Vec<NewTensor<'_>> = all.chain([tensor]).collect();
+    write(&copied.weights(), &all).unwrap();
+    no_artifact(copied.path(), &[r"no tensor a\u{1b}[2Jb\u{7}"]);
+}
+
 #[test]
 fn weights_that_do_not_fit_the_config() {
     let same = |name: &str, shape: &[usize]| Some((name.to_owned(), shape.to_vec()));
@@ -255,6 +308,10 @@ fn weights_that_do_not_fit_the_config() {
     tensors.push(NewTensor { name: "transformer.adapter.weight", dtype: Dtype::F32, shape: &[1], bytes: &[0; 4] });
     write(&copied.weights(), &tensors).unwrap();
     no_artifact(copied.path(), &["no tensor transformer.adapter.weight"]);
+    let last = tensors.len() - 1;
+    tensors[last] = NewTensor { name: "ln_f.bias", dtype: Dtype::F32, shape: &[64], bytes: &[0; 256] };
+    write(&copied.weights(), &tensors).unwrap();
+    no_artifact(copied.path(), &["both transformer.ln_f.bias and ln_f.bias", "which are one tensor"]);
 }
 
 fn checkpoint_shape<'a>(checkpoint: &'a Checkpoint, name: &str) -> &'a [usize] {
@@ -341,9 +398,14 @@ fn pipes_where_files_belong() {
 #[test]
 fn prompts_that_do_not_fit() {
     let long = vec!["5"; 65].join(",");
-    refused(args!["run", trained(), "--input-ids", "1,4096"], &["token id 4096", "vocabulary of 4096 (0 to 4095)"]);
+    refused(
+        args!["run", trained(), "--input-ids", "1,4096"],
+        &["prompt 0", "token id 4096", "vocabulary of 4096 (0 to 4095)"],
+    );
+    let second = args!["run", trained(), "--input-ids", "1", "--input-ids", "1,4096"];
+    refused(second, &["prompt 1 (counted from 0): token id 4096"]);
     refused(args!["run", trained(), "--input-ids", &long], &["65 tokens do not fit the context of 64"]);
-    refused(args!["run", trained(), "--prompt", ""], &["has no tokens"]);
+    refused(args!["run", trained(), "--prompt", ""], &["prompt 0", "no tokens are given"]);
     refused(args!["run", trained(), "--prompt", "a", "--cpu", "x86-64-v3"], &["no code for x86-64-v3; it has none"]);
     for batch in ["99999", "1000000000000"] {
         let arguments = args!["bench", trained(), "--batch", batch, "--prompt-tokens", "9"];
@@ -363,7 +425,7 @@ fn files_that_are_no_artifacts() {
         let more = if command == "run" { args!["--input-ids", "1"] } else { args![] };
         let call = |path: &Path, parts: &[&str]| refused(&[args![command, path], more].concat(), parts);
         call(&config, &["is no bloomery artifact", "bloomery compile"]);
-        call(Path::new("no/such/file"), &["cannot read no/such/file"]);
+        call(Path::new("no/such/file"), &["no/such/file"]);
     }
     refused(args!["verify", &model("tiny")], &["cannot read"]);
     let whole = std::fs::read(trained()).unwrap();
@@ -418,7 +480,8 @@ fn files_that_may_not_be_read() {
         };
         let message = stderr(&output);
         assert_eq!(output.status.code(), Some(1), "{message}");
-        assert!(message.contains("error: cannot read") && message.contains("Permission denied"), "{message}");
+        let parts = ["error: cannot read", "Permission denied", "`ls -ld` shows who may"];
+        parts.iter().for_each(|part| assert!(message.contains(part), "{message} lacks {part}"));
     };
     let hide = |path: &Path| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o000)).unwrap();
     hide(&weights);
@@ -532,7 +595,8 @@ fn a_full_disk_leaves_nothing_behind() {
             return eprintln!("skipped: no file system can be mounted here: {message}");
         }
         assert_eq!((output.status.code(), &output.stdout[..]), (Some(1), &b""[..]), "{writes}: {message}");
-        assert!(message.contains("full/x") && message.contains("No space left on device"), "{writes}: {message}");
+        let parts = ["full/x: No space left on device (os error 28); make room there"];
+        parts.iter().for_each(|part| assert!(message.contains(part), "{writes}: {message} lacks {part}"));
     }
 }
 
@@ -616,7 +680,7 @@ fn files_that_inspect_knows_by_name_only() {
         std::fs::write(other.path().join(name), text).unwrap();
         refused(args!["inspect", &other.path().join(name)], &[part, "give an artifact, a safetensors or torch file"]);
     }
-    refused(args!["inspect", "no/such/file"], &["cannot read no/such/file"]);
+    refused(args!["inspect", "no/such/file"], &["no file or folder no/such/file"]);
 }
 
 #[test]
@@ -645,14 +709,18 @@ fn wrong_command_lines_are_usage() {
     usage("run x.bloom", &["--prompt <TEXT>|--prompt-file <F>|--input-ids <IDS>"]);
     usage("run x.bloom --input-ids 1,x", &["`x` is no token id"]);
     usage("run x.bloom --prompt a --input-ids 1", &["cannot be used with"]);
-    usage("run x.bloom --prompt a --top-k 5", &["--do-sample"]);
+    usage("run x.bloom --prompt a --top-k -5", &["--top-k", "`-5` is no whole number from 0 on"]);
+    usage("run x.bloom --prompt a --seed -5", &["--seed", "`-5` is no whole number from 0 on"]);
+    usage("run x.bloom --prompt a --temperature -1", &["temperature is -1, it must be above 0"]);
+    usage("run x.bloom --prompt a --num-beams 0", &["--num-beams", "`0` is no whole number from 1 on"]);
+    usage("run x.bloom --prompt a --input b", &["--input goes with an instruction", "--template alpaca"]);
+    usage("run x.bloom --prompt a --input b --template belle", &["--input goes with an instruction"]);
     usage("run x.bloom --prompt a --threads 0", &["0 is not in 1..=1024"]);
     usage("run x.bloom --prompt a --threads 99999", &["99999 is not in 1..=1024"]);
     usage("run x.bloom --prompt a --chunk 0", &["--chunk"]);
     usage("run x.bloom --prompt a --cpu nonsense", &["no target `cpu:nonsense`", "cpu:x86-64-v3"]);
     usage("run x.bloom --prompt a --do-sample --temperature 0", &["temperature is 0, it must be above 0"]);
     usage("run x.bloom --prompt a --num-beams 2 --stream", &["--stream", "--num-beams"]);
-    usage("run x.bloom --prompt a --length-penalty 2", &["--num-beams"]);
     usage("run x.bloom --prompt a --max-length 9 --max-new-tokens 9", &["--max-length"]);
     usage("run x.bloom --prompt a --do-sample --min-p 2", &["min-p is 2, it must be 0 to 1"]);
     usage("run x.bloom --prompt a --do-sample --top-p 1.5", &["top-p is 1.5, it must be above 0 and at most 1"]);
@@ -836,7 +904,8 @@ fn conversations_that_cannot_be() {
         assert!(output.stdout.is_empty());
     };
     refused(b"/nope\n", &[], &["no command /nope", "/help"]);
-    refused(b"/save\n", &[], &["no command /save"]);
+    refused(b"/save\n", &[], &["written /save FILE"]);
+    refused(b"/stats now\n", &[], &["written /stats, with nothing behind it"]);
     refused(b"\na\xff\n", &[], &["line 2 of standard input", "byte 1"]);
     refused("a ".repeat(64).as_bytes(), &[], &["the question has", "room for 64"]);
     refused(b"", &["--system", &"a ".repeat(64)], &["before the first question", "room for 64"]);
@@ -879,6 +948,13 @@ fn contradictory_options_of_generation() {
     run(&["--num-return-sequences", "3"], &["greedy search has one answer", "do-sample"]);
     run(&["--max-length", "3"], &["max-length is 3", "has 5 tokens already", "max-new-tokens"]);
     run(&["--stop", ""], &["a stop string is empty", "leave it out"]);
+    for setting in ["temperature", "top-k", "top-p", "min-p"] {
+        let option = format!("--{setting}");
+        run(&[&option, "1"], &[setting, "changes nothing without do-sample", "leave"]);
+        run(&["--greedy", &option, "1"], &[setting, "changes nothing without do-sample"]);
+    }
+    run(&["--length-penalty", "2"], &["length-penalty changes nothing without num-beams"]);
+    run(&["--early-stopping", "never"], &["early-stopping changes nothing without num-beams"]);
     let ids = args!["run", trained(), "--input-ids", "5", "--template", "belle"];
     refused(ids, &["the template belle goes around texts"]);
     run(&["--eos-token-id", "5,4096"], &["token id 4096", "vocabulary of 4096"]);

@@ -116,23 +116,47 @@ fn makers_settings_count() {
     );
     let streamed = printed(args!["run", &artifact, "--prompt", "In the beginning", "--stream"]);
     assert_eq!(streamed, printed(args!["run", &artifact, "--prompt", "In the beginning"]));
+    let makers_word = |makers: &str, more: &[&str]| {
+        std::fs::write(folder.path().join("generation_config.json"), makers).unwrap();
+        crate::compile(folder.path(), &artifact, &["--max-context", "64"]);
+        stderr(&bloomery().arg("run").arg(&artifact).args(["--prompt", "a"]).args(more).output().unwrap())
+    };
+    let cold = r#"{"do_sample":true,"temperature":0}"#;
+    let message = makers_word(cold, &[]);
+    assert!(message.contains("temperature is 0") && message.contains("generation_config.json says so"), "{message}");
+    assert_eq!(makers_word(cold, &["--temperature", "0.5"]), "");
+    makers_word(r#"{"num_beams":3,"num_return_sequences":2}"#, &[]);
     let shown = printed(args!["inspect", &artifact]);
     assert!(shown.contains("generates eos_token_id=[2] num_beams=3 num_return_sequences=2"), "{shown}");
 }
 
 #[test]
+#[cfg(unix)]
 fn a_folder_is_compiled_on_first_use_and_then_kept() {
     let cache = tempfile::tempdir().unwrap();
-    let run = |more: &[&str]| {
+    // A folder of its own, that a link leads to; what is no part of a model changes none.
+    let folder = tempfile::tempdir().unwrap();
+    let [whole, link] = ["model", "link"].map(|name| folder.path().join(name));
+    std::fs::create_dir(&whole).unwrap();
+    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+        std::fs::copy(model("trained-web").join(name), whole.join(name)).unwrap();
+    }
+    std::os::unix::fs::symlink(&whole, &link).unwrap();
+    let run_from = |from: &std::path::Path, path: &str, more: &[&str]| {
         let mut command = bloomery();
-        command.arg("run").arg(model("trained-web")).args(["--prompt", "In the beginning", "--max-new-tokens", "8"]);
+        command.current_dir(from).arg("run").arg(path).args(["--prompt", "In the beginning", "--max-new-tokens", "8"]);
         let output = command.args(more).env("XDG_CACHE_HOME", cache.path()).output().unwrap();
         (output.status.code(), stderr(&output), String::from_utf8(output.stdout).unwrap())
     };
+    let run = |more: &[&str]| run_from(folder.path(), "model", more);
     let (code, notes, first) = run(&[]);
     assert!(code == Some(0) && notes.contains("compiled on first use"), "{notes}");
     let (_, notes, again) = run(&[]);
     assert_eq!((again.as_str(), notes.as_str()), (first.as_str(), ""));
+    std::fs::write(whole.join("README.md"), "about it").unwrap();
+    for (from, path) in [(folder.path(), "./model"), (folder.path(), "link"), (&whole, ".")] {
+        assert_eq!(run_from(from, path, &[]).1, "", "{path}");
+    }
     let kept = std::fs::read_dir(cache.path().join("bloomery")).unwrap().next().unwrap().unwrap().path();
     let direct = printed(args!["run", &kept, "--prompt", "In the beginning", "--max-new-tokens", "8"]);
     assert_eq!(direct, first);
@@ -143,6 +167,19 @@ fn streamed_text_is_the_text() {
     let arguments = args!["run", trained(), "--prompt", "<s>In the beginning", "--max-new-tokens", "6"];
     assert_eq!(printed(arguments), " of the firstborn,\n");
     assert_eq!(printed(&[arguments, args!["--stream"]].concat()), " of the firstborn,\n");
+    let whole = printed(&[arguments, args!["--logprobs"]].concat());
+    assert!(whole.starts_with(" of the firstborn,\nlogprobs -"), "{whole}");
+    assert_eq!(printed(&[arguments, args!["--logprobs", "--stream"]].concat()), whole);
+}
+
+#[test]
+fn a_prompt_may_come_by_a_pipe() {
+    let mut command = bloomery();
+    command.arg("run").arg(trained()).args(["--prompt-file", "-", "--max-new-tokens", "6"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"<s>In the beginning").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), " of the firstborn,\n");
 }
 
 /// The trained model continues "<s>In the beginning" with " of the firstborn, the firstborn of the Lord, ..".
@@ -486,6 +523,10 @@ fn what_is_in_a_file() {
         (trained().to_path_buf(), "sections"),
         (model("tiny"), "word_embeddings.weight"),
         (model("tiny").join("config.json"), "2 layers, 64 hidden"),
+        (model("tiny").join("config.json"), "epsilon 1e-5, trained on 2,048 tokens"),
+        (trained().to_path_buf(), "weights   f16 2.6 MB, f32 "),
+        (model("trained-web"), "tokenizer 4,096 ids"),
+        (model("trained-web"), "h.0..3.self_attention.query_key_value.weight  f16  [384, 128]"),
         (model("tiny").join("model.safetensors"), "word_embeddings.weight"),
     ] {
         let table = printed(args!["inspect", &path]);
@@ -612,7 +653,7 @@ fn torch_files_are_shown() {
     let table = printed(args!["inspect", &file]);
     assert!(table.contains("  word_embeddings.weight") && table.contains("f32  [160, 32]"), "{table}");
     let folder = printed(args!["inspect", &model("tiny-sharded")]);
-    assert!(folder.starts_with("model     2 layers") && folder.contains("tensors   29 in 3 file(s)"), "{folder}");
+    assert!(folder.starts_with("model     2 layers") && folder.contains("tensors   29 in 3 files"), "{folder}");
 }
 
 /// In Hugging Face's cache, under the name that MindFormers has for it.
@@ -634,7 +675,7 @@ fn models_are_found_by_name() {
         output
     };
     let shown = String::from_utf8(named(args!["inspect", "bloom_560m"]).stdout).unwrap();
-    assert!(shown.starts_with("model     2 layers") && shown.contains("tensors   29 in 1 file(s)"), "{shown}");
+    assert!(shown.starts_with("model     2 layers") && shown.contains("tensors   29 in 1 file"), "{shown}");
     let artifact = home.path().join("model.bloom");
     let compiled = named(args!["compile", "bloom_560m", "--target", "interpreter", "-o", &artifact]);
     let notes = crate::stderr(&compiled);

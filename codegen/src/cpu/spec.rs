@@ -240,7 +240,7 @@ pub struct AttentionSpec {
     pub rows: usize,
     /// The table of pages, i32[S, P].
     pub pages: usize,
-    /// Slopes, f32[heads].
+    /// Slopes, `f32[heads]`.
     pub slopes: usize,
     /// Result [N, heads, d].
     pub out: Matrix,
@@ -320,7 +320,7 @@ pub struct GatherSpec {
     pub table: Stored,
     /// The table lies in panels, as the head's weight [width, vocabulary].
     pub panels: bool,
-    /// i32[rows].
+    /// `i32[rows]`.
     pub ids: usize,
     /// Normalisation of the gathered row.
     pub norm: Option<Norm>,

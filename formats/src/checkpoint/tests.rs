@@ -74,6 +74,7 @@ fn shards_may_hold_more_than_the_index_lists() {
 #[test]
 fn refuses_folders_without_weights_and_says_what_is_there() {
     refused(&[], None, "holds neither model.safetensors nor pytorch_model.bin, nor the index");
+    refused(&[], None, "shards: download the weights into it");
     refused(&[("adapter.bin", &["a"])], None, "rename a single file to pytorch_model.bin");
     refused(&[("adapter.safetensors", &["a"])], None, "rename a single file to model.safetensors");
     let message = Checkpoint::open(Path::new("no/such/folder")).unwrap_err().to_string();

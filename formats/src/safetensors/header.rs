@@ -1,10 +1,16 @@
 //! From a file's bytes to checked descriptions of its tensors.
 //!
-//! The `safetensors` crate parses and checks the JSON (names once, shapes times type equal byte ranges, ranges back to
-//! back). The frame around it is read here, because the crate's own entry adds file offsets without asking whether they
-//! overflow, and because its messages hold no numbers.
+//! The header is parsed and checked here and not by the `safetensors` crate: that takes the later of two tensors of one
+//! name, adds file offsets without asking whether they overflow, and says neither which tensor is wrong nor any number.
+//! What is asked is the same (the format's README): names once, shapes times type equal byte ranges, ranges back to back
+//! from the header to the file's end.
 
-use safetensors::tensor::Metadata;
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 use crate::Dtype;
 use crate::checkpoint::{Described, row_major};
@@ -12,28 +18,21 @@ use crate::error::SafetensorsProblem as Problem;
 
 /// Bytes of the length that stands before the header.
 const LENGTH: usize = 8;
-/// The crate's and every other reader's limit on the header.
+/// Every other reader's limit on the header.
 const HEADER_MAX: u64 = 100_000_000;
+/// The header's only key that names no tensor.
+const METADATA: &str = "__metadata__";
 
-/// The tensors that a whole file's `bytes` hold, in no particular order.
+/// The tensors that a whole file's `bytes` hold, in the order of their data.
 pub(crate) fn read(bytes: &[u8]) -> Result<Vec<(String, Described)>, Problem> {
     let json = header(bytes)?;
-    let metadata: Metadata = serde_json::from_slice(json)?;
+    let Header(entries) = serde_json::from_slice(json)?;
+    check_names(&entries)?;
+    let mut tensors = entries.into_iter().map(|(name, text)| Entry::read(name, text)).collect::<Result<Vec<_>, _>>()?;
+    tensors.sort_by_key(|tensor| tensor.data_offsets);
     let data = LENGTH + json.len();
-    let described = data as u128 + metadata.data_len() as u128;
-    if described != bytes.len() as u128 {
-        return Err(Problem::Size { described, size: bytes.len() });
-    }
-    // The ranges are back to back and end at the file's end, so `data + offset` cannot overflow from here on.
-    let describe = |(name, info): (String, &safetensors::tensor::TensorInfo)| {
-        let Some(dtype) = Dtype::from_safetensors(info.dtype) else {
-            return Err(Problem::Dtype { tensor: name, dtype: info.dtype.to_string() });
-        };
-        let range = data + info.data_offsets.0..data + info.data_offsets.1;
-        let strides = row_major(&info.shape);
-        Ok((name, Described { dtype, shape: info.shape.clone(), strides, range }))
-    };
-    metadata.tensors().into_iter().map(describe).collect()
+    check_ranges(&tensors, data, bytes.len())?;
+    Ok(tensors.into_iter().map(|tensor| tensor.described(data)).collect())
 }
 
 /// The JSON between the length and the data.
@@ -44,6 +43,108 @@ fn header(bytes: &[u8]) -> Result<&[u8], Problem> {
         return Err(Problem::HeaderTooLarge { claimed, limit: HEADER_MAX });
     }
     rest.get(..claimed as usize).ok_or(Problem::HeaderCut { claimed, size: bytes.len() })
+}
+
+/// Names, however often they are there, and what stands behind each.
+struct Header<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Header<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+struct Entries;
+
+impl<'de> Visitor<'de> for Entries {
+    type Value = Header<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map of tensors")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header<'de>, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(name) = map.next_key::<String>()? {
+            if name == METADATA {
+                map.next_value::<IgnoredAny>()?;
+            } else {
+                entries.push((name, map.next_value()?));
+            }
+        }
+        Ok(Header(entries))
+    }
+}
+
+fn check_names(entries: &[(String, &RawValue)]) -> Result<(), Problem> {
+    let mut names = HashSet::new();
+    match entries.iter().find(|(name, _)| !names.insert(name)) {
+        Some((name, _)) => Err(Problem::Twice { tensor: name.clone() }),
+        None => Ok(()),
+    }
+}
+
+/// What stands behind a name.
+#[derive(Deserialize)]
+struct Stored {
+    dtype: String,
+    shape: Vec<usize>,
+    data_offsets: [usize; 2],
+}
+
+/// A tensor, its range still counted from the header's end.
+struct Entry {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    data_offsets: [usize; 2],
+}
+
+impl Entry {
+    /// Reads what stands behind `name`, and makes sure that the type and the shape fill the range.
+    fn read(name: String, text: &RawValue) -> Result<Entry, Problem> {
+        let Stored { dtype, shape, data_offsets } = match serde_json::from_str(text.get()) {
+            Ok(stored) => stored,
+            // Without the place, which counts from the tensor's brace.
+            Err(error) => {
+                let what = error.to_string();
+                let what = what.split(" at line ").next().unwrap_or_default().to_owned();
+                return Err(Problem::Entry { tensor: name, what });
+            }
+        };
+        let Some(dtype) = Dtype::from_safetensors(&dtype) else {
+            return Err(Problem::Dtype { tensor: name, dtype });
+        };
+        let [start, end] = data_offsets;
+        if end.checked_sub(start).is_none_or(|bytes| dtype.bytes(&shape) != Some(bytes)) {
+            let bytes = dtype.bytes(&shape).map(|bytes| format!("{bytes} bytes"));
+            let bytes = bytes.unwrap_or("more bytes than can be counted".to_owned());
+            let view = format!("of type {dtype} and shape {shape:?} takes {bytes}");
+            return Err(Problem::Bytes { tensor: name, view, offsets: data_offsets });
+        }
+        Ok(Entry { name, dtype, shape, data_offsets })
+    }
+
+    fn described(self, data: usize) -> (String, Described) {
+        let Entry { name, dtype, shape, data_offsets: [start, end] } = self;
+        (name, Described { dtype, strides: row_major(&shape), shape, range: data + start..data + end })
+    }
+}
+
+/// Makes sure that the ranges, in their order, fill the file from `data` to its end; so `data + offset` cannot overflow.
+fn check_ranges(tensors: &[Entry], data: usize, size: usize) -> Result<(), Problem> {
+    let mut before = 0;
+    for Entry { name, data_offsets: [start, end], .. } in tensors {
+        if *start != before {
+            return Err(Problem::Apart { tensor: name.clone(), start: *start, before });
+        }
+        before = *end;
+    }
+    let described = data as u128 + before as u128;
+    if described != size as u128 {
+        return Err(Problem::Size { described, size });
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -83,10 +184,16 @@ mod tests {
         refused(&file("{", 0), "line 1 column 1");
         refused(&file("\u{fffd}", 0), "does not parse");
         refused(&[&8u64.to_le_bytes()[..], b"{\"\xff\xfe\":1}"].concat(), "does not parse");
-        refused(&file(&ONE.replace("BF16", "Q8"), 12), "does not parse");
-        refused(&file(&ONE.replace("[2,3]", "[2,-3]"), 12), "does not parse");
-        refused(&file(&ONE.replace("[2,3]", "[4294967296,4294967296,4]"), 12), "overflow");
-        refused(&file(&ONE.replace("[0,12]", "[12,0]"), 12), "offset");
+        let one = |from: &str, to: &str, part: &str| refused(&file(&ONE.replace(from, to), 12), part);
+        one("BF16", "F8_E9", "tensor a has type F8_E9");
+        one("[2,3]", "[2,-3]", "tensor a is described wrongly: invalid value: integer `-3`, expected usize");
+        one("\"shape\"", "\"size\"", "tensor a is described wrongly: missing field `shape`");
+        one("[2,3]", "[4294967296,4294967296,4]", "[4294967296, 4294967296, 4] takes more bytes than can be counted");
+        one("[2,3]", "[2,0]", "tensor a of type bf16 and shape [2, 0] takes 0 bytes, and its offsets are 0 to 12");
+        one("[0,12]", "[12,0]", "offsets are 12 to 0");
+        one("[0,12]", "[4,16]", "tensor a begins at byte 4 of the data, and what is before it ends at 0");
+        let one = &ONE[1..ONE.len() - 1];
+        refused(&file(&format!("{{{one},{one}}}"), 12), "tensor a is there twice");
         refused(&file(&"[".repeat(5000), 0), "does not parse");
     }
 

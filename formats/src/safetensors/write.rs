@@ -1,13 +1,12 @@
 //! Writing one safetensors file, whole or not at all.
 
 use std::collections::{HashMap, HashSet};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 use safetensors::tensor::{Metadata, TensorInfo};
-use tempfile::NamedTempFile;
 
-use crate::{Dtype, FormatError};
+use crate::{Dtype, FormatError, Partial};
 
 /// A tensor to be written, borrowed from whoever computed it.
 #[derive(Clone, Copy, Debug)]
@@ -33,32 +32,30 @@ pub fn write(path: &Path, tensors: &[NewTensor<'_>]) -> Result<(), FormatError> 
     write_while(path, tensors, &mut || true)
 }
 
-/// As [`write`], for files that take long: `go_on` is asked before each piece and before the file gets its name; once it
+/// As [`write()`], for files that take long: `go_on` is asked before each piece and before the file gets its name; once it
 /// says no, the file is given up and nothing is left of it.
 ///
 /// # Errors
-/// As [`write`], and [`FormatError::Stopped`].
+/// As [`write()`], and [`FormatError::Stopped`].
 pub fn write_while(path: &Path, tensors: &[NewTensor<'_>], go_on: &mut dyn FnMut() -> bool) -> Result<(), FormatError> {
     let mut tensors = tensors.to_vec();
     tensors.sort_by(|a, b| b.dtype.to_safetensors().cmp(&a.dtype.to_safetensors()).then(a.name.cmp(b.name)));
     check(path, &tensors)?;
     let failed = |source| FormatError::Io { action: "write", path: path.to_path_buf(), source };
     let header = header(&tensors).map_err(failed)?;
-    let mut temporary = temporary(path).map_err(failed)?;
+    let mut partial = Partial::begin(path).map_err(failed)?;
     let length = (header.len() as u64).to_le_bytes();
     let data = tensors.iter().flat_map(|tensor| tensor.bytes.chunks(PIECE));
     for piece in [&length[..], &header[..]].into_iter().chain(data) {
         if !go_on() {
             return Err(FormatError::Stopped { path: path.to_path_buf() });
         }
-        temporary.write_all(piece).map_err(failed)?;
+        partial.write_all(piece).map_err(failed)?;
     }
-    let temporary = temporary.into_inner().map_err(|error| failed(error.into_error()))?;
     if !go_on() {
         return Err(FormatError::Stopped { path: path.to_path_buf() });
     }
-    temporary.persist(path).map_err(|error| failed(error.error))?;
-    Ok(())
+    partial.complete().map_err(failed)
 }
 
 /// Bytes between two questions whether to go on: a fraction of a second on any disk.
@@ -98,20 +95,6 @@ fn header(tensors: &[NewTensor<'_>]) -> io::Result<Vec<u8>> {
     let mut json = serde_json::to_vec(&metadata)?;
     json.resize(json.len().next_multiple_of(8), b' ');
     Ok(json)
-}
-
-/// A temporary file beside `path`; dropped without a name, it is gone.
-fn temporary(path: &Path) -> io::Result<BufWriter<NamedTempFile>> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".").suffix(".partial");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // What any created file gets; the default of temporary files, 0600, would hide the result from others.
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    Ok(BufWriter::with_capacity(PIECE, builder.tempfile_in(folder)?))
 }
 
 #[cfg(test)]

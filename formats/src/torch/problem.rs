@@ -9,13 +9,13 @@ pub enum TorchProblem {
     )]
     Foreign,
     /// A zip archive without its end.
-    #[error("the archive's directory is not at its end, after {size} bytes: it is cut short")]
+    #[error("the archive's directory is not at its end, after {size} bytes: it is cut short; download it again")]
     NoDirectory {
         /// The file's size.
         size: usize,
     },
     /// A record of the archive.
-    #[error("record {name} {what}")]
+    #[error("record {name} {what}; download it again or save it anew with torch")]
     Record {
         /// The record's name.
         name: String,
@@ -23,7 +23,7 @@ pub enum TorchProblem {
         what: &'static str,
     },
     /// Numbers that lead out of the file.
-    #[error("{what} reaches to byte {end}, and the file has {size}: it is cut short or damaged")]
+    #[error("{what} reaches to byte {end}, and the file has {size}: it is cut short or damaged; download it again")]
     Outside {
         /// What does.
         what: String,
@@ -33,7 +33,7 @@ pub enum TorchProblem {
         size: usize,
     },
     /// Two records, or two tensors, of one name.
-    #[error("{what} {name} is there twice")]
+    #[error("{what} {name} is there twice; save it anew with torch")]
     Twice {
         /// "record", "tensor" or "storage".
         what: &'static str,
@@ -41,7 +41,7 @@ pub enum TorchProblem {
         name: String,
     },
     /// Records that share bytes.
-    #[error("records {first} and {second} overlap")]
+    #[error("records {first} and {second} overlap; save it anew with torch")]
     Overlap {
         /// The one that begins first.
         first: String,
@@ -52,7 +52,7 @@ pub enum TorchProblem {
     #[error("it was written on a big-endian machine: save it again on another")]
     BigEndian,
     /// A version of the old format that nobody has seen.
-    #[error("it is of version {0} of torch's old format; only 1001 is known")]
+    #[error("it is of version {0} of torch's old format; only 1001 is known: save it anew with torch")]
     Version(String),
     /// A function or class that no state dict needs.
     #[error(
@@ -68,7 +68,9 @@ pub enum TorchProblem {
         at: usize,
     },
     /// A pickle that is none, or does what no state dict does.
-    #[error("its pickle {what} (byte {at})")]
+    #[error(
+        "its pickle {what} (byte {at}): if you trust the file, load it with torch and save model.state_dict() alone"
+    )]
     Pickle {
         /// What it does.
         what: String,
@@ -76,7 +78,7 @@ pub enum TorchProblem {
         at: usize,
     },
     /// More than any checkpoint needs: a file made to exhaust memory.
-    #[error("its pickle makes more than {limit} {what} (byte {at}), as no checkpoint does")]
+    #[error("its pickle makes more than {limit} {what} (byte {at}), as no checkpoint does: trust it with nothing")]
     Bomb {
         /// What there is too much of.
         what: &'static str,
@@ -92,7 +94,7 @@ pub enum TorchProblem {
         what: String,
     },
     /// A tensor that its storage does not hold.
-    #[error("tensor {tensor} {view}: {what}")]
+    #[error("tensor {tensor} {view}: {what}; download it again or save it anew with torch")]
     Tensor {
         /// The tensor.
         tensor: String,

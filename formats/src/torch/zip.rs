@@ -4,6 +4,8 @@
 //! directory, which names every record's size and local header, after which its bytes begin. torch stores records
 //! uncompressed at aligned places, and uses the 64-bit forms of numbers where files are large.
 //!
+//! Checksums of records are not compared: torch does not either, and can be told to write none.
+//!
 //! The `zip` crate would do, but it wants a reader where there is a mapping, brings decompressors for what is refused here,
 //! and its errors name no record; ranges are all that is needed.
 

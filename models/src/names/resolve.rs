@@ -38,7 +38,7 @@ impl Resolved {
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub enum NameError {
     /// The blocks stored are not the blocks configured.
-    #[error("config.json says {config} layers, but the weights hold {weights} (up to {prefix}h.{})", weights - 1)]
+    #[error("config.json says {config} layers, but the weights hold {weights} (up to {prefix}h.{}): one of them is another model's", weights - 1)]
     Layers {
         /// Layers in the config.
         config: usize,
@@ -58,7 +58,9 @@ pub enum NameError {
         help: &'static str,
     },
     /// A tensor has another shape than the config implies.
-    #[error("tensor {tensor} has shape {found:?}, but config.json asks for {expected:?}")]
+    #[error(
+        "tensor {tensor} has shape {found:?}, but config.json asks for {expected:?}: one of them is another model's"
+    )]
     Shape {
         /// The tensor as stored.
         tensor: String,
@@ -68,12 +70,20 @@ pub enum NameError {
         expected: Vec<usize>,
     },
     /// A tensor has a type that weights cannot have.
-    #[error("tensor {tensor} has type {found}; weights must be f32, f16 or bf16")]
+    #[error("tensor {tensor} has type {found}; weights must be f32, f16 or bf16: save it as one of them")]
     Type {
         /// The tensor as stored.
         tensor: String,
         /// Its type.
         found: String,
+    },
+    /// One tensor under two names.
+    #[error("the weights hold both {with} and {without}, which are one tensor: remove the one that is not meant")]
+    Both {
+        /// With the prefix.
+        with: String,
+        /// Without it.
+        without: String,
     },
     /// Tensors that no BLOOM has.
     #[error("a BLOOM model has no tensor {tensor}{}: merge adapters into the weights and remove added heads first", more(*others, "are unknown too"))]
@@ -196,6 +206,9 @@ fn check_rest(
 ) -> Result<Vec<String>, NameError> {
     let used: BTreeSet<String> = sources.iter().map(|(_, source)| stored_name(prefix, &source.tensor)).collect();
     let mut rest: Vec<&String> = stored.keys().filter(|name| !used.contains(*name) && !is_buffer(name)).collect();
+    if let Some((with, without)) = both_names(stored, prefix) {
+        return Err(NameError::Both { with, without });
+    }
     let mut notes = Vec::new();
     if config.tied_head && stored.contains_key(HEAD) {
         rest.retain(|name| *name != HEAD);
@@ -205,6 +218,14 @@ fn check_rest(
         Some(tensor) => Err(NameError::Unknown { tensor: tensor.to_string(), others: rest.len() - 1 }),
         None => Ok(notes),
     }
+}
+
+/// A tensor that is there with the prefix and without it.
+fn both_names(stored: &BTreeMap<String, Found>, prefix: &str) -> Option<(String, String)> {
+    let prefixed = stored.keys().filter(|_| !prefix.is_empty());
+    let mut both = prefixed.filter_map(|name| Some((name, name.strip_prefix(prefix)?)));
+    let (with, without) = both.find(|(_, without)| stored.contains_key(*without))?;
+    Some((with.clone(), without.to_owned()))
 }
 
 /// Masks that older versions saved beside the weights; they hold nothing learnt.

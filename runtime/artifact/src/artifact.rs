@@ -80,7 +80,8 @@ pub enum OpenError {
     },
     /// Bytes are no longer those that were checked.
     #[error(
-        "{path} was written into while it was used ({before} bytes before, {now} now): what came of it counts for nothing"
+        "{path} was written into while it was used ({before} bytes before, {now} now): what came of it counts for nothing; do it again when nobody \
+         writes there"
     )]
     Changed {
         /// The file.

@@ -3,11 +3,11 @@
 //! Here live the file's format, its writer, its reader, and the checks that stand between bytes of a file and anything
 //! that trusts them. Absent: running any of it (`runtime`), making any of it (`codegen`, `passes`).
 //!
-//! A file is a header and page-aligned sections ([`format`]). [`ArtifactWriter`] writes sections as they come and the
+//! A file is a header and page-aligned sections ([`mod@format`]). [`ArtifactWriter`] writes sections as they come and the
 //! header last, under a temporary name. [`Artifact::open`] maps the file, hashes everything but the weights, checks the
 //! program ([`check`]), and hands out slices. An artifact holds machine code: run only what you trust.
 //!
-//! Start at [`format`], then [`artifact`].
+//! Start at [`mod@format`], then [`artifact`].
 
 pub mod code;
 pub mod format;

@@ -5,9 +5,10 @@ use crate::format::{HEADER_START, Header, MAGIC, PAGE, Section, SectionKind, VER
 use crate::meta::Meta;
 use crate::weights::{PieceHasher, Slot, WeightTable};
 use bloomery_ir::Program;
+use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use tempfile::NamedTempFile;
+use tempfile::TempPath;
 
 /// Why an artifact could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +35,9 @@ pub enum WriteError {
 
 /// An artifact being written. Dropped before [`ArtifactWriter::finish`], it leaves nothing behind.
 pub struct ArtifactWriter {
-    file: BufWriter<NamedTempFile>,
+    // Apart from its name, which the errors of both together would show.
+    file: BufWriter<File>,
+    temporary: TempPath,
     path: PathBuf,
     position: u64,
     sections: Vec<Section>,
@@ -51,9 +54,9 @@ impl ArtifactWriter {
             let missing = io::Error::new(io::ErrorKind::NotFound, format!("there is no folder {}", folder.display()));
             return Err(failed(path, missing));
         }
-        let file = temporary(folder).map_err(|source| failed(path, source))?;
+        let (file, temporary) = temporary(folder).map_err(|source| failed(path, source))?;
         let file = BufWriter::with_capacity(1 << 20, file);
-        let mut writer = ArtifactWriter { file, path: path.to_owned(), position: 0, sections: Vec::new() };
+        let mut writer = ArtifactWriter { file, temporary, path: path.to_owned(), position: 0, sections: Vec::new() };
         writer.zeros(PAGE)?;
         Ok(writer)
     }
@@ -129,15 +132,14 @@ impl ArtifactWriter {
     /// The file system's.
     pub fn finish(mut self) -> Result<u64, WriteError> {
         let header = self.header()?;
-        let path = self.path;
-        let write = |mut file: BufWriter<NamedTempFile>| -> io::Result<()> {
+        let ArtifactWriter { mut file, temporary, path, .. } = self;
+        let write = || -> io::Result<()> {
             file.seek(SeekFrom::Start(0))?;
             file.write_all(&header)?;
-            let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
-            file.persist(&path).map_err(|error| error.error)?;
-            Ok(())
+            file.flush()?;
+            temporary.persist(&path).map_err(|error| error.error)
         };
-        write(self.file).map_err(|source| failed(&path, source))?;
+        write().map_err(|source| failed(&path, source))?;
         Ok(self.position)
     }
 
@@ -246,7 +248,7 @@ impl WeightSink<'_> {
 }
 
 /// A file that others may read once it has its name.
-fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
+fn temporary(folder: &Path) -> io::Result<(File, TempPath)> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".bloom-");
     #[cfg(unix)]
@@ -254,7 +256,7 @@ fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
-    builder.tempfile_in(folder)
+    Ok(builder.tempfile_in(folder)?.into_parts())
 }
 
 fn failed(path: &Path, source: io::Error) -> WriteError {

@@ -4,7 +4,7 @@
 //! What an answer is does not depend on any of this: it is the one that the whole sequence as a prompt would get.
 
 use super::config::GenerationConfig;
-use super::{Generated, Listener, check_prompts, lanes};
+use super::{Generated, Listener, lanes};
 use crate::error::RunError;
 use crate::session::{SequenceId, Session};
 
@@ -47,7 +47,7 @@ impl Kept {
             )));
         }
         let ids = [&self.ids, new].concat();
-        check_prompts(session, std::slice::from_ref(&ids))?;
+        session.check_ids(&ids, 0)?;
         let room = config.room(ids.len(), session.context())?;
         // What follows the last token is wanted, so that one runs in any case.
         let cached = session.length(self.sequence).min(ids.len() - 1);
@@ -148,7 +148,7 @@ mod tests {
             assert!(error.contains(part), "{error}");
             (kept.ids().len(), session.computed())
         };
-        assert_eq!(refused(&mut kept, &[], config(1), "has no tokens"), (0, 0));
+        assert_eq!(refused(&mut kept, &[], config(1), "no tokens are given"), (0, 0));
         assert_eq!(refused(&mut kept, &[VOCABULARY], config(1), "token id 11"), (0, 0));
         let beams = GenerationConfig { num_beams: 2, ..config(1) };
         assert_eq!(refused(&mut kept, &[1], beams, "goes on in one way"), (0, 0));
