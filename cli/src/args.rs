@@ -1,14 +1,14 @@
 //! How the command line is written: clap's view of it, and from there to the library's plain options.
 
+mod config;
 mod generation;
 mod values;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use bloomery::Execution;
 use bloomery::bench::BenchOptions;
-use bloomery::compile::{CHUNK_MAX, CONTEXT_MAX, CompileOptions, Compute, Emit, ModelSource};
+use bloomery::compile::{CHUNK_MAX, CONTEXT_MAX, CompileOptions, Compute, Emit};
 use bloomery::eval::EvalOptions;
 use bloomery::execution::THREADS_MAX;
 use bloomery::ir_file::IrOptions;
@@ -17,6 +17,7 @@ use bloomery::logits::LogitsOptions;
 use bloomery::run::{Prompts, Record, RunOptions};
 use bloomery::targets::Target;
 use bloomery::tokenize::{Text, TokenizeOptions};
+use bloomery::{Error, Execution};
 use bloomery_artifact::Check;
 use bloomery_configs::Strategy as Shared;
 use bloomery_ir::Mesh;
@@ -27,6 +28,7 @@ use clap::builder::PossibleValuesParser;
 use clap::error::ErrorKind;
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
 use clap_complete::Shell;
+pub(crate) use config::{Config, ConfigCommand, Show};
 pub(crate) use generation::Chat;
 use generation::Generate;
 use values::{Ids, class, count, pair, published, ranks, strategy};
@@ -76,6 +78,8 @@ pub(crate) enum Command {
     Ir(Ir),
     /// Show what a file is and what it holds
     Inspect(Inspect),
+    /// Look at a YAML configuration with MindFormers' keys
+    Config(Config),
     /// Compare every byte of an artifact with its hashes
     Verify(Verify),
     /// Measure how fast an artifact runs
@@ -105,26 +109,30 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(
     group = one_of("what"),
-    after_help = "Examples:\n  bloomery compile MODEL_DIR -o model.bloom\n  bloomery compile bigscience/bloomz-560m -o model.bloom\n  bloomery compile MODEL_DIR -o model.bloom --target cpu:all-x86,cpu:aarch64\n  bloomery compile --size 560m --random-weights 1 -o random.bloom"
+    after_help = "Examples:\n  bloomery compile MODEL_DIR -o model.bloom\n  bloomery compile bigscience/bloomz-560m -o model.bloom\n  bloomery compile MODEL_DIR -o model.bloom --target cpu:all-x86,cpu:aarch64\n  bloomery compile --size 560m --random-weights 1 -o random.bloom\n  bloomery compile configs/bloom/run_bloom_7.1b.yaml --set use_parallel=False -o model.bloom"
 )]
 pub(crate) struct Compile {
     /// A Hugging Face folder (config.json, safetensors or torch .bin files, perhaps tokenizer.json), or a model's name:
     /// bloom_560m, bigscience/bloomz-560m; looked up in $CHECKPOINT_DOWNLOAD_FOLDER (or checkpoint_download) and in the
-    /// cache of Hugging Face
+    /// cache of Hugging Face; or a configuration with MindFormers' keys, FILE.yaml, that says the model's sizes and names
+    /// its weights
     #[arg(value_name = "MODEL", group = "what")]
     model: Option<PathBuf>,
+    /// A setting in place of the configuration's, e.g. model.model_config.seq_length=4096; can be repeated
+    #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true, conflicts_with = "size")]
+    set: Vec<String>,
     /// A published size instead of a folder, e.g. 560m
     #[arg(long, value_name = "NAME", group = "what", requires = "random_weights", value_parser = published)]
     size: Option<String>,
-    /// Random weights from this seed, for benchmarks
-    #[arg(long, value_name = "SEED", requires = "size", conflicts_with = "model")]
+    /// Random weights from this seed, for benchmarks: of a size, or of a configuration
+    #[arg(long, value_name = "SEED")]
     random_weights: Option<u64>,
     /// The artifact, or the text that --emit prints
     #[arg(short, long, value_name = "FILE.bloom", required_unless_present_any = ["emit", "stop_after"])]
     output: Option<PathBuf>,
-    /// The type of weights
-    #[arg(long, value_enum, default_value_t = Dtype::Keep)]
-    dtype: Dtype,
+    /// The type of weights [default: keep, or what the configuration says, but none wider than stored]
+    #[arg(long, value_enum)]
+    dtype: Option<Dtype>,
     /// What to make code for, comma-separated: cpu:all-x86 (v3, v4 and amx), cpu:x86-64-v3, cpu:x86-64-v4,
     /// cpu:x86-64-amx, cpu:aarch64, interpreter
     #[arg(long, value_name = "TARGET,..", value_delimiter = ',', default_values_t = [Target::default_here()])]
@@ -135,9 +143,9 @@ pub(crate) struct Compile {
     /// The type of cached keys and values [default: f32 for weights of f32, else f16]
     #[arg(long, value_enum)]
     kv_dtype: Option<KvDtype>,
-    /// Tokens a sequence may have, prompt and answer together
-    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = value_parser!(u64).range(1..=CONTEXT_MAX))]
-    max_context: u64,
+    /// Tokens a sequence may have, prompt and answer together [default: 2048, or the configuration's seq_length]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..=CONTEXT_MAX))]
+    max_context: Option<u64>,
     /// Tokens that run at once, at most
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = value_parser!(u64).range(1..=CHUNK_MAX))]
     chunk: u64,
@@ -194,19 +202,13 @@ enum EmitWhat {
 
 impl Compile {
     /// The library's options.
-    pub(crate) fn options(&self) -> CompileOptions {
-        let model = match (&self.model, &self.size) {
-            (Some(folder), _) => ModelSource::Folder(folder.clone()),
-            (None, Some(size)) => {
-                ModelSource::Random { size: size.clone(), seed: self.random_weights.unwrap_or_default() }
-            }
-            (None, None) => unreachable!("clap asks for one of both"),
-        };
+    pub(crate) fn options(&self) -> Result<CompileOptions, Error> {
+        let usual = self.usual()?;
         let dtype = match self.dtype {
-            Dtype::Keep => None,
-            Dtype::F32 => Some(WeightType::F32),
-            Dtype::F16 => Some(WeightType::F16),
-            Dtype::Bf16 => Some(WeightType::Bf16),
+            None | Some(Dtype::Keep) => None,
+            Some(Dtype::F32) => Some(WeightType::F32),
+            Some(Dtype::F16) => Some(WeightType::F16),
+            Some(Dtype::Bf16) => Some(WeightType::Bf16),
         };
         let kv_dtype = self.kv_dtype.map(|kv_dtype| match kv_dtype {
             KvDtype::F32 => WeightType::F32,
@@ -216,17 +218,17 @@ impl Compile {
             Arithmetic::F32 => Compute::F32,
             Arithmetic::Bf16 => Compute::Bf16,
         };
-        CompileOptions {
+        Ok(CompileOptions {
             dtype,
             targets: self.target.clone(),
             compute,
             kv_dtype,
-            max_context: self.max_context,
+            max_context: self.max_context.unwrap_or(usual.max_context),
             chunk: self.chunk,
             strategy: self.strategy.clone(),
             dump_ir: self.dump_ir.clone(),
-            ..CompileOptions::new(model)
-        }
+            ..usual
+        })
     }
 
     /// What to print instead of compiling to the end, and the last pass for that.

@@ -1,11 +1,12 @@
-//! `compile`: a model's folder (or a published size with random weights) to one artifact.
+//! `compile`: a model's folder (or a published size with random weights, or a YAML configuration) to one artifact.
 //!
-//! The way: settings and names of weights (`model`), graphs, passes, a program, code for each class (`code`), then
-//! weights packed one by one as they are written (`weights`). Nothing large is held: a tensor is mapped, packed in
+//! The way: settings and names of weights (`model`, `configured`), graphs, passes, a program, code for each class (`code`),
+//! then weights packed one by one as they are written (`weights`). Nothing large is held: a tensor is mapped, packed in
 //! pieces by all threads, written, dropped. Equal inputs give equal bytes; the artifact knows hashes of what was read, no
 //! path, no time.
 
 mod compute_error;
+mod configured;
 mod in_order;
 mod model;
 mod random;
@@ -29,7 +30,8 @@ use bloomery_passes::pipeline::{self, Stage};
 use crate::code::{self, Made};
 use crate::targets::Target;
 use crate::{Error, Progress, output};
-use model::Loaded;
+pub use configured::Configured;
+use model::{Loaded, Weights};
 use values::Values;
 
 /// What to compile, and how.
@@ -85,6 +87,8 @@ pub enum ModelSource {
         /// Equal seeds give equal weights.
         seed: u64,
     },
+    /// What a YAML configuration says.
+    Configured(Box<Configured>),
 }
 
 /// The arithmetic of products.
@@ -251,7 +255,7 @@ struct Description {
 
 fn describe(loaded: &Loaded, options: &CompileOptions) -> Result<Description, Error> {
     let page_tokens = Cpu.page_tokens();
-    let dtype = |name: &str| DType::from(options.dtype.unwrap_or_else(|| loaded.weights.dtype(name)));
+    let dtype = |name: &str| DType::from(options.dtype.unwrap_or_else(|| loaded.dtype(name)));
     let bloom_options = BloomOptions {
         activation: Cpu.activation(),
         weights: &dtype,
@@ -288,7 +292,7 @@ fn check_bf16(module: &Module) -> Result<(), Error> {
 
 /// Of cached keys and values: as exact as the weights that make them, where nothing is said.
 fn kv_dtype(loaded: &Loaded, options: &CompileOptions) -> WeightType {
-    let weights = options.dtype.unwrap_or_else(|| loaded.weights.dtype("h.attention.key.weight"));
+    let weights = options.dtype.unwrap_or_else(|| loaded.dtype("h.attention.key.weight"));
     let follows = if weights == WeightType::F32 { WeightType::F32 } else { WeightType::F16 };
     options.kv_dtype.unwrap_or(follows)
 }
@@ -362,7 +366,7 @@ fn pack(
 fn meta(loaded: &Loaded, options: &CompileOptions, inputs: Vec<Source>, images: &[Made]) -> Meta {
     let config = &loaded.config;
     let named = [
-        ("dtype", options.dtype.map_or("keep", WeightType::name).to_owned()),
+        ("dtype", options.dtype.map_or(loaded.types.map_or("keep", |_| "configured"), WeightType::name).to_owned()),
         ("compute", options.compute.name().to_owned()),
         ("kv-dtype", kv_dtype(loaded, options).name().to_owned()),
         ("max-context", options.max_context.to_string()),
@@ -373,9 +377,14 @@ fn meta(loaded: &Loaded, options: &CompileOptions, inputs: Vec<Source>, images: 
     if options.compute == Compute::Bf16 {
         all.insert("compute-error".to_owned(), format!("{:.1e}", compute_error::of_bf16(config.hidden)));
     }
-    if let ModelSource::Random { size, seed } = &options.model {
+    if let ModelSource::Random { size, .. } = &options.model {
         all.insert("size".to_owned(), size.clone());
+    }
+    if let Weights::Random(seed) = &loaded.weights {
         all.insert("random-weights".to_owned(), seed.to_string());
+    }
+    if let ModelSource::Configured(configured) = &options.model {
+        all.extend(configured.set().map(|set| ("set".to_owned(), set)));
     }
     let mut provenance = Provenance { inputs, version: env!("CARGO_PKG_VERSION").to_owned(), ..Provenance::default() };
     code::describe(images, &mut all, &mut provenance);

@@ -5,6 +5,7 @@ use std::{fmt, io};
 
 use bloomery_artifact::{OpenError, WriteError};
 use bloomery_codegen::cpu::image::ImageError;
+use bloomery_configs::SettingsError;
 use bloomery_formats::FormatError;
 use bloomery_models::config::ConfigError;
 use bloomery_models::names::NameError;
@@ -19,6 +20,9 @@ pub enum Error {
     /// A `config.json` that describes no BLOOM.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A YAML configuration that cannot be.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// A foreign file that cannot be read or written.
     #[error(transparent)]
     Format(#[from] FormatError),

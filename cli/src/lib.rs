@@ -56,6 +56,7 @@ pub mod limits;
 
 pub mod demo;
 
+pub mod config;
 pub mod inspect;
 pub mod ir_file;
 pub mod tokenize;

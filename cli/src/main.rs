@@ -13,14 +13,18 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use args::{Bench, Cli, Command, Compile, Eval, Inspect, Ir, Logits, Retarget, Run, Tokenize, Verify};
+use args::{
+    Bench, Cli, Command, Compile, ConfigCommand, Eval, Inspect, Ir, Logits, Retarget, Run, Show, Tokenize, Verify,
+};
 use bloomery::bench::BenchOptions;
 use bloomery::eval::EvalOptions;
 use bloomery::logits::LogitsOptions;
 use bloomery::pretrained::{PretrainedOptions, artifact};
 use bloomery::run::RunOptions;
 use bloomery::terminal::{self, Terminal};
-use bloomery::{Error, bench, compile, demo, eval, inspect, ir_file, limits, logits, retarget, run, tokenize, verify};
+use bloomery::{
+    Error, bench, compile, config, demo, eval, inspect, ir_file, limits, logits, retarget, run, tokenize, verify,
+};
 use bloomery_formats::map::cut;
 use print::Silent;
 
@@ -63,6 +67,9 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Logits(args) => logits(&args),
         Command::Eval(args) => eval(&args),
         Command::Inspect(args) => inspect(&args),
+        Command::Config(args) => match args.command {
+            ConfigCommand::Show(args) => show(&args),
+        },
         Command::Verify(args) => verify(&args),
         Command::Bench(args) => bench(&args),
         Command::Demo => demo(),
@@ -85,7 +92,10 @@ fn kept(model: &Path) -> Result<PathBuf, Failure> {
 }
 
 fn compile(args: &Compile) -> Result<(), Failure> {
-    let options = args.options();
+    if let Some(error) = args.misplaced() {
+        error.exit();
+    }
+    let options = args.options()?;
     interrupt::ask_first();
     if let Some((what, last)) = args.emit() {
         let text = compile::emit(&options, what, last, &mut Silent)?;
@@ -172,6 +182,11 @@ fn eval(args: &Eval) -> Result<(), Failure> {
 fn inspect(args: &Inspect) -> Result<(), Failure> {
     let inspection = inspect::inspect(&args.file)?;
     if args.json { Ok(print::json(&inspection)?) } else { Ok(print::out(&print::inspection(&inspection))?) }
+}
+
+fn show(args: &Show) -> Result<(), Failure> {
+    let shown = config::show(&args.options())?;
+    if args.json { Ok(print::json(&shown)?) } else { Ok(print::out(&print::config(&shown))?) }
 }
 
 fn verify(args: &Verify) -> Result<(), Failure> {

@@ -17,7 +17,7 @@ pub(crate) fn completions(shell: Shell) -> String {
     String::from_utf8(script).expect("scripts are text")
 }
 
-/// Writes a page for the program and one for each command into a folder, and returns their names.
+/// Writes a page for the program and one for each command and command of a command into a folder, and returns their names.
 pub(crate) fn write_pages(folder: &Path) -> Result<Vec<String>, Error> {
     let refused = |source| Error::Io { action: "create", path: folder.to_path_buf(), source };
     std::fs::create_dir_all(folder).map_err(refused)?;
@@ -30,8 +30,12 @@ pub(crate) fn write_pages(folder: &Path) -> Result<Vec<String>, Error> {
 fn pages() -> Vec<(String, String)> {
     let mut program = Cli::command().disable_help_subcommand(true);
     program.build();
-    let commands: Vec<Command> = program.get_subcommands().cloned().collect();
-    [program].into_iter().chain(commands).map(page).collect()
+    below(&program).map(page).collect()
+}
+
+/// A command and all commands below it.
+fn below(command: &Command) -> Box<dyn Iterator<Item = Command> + '_> {
+    Box::new(std::iter::once(command.clone()).chain(command.get_subcommands().flat_map(below)))
 }
 
 fn page(command: Command) -> (String, String) {
@@ -46,13 +50,15 @@ mod tests {
     use super::*;
     use clap::ValueEnum;
 
-    /// Every command with its long options.
+    /// Every command, `config-show` for one of a command, with its long options.
     fn commands() -> Vec<(String, Vec<String>)> {
         let options = |command: &Command| {
             command.get_arguments().filter_map(|argument| argument.get_long().map(str::to_owned)).collect()
         };
-        let commands: Vec<_> =
-            Cli::command().get_subcommands().map(|command| (command.get_name().to_owned(), options(command))).collect();
+        let mut program = Cli::command().disable_help_subcommand(true);
+        program.build();
+        let name = |command: &Command| command.get_display_name().unwrap().trim_start_matches("bloomery-").to_owned();
+        let commands: Vec<_> = below(&program).skip(1).map(|command| (name(&command), options(&command))).collect();
         assert!(commands.len() >= 14, "{commands:?}");
         commands
     }
@@ -62,7 +68,7 @@ mod tests {
         for shell in Shell::value_variants() {
             let script = completions(*shell);
             for (command, options) in commands() {
-                assert!(script.contains(&command), "{shell}: {command}");
+                command.split('-').for_each(|word| assert!(script.contains(word), "{shell}: {command}"));
                 options.iter().for_each(|option| assert!(script.contains(option), "{shell}: {command} --{option}"));
             }
         }
@@ -73,7 +79,8 @@ mod tests {
         let pages = pages();
         let page = |name: &str| &pages.iter().find(|(found, _)| found == name).unwrap_or_else(|| panic!("{name}")).1;
         for (command, options) in commands() {
-            assert!(page("bloomery.1").contains(&command.replace('-', "\\-")), "{command}");
+            let top = command.split('-').next().unwrap();
+            assert!(page("bloomery.1").contains(top), "{command}");
             let page = page(&format!("bloomery-{command}.1"));
             for option in options {
                 assert!(page.contains(&option.replace('-', "\\-")), "{command} --{option}: {page}");

@@ -1,8 +1,10 @@
 //! What people see: results on stdout, progress, notes and errors on stderr.
 
+mod config;
 mod inspection;
 mod profile;
 mod tensors;
+mod wrap;
 
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Write};
@@ -15,6 +17,7 @@ use bloomery::limits::MachineLimits;
 use bloomery::run::{NewToken, Sequence};
 use serde::Serialize;
 
+pub(crate) use config::config;
 pub(crate) use inspection::inspection;
 pub(crate) use profile::profile;
 

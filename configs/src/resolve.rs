@@ -216,6 +216,14 @@ impl Config {
         named.into_iter().find(|(_, weights)| !weights.is_empty()).map(|(key, weights)| (key, weights.as_str()))
     }
 
+    /// That the sizes (hidden width, layers, heads, vocabulary) are those of weights that are described `there`.
+    ///
+    /// # Errors
+    /// One is another.
+    pub fn check_sizes(&self, are: [u64; 4], there: &str) -> Result<(), SettingsError> {
+        checks::check_sizes(self, are, there)
+    }
+
     /// That a setting contradicts something outside the file: both sides, and what to do.
     pub fn contradiction(&self, path: &'static str, problem: String, way_out: String) -> SettingsError {
         self.refuse(path, Problem::Contradiction { problem, way_out })

@@ -14,7 +14,7 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
     ("codegen", "bloomery-codegen", &["ir", "artifact"]),
     ("runtime", "bloomery-runtime", &["ir", "artifact"]),
     ("cli", "bloomery", &["ir", "configs", "formats", "models", "passes", "artifact", "codegen", "runtime"]),
-    ("tests", "bloomery-tests", &["ir", "formats", "models", "artifact"]),
+    ("tests", "bloomery-tests", &["ir", "configs", "formats", "models", "artifact"]),
 ];
 
 /// What the runtime may name of the IR: programs, how they are interpreted, what work they are, and what these are made

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bloomery_artifact::{Artifact, Check, Section};
+use bloomery_configs::{Config, Options, Strategy};
 use bloomery_formats::Checkpoint;
 use bloomery_models::config::{BloomConfig, GenerationSettings};
 use sha2::{Digest, Sha256};
@@ -15,8 +16,14 @@ use sha2::{Digest, Sha256};
 pub type Reader = fn(bytes: &[u8], folder: &Path) -> Result<(), String>;
 
 /// The readers by name; `fuzz/corpus` has a folder for each.
-pub const READERS: [(&str, Reader); 5] =
-    [("artifact", artifact), ("torch", torch), ("safetensors", safetensors), ("ir", ir), ("config", config)];
+pub const READERS: [(&str, Reader); 6] = [
+    ("artifact", artifact),
+    ("torch", torch),
+    ("safetensors", safetensors),
+    ("ir", ir),
+    ("config", config),
+    ("yaml", yaml),
+];
 
 /// An artifact, whose hashes are set right first: they keep accidents out, not whoever means harm.
 pub fn artifact(bytes: &[u8], folder: &Path) -> Result<(), String> {
@@ -75,6 +82,29 @@ pub fn config(bytes: &[u8], _: &Path) -> Result<(), String> {
     }
     let config = BloomConfig::from_json(bytes, Path::new("config.json")).map_err(said)?;
     let _ = (config.parameters(), config.head_dim(), config.ffn());
+    Ok(())
+}
+
+/// A YAML configuration, and the same as a strategy's short form. Lines `#set a.b=c` at its beginning, comments to YAML,
+/// are what `--set` says. Everything that was said, set over a file that says nothing, must mean the same.
+pub fn yaml(bytes: &[u8], _: &Path) -> Result<(), String> {
+    let text = std::str::from_utf8(bytes).map_err(said)?;
+    if let Ok(strategy) = text.parse::<Strategy>() {
+        assert_eq!(strategy.to_string().parse(), Ok(strategy), "what was printed reads as something else");
+    }
+    let set = text.lines().map_while(|line| line.strip_prefix("#set ")).map(str::to_owned).collect();
+    let read = |text: &str, set| Config::from_text(text, Path::new("bloom.yaml"), &Options { set, devices: None });
+    let config = read(text, set).map_err(said)?;
+    let _ = (config.model.parameters(), config.model.head_dim(), config.weights());
+    let layers = config.strategy.layers(config.model.layers as u32);
+    assert!(
+        layers.is_none_or(|layers| layers.iter().map(|stage| u64::from(*stage)).sum::<u64>() == config.model.layers)
+    );
+    let said = config.said.iter().filter(|setting| setting.origin.is_said() && !setting.value.is_null());
+    let set =
+        said.map(|setting| format!("{}={}", setting.path, serde_yaml::to_string(&setting.value).expect("it was YAML")));
+    let again = read("seed: 0", set.collect()).unwrap_or_else(|error| panic!("what was read is refused: {error}"));
+    assert_eq!(again.settings, config.settings, "what was read reads as something else");
     Ok(())
 }
 

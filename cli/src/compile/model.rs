@@ -14,6 +14,7 @@ use bloomery_runtime::GenerationConfig;
 use sha2::{Digest, Sha256};
 
 use super::ModelSource;
+use super::configured::{self, Types};
 use crate::generation::filled;
 use crate::{Error, Progress, find};
 
@@ -25,6 +26,10 @@ pub(super) struct Loaded {
     pub(super) tokenizer: Option<Tokenizer>,
     /// Sentences for a person.
     pub(super) notes: Vec<String>,
+    /// The types that a configuration asks for.
+    pub(super) types: Option<Types>,
+    /// The configuration's file.
+    pub(super) yaml: Option<PathBuf>,
     folder: Option<PathBuf>,
 }
 
@@ -51,25 +56,49 @@ impl Loaded {
     pub(super) fn open(source: &ModelSource, progress: &mut dyn Progress) -> Result<Loaded, Error> {
         match source {
             ModelSource::Folder(folder) => from_folder(&find::noted(folder, progress)?),
-            ModelSource::Random { size, seed } => {
-                let config = sizes::by_name(size)?;
-                let generation = GenerationSettings::of(&config);
-                let weights = Weights::Random(*seed);
-                Ok(Loaded { config, generation, weights, tokenizer: None, notes: Vec::new(), folder: None })
-            }
+            ModelSource::Random { size, seed } => Ok(Loaded::random(sizes::by_name(size)?, *seed)),
+            ModelSource::Configured(configured) => configured::open(configured, progress),
         }
+    }
+
+    /// A model without files.
+    pub(super) fn random(config: BloomConfig, seed: u64) -> Loaded {
+        let generation = GenerationSettings::of(&config);
+        Loaded {
+            config,
+            generation,
+            weights: Weights::Random(seed),
+            tokenizer: None,
+            notes: Vec::new(),
+            types: None,
+            yaml: None,
+            folder: None,
+        }
+    }
+
+    /// The type of a parameter where no option says one: as stored, or what a configuration makes of that.
+    pub(super) fn dtype(&self, parameter: &str) -> WeightType {
+        let stored = self.weights.dtype(parameter);
+        self.types.map_or(stored, |types| types.of(parameter, stored))
     }
 
     /// Refuses an output that would take the place of a file the model is read from.
     pub(super) fn check_apart(&self, output: &Path) -> Result<(), Error> {
-        let (Some(folder), Ok(output_file)) = (&self.folder, output.canonicalize()) else { return Ok(()) };
-        let small = ["config.json", "generation_config.json", "tokenizer.json"].map(|name| folder.join(name));
-        let mut inputs = self.stored().iter().map(|file| file.path().to_path_buf()).chain(small);
+        let Ok(output_file) = output.canonicalize() else { return Ok(()) };
+        let tokenizer = self.folder.iter().map(|folder| folder.join("tokenizer.json"));
+        let mut inputs =
+            self.stored().iter().map(|file| file.path().to_path_buf()).chain(self.small()).chain(tokenizer);
         if inputs.any(|input| input.canonicalize().is_ok_and(|input| input == output_file)) {
             let output = output.display();
             return Err(Error::Refused(format!("{output} is part of the model to be compiled: name another output")));
         }
         Ok(())
+    }
+
+    /// The small files that say what the model is.
+    fn small(&self) -> impl Iterator<Item = PathBuf> {
+        let in_folder = |folder: &PathBuf| ["config.json", "generation_config.json"].map(|name| folder.join(name));
+        self.folder.iter().flat_map(in_folder).chain(self.yaml.clone())
     }
 
     /// The mapped files.
@@ -88,9 +117,7 @@ impl Loaded {
     /// Names, sizes and hashes of all files that were read, in a fixed order. A small file that cannot be read again is
     /// left out: it was there a moment ago. Ends early, with hashes that mean nothing, once they are not `wanted`.
     pub(super) fn hashes(&self, wanted: &AtomicBool) -> Vec<Source> {
-        let Some(folder) = &self.folder else { return Vec::new() };
-        let small = ["config.json", "generation_config.json"].map(|name| folder.join(name));
-        let small = small.iter().filter_map(|path| Some(hash(path, &map::read(path).ok()?, wanted)));
+        let small = self.small().filter_map(|path| Some(hash(&path, &map::read(&path).ok()?, wanted)));
         let tokenizer = self.tokenizer.iter();
         let tokenizer = tokenizer.map(|tokenizer| hash(Path::new("tokenizer.json"), tokenizer.bytes(), wanted));
         let files = self.stored().iter().map(|file| hash(file.path(), file.bytes(), wanted));
@@ -99,7 +126,11 @@ impl Loaded {
 }
 
 fn from_folder(folder: &Path) -> Result<Loaded, Error> {
-    let config = BloomConfig::from_folder(folder)?;
+    stored(folder, BloomConfig::from_folder(folder)?)
+}
+
+/// The model of that config whose weights are in a folder.
+pub(super) fn stored(folder: &Path, config: BloomConfig) -> Result<Loaded, Error> {
     let generation = GenerationSettings::from_folder(folder, &config)?;
     let tokenizer = Tokenizer::from_folder(folder)?;
     let checkpoint = Checkpoint::open(folder)?;
@@ -107,11 +138,16 @@ fn from_folder(folder: &Path) -> Result<Loaded, Error> {
     let resolved = resolve(&config, tensors).map_err(|source| Error::Names { folder: folder.to_path_buf(), source })?;
     let mut notes = [&config.notes[..], &resolved.notes[..]].concat();
     notes.extend(tokenizer.iter().flat_map(|tokenizer| about_ids(tokenizer, config.vocab)));
-    if let Err(error) = filled(&generation, GenerationConfig::default()).check() {
-        notes.push(format!("generation_config.json asks for what cannot be, and runs have to ask otherwise: {error}"));
-    }
+    notes.extend(impossible(&generation, "generation_config.json"));
     let weights = Weights::Stored { checkpoint, resolved };
-    Ok(Loaded { config, generation, weights, tokenizer, notes, folder: Some(folder.to_path_buf()) })
+    let folder = Some(folder.to_path_buf());
+    Ok(Loaded { config, generation, weights, tokenizer, notes, types: None, yaml: None, folder })
+}
+
+/// What there is to say of settings of generation that contradict each other.
+pub(super) fn impossible(generation: &GenerationSettings, whose: &str) -> Option<String> {
+    let error = filled(generation, GenerationConfig::default()).check().err()?;
+    Some(format!("{whose} asks for what cannot be, and runs have to ask otherwise: {error}"))
 }
 
 /// What to know of a tokenizer's ids beside a model of so many.

@@ -6,6 +6,7 @@ use bloomery::inspect::{ArtifactView, FolderView, Inspection, IoView, ParameterV
 use bloomery_models::config::{BloomConfig, GenerationSettings};
 
 use super::tensors::{tensors, types as types_of};
+use super::wrap::{HELD, wrapped};
 use super::{counted, grouped, harmless, size};
 
 /// Everything about a file.
@@ -17,29 +18,6 @@ pub(crate) fn inspection(inspection: &Inspection) -> String {
         Inspection::Config { config } => settings(config) + &notes(&config.notes),
     };
     harmless(&text).lines().map(wrapped).collect()
-}
-
-/// Columns of a table.
-const WIDTH: usize = 80;
-
-/// A space that no line is broken at; it is shown as any other.
-const HELD: char = '\u{a0}';
-
-/// A line, broken at spaces where it is too long, and its end.
-fn wrapped(line: &str) -> String {
-    let mut text = String::new();
-    let mut column = 0;
-    for word in line.split_inclusive(' ') {
-        let length = word.trim_end().chars().count();
-        if column > 0 && column + length > WIDTH {
-            text.truncate(text.trim_end().len());
-            text += "\n    ";
-            column = 4;
-        }
-        text += word;
-        column += word.chars().count();
-    }
-    text.replace(HELD, " ") + "\n"
 }
 
 /// What the makers say of generation: `eos_token_id=[2] do_sample=true`.
@@ -159,18 +137,4 @@ fn folder(view: &FolderView) -> String {
     let _ = writeln!(text, "tokenizer {tokenizer}");
     let _ = writeln!(text, "generates {}", generation(&view.generation));
     text + &notes(&view.config.notes) + &tensors(&view.tensors)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_lines_are_broken_at_spaces() {
-        assert_eq!(wrapped("  a  b"), "  a  b\n");
-        let long = format!("{} {}", "x".repeat(70), "y".repeat(12));
-        assert_eq!(wrapped(&long), format!("{}\n    {}\n", "x".repeat(70), "y".repeat(12)));
-        let held = format!("{} 3{HELD}row", "x".repeat(77));
-        assert_eq!(wrapped(&held), format!("{}\n    3 row\n", "x".repeat(77)));
-    }
 }

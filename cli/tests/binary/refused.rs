@@ -11,7 +11,7 @@ use bloomery_formats::{Checkpoint, Dtype};
 use crate::{args, bloomery, call, fixture, model, printed, stderr, trained};
 
 /// The call must fail with one line that holds all the parts.
-fn refused(arguments: &[&OsStr], parts: &[&str]) {
+pub(crate) fn refused(arguments: &[&OsStr], parts: &[&str]) {
     let output = call(arguments);
     let message = stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{arguments:?}: {message}");

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::{args, bloomery, call, compile, fixture, model, printed, stderr, trained};
 
 /// The one JSON document a call prints.
-fn json(arguments: &[&std::ffi::OsStr]) -> Value {
+pub(crate) fn json(arguments: &[&std::ffi::OsStr]) -> Value {
     let text = printed(arguments);
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {text}"))
 }

@@ -58,10 +58,16 @@ fn check_checkpoint(config: &Config) -> Result<(), SettingsError> {
     let Some(&(_, hidden, layers, heads)) = CHECKPOINTS.iter().find(|(known, ..)| *known == name) else {
         return Ok(());
     };
+    check_sizes(config, [hidden, layers, heads, VOCAB], &format!("{name}, which {key} names"))
+}
+
+/// That the sizes (hidden width, layers, heads, vocabulary) are those of weights that are described `there`.
+pub(super) fn check_sizes(config: &Config, are: [u64; 4], there: &str) -> Result<(), SettingsError> {
     let said = [config.model.hidden, config.model.layers, config.model.heads, config.model.vocab];
-    for ((path, said), is) in SIZES.into_iter().zip(said).zip([hidden, layers, heads, VOCAB]) {
+    for ((path, said), is) in SIZES.into_iter().zip(said).zip(are) {
         if said != is {
-            let problem = format!("{path} is {said}, and {is} in {name}, which {key} names");
+            let key = config.weights().map_or("load_checkpoint", |(key, _)| key);
+            let problem = format!("{path} is {said}, and {is} in {there}");
             let way_out = format!("set {path} to {is}, or {key} to weights of such a model");
             return contradiction(config, path, problem, way_out);
         }
