@@ -150,8 +150,9 @@ pub(crate) struct Compile {
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = value_parser!(u64).range(1..=CHUNK_MAX))]
     chunk: u64,
     /// How ranks share the model: mp=2 for two that share every layer; vocab_emb_dp=true leaves each the whole embedding
-    #[arg(long, value_name = "AXIS=RANKS,..", default_value = "dp=1,mp=1,pp=1", value_parser = strategy)]
-    strategy: Shared,
+    /// [default: one rank, or what the configuration says]
+    #[arg(long, value_name = "AXIS=RANKS,..", value_parser = strategy)]
+    strategy: Option<Shared>,
     /// Print this instead, and stop there
     #[arg(long, value_enum)]
     emit: Option<EmitWhat>,
@@ -225,7 +226,7 @@ impl Compile {
             kv_dtype,
             max_context: self.max_context.unwrap_or(usual.max_context),
             chunk: self.chunk,
-            strategy: self.strategy.clone(),
+            strategy: self.strategy.clone().unwrap_or_else(|| usual.strategy.clone()),
             dump_ir: self.dump_ir.clone(),
             ..usual
         })

@@ -2,8 +2,8 @@
 //! that it names, or random ones.
 //!
 //! The checkpoint's folder may describe itself (`config.json`): then both must agree on sizes, and it says what
-//! configurations have no keys for. What a configuration says of generation is kept as the makers' word. So far artifacts are
-//! for one rank: [`refuse_strategies`] is the place that says so.
+//! configurations have no keys for. What a configuration says of generation is kept as the makers' word. Its strategy is the
+//! compilation's, unless that is asked for otherwise.
 
 use std::path::{Path, PathBuf};
 
@@ -38,17 +38,16 @@ impl Configured {
 }
 
 impl From<Configured> for CompileOptions {
-    /// The usual options, and a context of as many tokens as it says a sequence has.
+    /// The usual options, a context of as many tokens as it says a sequence has, and its strategy.
     fn from(configured: Configured) -> CompileOptions {
-        let max_context = configured.config.batch.length;
-        CompileOptions { max_context, ..CompileOptions::new(ModelSource::Configured(Box::new(configured))) }
+        let (max_context, strategy) = (configured.config.batch.length, configured.config.strategy.clone());
+        CompileOptions { max_context, strategy, ..CompileOptions::new(ModelSource::Configured(Box::new(configured))) }
     }
 }
 
 /// Opens what a configuration says.
 pub(super) fn open(configured: &Configured, progress: &mut dyn Progress) -> Result<Loaded, Error> {
     let Configured { config, random, keep } = configured;
-    refuse_strategies(config)?;
     refuse_ratio(config)?;
     let mut loaded = match random {
         Some(seed) => Loaded::random(described(config), *seed),
@@ -60,17 +59,6 @@ pub(super) fn open(configured: &Configured, progress: &mut dyn Progress) -> Resu
     loaded.types = (!keep).then(|| Types::of_config(config));
     loaded.yaml = Some(config.file.clone());
     Ok(loaded)
-}
-
-/// Several ranks: `passes` shares graphs among them, programs and artifacts are for one.
-fn refuse_strategies(config: &Config) -> Result<(), Error> {
-    let (strategy, ranks) = (&config.strategy, config.strategy.ranks());
-    if ranks == 1 {
-        return Ok(());
-    }
-    let problem = format!("the strategy {strategy} is one of {ranks} ranks, and artifacts are for 1 rank yet");
-    let way_out = "compile for one rank with --set use_parallel=False".to_owned();
-    Err(config.contradiction("use_parallel", problem, way_out).into())
 }
 
 /// An MLP of another width than BLOOM's.

@@ -60,17 +60,14 @@ pub(super) fn shared(
 fn check(strategy: &Strategy, config: &BloomConfig) -> Result<(), Error> {
     let [hidden, layers, heads, vocab] = [config.hidden, config.layers, config.heads, config.vocab].map(|n| n as u64);
     let shape = Shape { hidden, layers, heads, vocab, expand_ratio: 4 };
-    strategy
-        .check(&shape)
-        .map_err(|error| Error::Refused(format!("--strategy {strategy}: {error}; {}", error.way_out())))?;
-    let missing = [
-        ("dp", strategy.dp > 1, "dp=1 (one artifact per copy)"),
-        ("pp", strategy.pp > 1, "pp=1"),
-        ("sequence_parallel", strategy.sequence_parallel, "sequence_parallel=false"),
-    ];
-    match missing.into_iter().find(|(_, asked, _)| *asked) {
-        Some((name, _, instead)) => Err(Error::Refused(format!(
-            "--strategy {strategy}: compiling for {name} is not there yet; say {instead}, ranks can share layers by mp"
+    strategy.check(&shape).map_err(|error| {
+        Error::Refused(format!("the strategy {strategy} does not fit the model: {error}; {}", error.way_out()))
+    })?;
+    let missing = [("dp", strategy.dp > 1), ("pp", strategy.pp > 1), ("sequence_parallel", strategy.sequence_parallel)];
+    match missing.into_iter().find(|(_, asked)| *asked) {
+        Some((name, _)) => Err(Error::Refused(format!(
+            "the strategy {strategy} needs {name}, and artifacts of several ranks are by mp alone yet: say --strategy mp={}",
+            strategy.mp
         ))),
         None => Ok(()),
     }
@@ -92,7 +89,9 @@ pub(crate) fn certified(strategy: &Strategy, config: &BloomConfig) -> Result<Opt
     };
     let inputs = |name| (name, inputs(graph(&model.module, name)));
     let certificate = certify(&model.module, &divided, &["body", "head"].map(inputs));
-    let certificate = certificate.map_err(|error| Error::Refused(format!("--strategy {strategy}: {error}")))?;
+    let certificate = certificate.map_err(|error| {
+        Error::Refused(format!("the strategy {strategy} is not proven, a mistake of this program: {error}"))
+    })?;
     let passes::certificate::Certificate { ranks, compared, difference } = certificate;
     Ok(Some(Certified { ranks, compared, difference }))
 }

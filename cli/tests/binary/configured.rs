@@ -155,13 +155,23 @@ fn what_cannot_be_is_said_with_its_place() {
     refused(args!["config", "show", &model("trained-web")], &["cannot read", "no regular file"]);
 }
 
+/// Their own strategies have copies and stages too.
 #[test]
-fn several_ranks_are_refused_with_the_way_to_one() {
-    for (size, ranks) in [("7.1b", 8), ("65b", 96), ("176b", 128)] {
-        let said = format!("is one of {ranks} ranks, and artifacts are for 1 rank yet");
-        let parts = [&*said, "run_bloom_", "  use_parallel", "--set use_parallel=False"];
-        refused(args!["compile", &shipped(size), "--random-weights", "1", "--emit", "ir"], &parts);
+fn shipped_files_are_compiled_for_ranks_that_share_layers() {
+    for size in ["7.1b", "65b", "176b"] {
+        let file = shipped(size);
+        let random = args!["compile", &file, "--random-weights", "1"];
+        refused(
+            &[random, args!["--emit", "program"]].concat(),
+            &["and artifacts of several ranks are by mp alone yet"],
+        );
+        let program = printed(&[random, args!["--strategy", "mp=4", "--emit", "program"]].concat());
+        assert!(program.contains("mesh mp: 4") && program.contains("all_reduce over mp"), "{size}: {program}");
     }
+    let set = args!["--set", "parallel_config.data_parallel=1", "--set", "parallel_config.pipeline_stage=1"];
+    let file = shipped("7.1b");
+    let compile = args!["compile", &file, "--random-weights", "1", "--emit", "program"];
+    assert!(printed(&[compile, set].concat()).contains("mesh mp: "));
 }
 
 #[test]

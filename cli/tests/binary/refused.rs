@@ -627,15 +627,16 @@ fn texts_that_are_no_ir() {
 
 #[test]
 fn strategies_for_another_model() {
+    let tiny = model("tiny");
     let compile = |strategy: &str, parts: &[&str]| {
-        let compile = args!["compile", model("tiny"), "--target", "interpreter", "-o", "x", "--strategy", strategy];
+        let compile = args!["compile", &tiny, "--target", "interpreter", "-o", "x", "--strategy", strategy];
         refused(compile, parts);
     };
     compile("mp=3", &["4 heads cannot be split evenly among 3 ranks", "can be 1, 2 or 4"]);
     compile("pp=3", &["3 pipeline stages for 2 layers", "at most 2"]);
-    compile("dp=2,mp=2", &["compiling for dp is not there yet", "dp=1"]);
-    compile("pp=2", &["compiling for pp is not there yet", "pp=1"]);
-    let unknown = call(args!["compile", model("tiny"), "-o", "x", "--strategy", "tp=2"]);
+    compile("dp=2,mp=2", &["dp=2,mp=2,pp=1 needs dp", "by mp alone yet", "--strategy mp=2"]);
+    compile("pp=2", &["pp=2 needs pp", "--strategy mp=1"]);
+    let unknown = call(args!["compile", &model("tiny"), "-o", "x", "--strategy", "tp=2"]);
     assert_eq!(unknown.status.code(), Some(2));
     assert!(stderr(&unknown).contains("there are dp, mp, pp"), "{}", stderr(&unknown));
 }
