@@ -32,8 +32,10 @@ pub fn artifact(bytes: &[u8], folder: &Path) -> Result<(), String> {
     let program = artifact.program();
     for (parameter, buffer) in program.parameters.iter().enumerate() {
         let layers = if buffer.stacked { buffer.ty.dims[0].extent.as_number().unwrap_or(1) } else { 1 };
-        for layer in 0..layers.min(64) {
-            let _ = artifact.parameter(parameter, layer, 0).first();
+        for (layer, rank) in
+            (0..layers.min(64)).flat_map(|layer| (0..program.mesh.ranks().min(8)).map(move |r| (layer, r)))
+        {
+            let _ = artifact.parameter(parameter, layer, rank).first();
         }
     }
     let kernels =
