@@ -64,6 +64,8 @@ pub(crate) enum Command {
     Compile(Compile),
     /// Add machine code for more classes of processors to an artifact
     Retarget(Retarget),
+    /// Share an artifact among other ranks
+    Reshard(Reshard),
     /// Generate text
     Run(Run),
     /// Talk with a model
@@ -266,6 +268,28 @@ pub(crate) struct Retarget {
     /// cpu:x86-64-amx, cpu:aarch64
     #[arg(long, value_name = "TARGET,..", value_delimiter = ',', required = true)]
     pub(crate) target: Vec<Target>,
+}
+
+/// `reshard`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  bloomery reshard model.bloom --strategy mp=4 -o shared.bloom")]
+pub(crate) struct Reshard {
+    /// The artifact
+    #[arg(value_name = "FILE.bloom")]
+    pub(crate) artifact: PathBuf,
+    /// How ranks are to share it, e.g. mp=4
+    #[arg(long, value_name = "AXIS=RANKS,..", value_parser = strategy)]
+    pub(crate) strategy: Shared,
+    /// The new artifact [default: FILE.bloom, replaced when the new one is complete]
+    #[arg(short, long, value_name = "OUT.bloom")]
+    output: Option<PathBuf>,
+}
+
+impl Reshard {
+    /// Where the result goes.
+    pub(crate) fn output(&self) -> &Path {
+        self.output.as_ref().unwrap_or(&self.artifact)
+    }
 }
 
 impl Retarget {

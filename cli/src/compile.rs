@@ -7,7 +7,7 @@
 
 mod compute_error;
 mod configured;
-mod in_order;
+pub(crate) mod in_order;
 mod model;
 mod random;
 pub mod strategy;
@@ -171,7 +171,7 @@ fn write(
 ) -> Result<Compiled, Error> {
     let description = describe(loaded, options)?;
     let program = lower(loaded, &description, options, progress)?;
-    let certificate = certify(loaded, options, progress)?;
+    let certificate = strategy::proven(&options.strategy, &loaded.config, progress)?;
     // The file comes before the code: where it cannot be written, nobody waits for the compiler.
     let mut writer = ArtifactWriter::create(output)?;
     let images = code::images(&program, &options.targets, progress)?;
@@ -338,16 +338,6 @@ fn passes(
     progress.go_on()?;
     progress.end(&names.join(", "));
     Ok(stage)
-}
-
-/// Proves that ranks together compute what one rank does, if there are several: as JSON text.
-fn certify(loaded: &Loaded, options: &CompileOptions, progress: &mut dyn Progress) -> Result<String, Error> {
-    progress.begin("prove the strategy", 0);
-    let Some(certified) = strategy::certified(&options.strategy, &loaded.config)? else { return Ok(String::new()) };
-    let strategy::Certified { ranks, compared, difference } = &certified;
-    progress.end(&format!("{ranks} ranks, {compared} numbers differ by {difference:.1e} at most"));
-    progress.go_on()?;
-    Ok(serde_json::to_string(&certified).expect("it is plain data"))
 }
 
 fn pack(

@@ -34,6 +34,7 @@ pub mod targets;
 pub mod terminal;
 
 pub mod compile;
+pub mod reshard;
 pub mod retarget;
 
 pub mod eval;

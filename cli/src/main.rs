@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use args::{
-    Bench, Cli, Command, Compile, ConfigCommand, Eval, Inspect, Ir, Logits, Retarget, Run, Show, Tokenize, Verify,
+    Bench, Cli, Command, Compile, ConfigCommand, Eval, Inspect, Ir, Logits, Reshard, Retarget, Run, Show, Tokenize,
+    Verify,
 };
 use bloomery::bench::BenchOptions;
 use bloomery::eval::EvalOptions;
@@ -23,7 +24,8 @@ use bloomery::pretrained::{PretrainedOptions, artifact};
 use bloomery::run::RunOptions;
 use bloomery::terminal::{self, Terminal};
 use bloomery::{
-    Error, bench, compile, config, demo, eval, inspect, ir_file, limits, logits, retarget, run, tokenize, verify,
+    Error, bench, compile, config, demo, eval, inspect, ir_file, limits, logits, reshard, retarget, run, tokenize,
+    verify,
 };
 use bloomery_formats::map::cut;
 use print::Silent;
@@ -60,6 +62,7 @@ fn execute(command: Command) -> Result<(), Failure> {
     match command {
         Command::Compile(args) => compile(&args),
         Command::Retarget(args) => retarget(&args),
+        Command::Reshard(args) => reshard(&args),
         Command::Tokenize(args) => tokenize(&args),
         Command::Ir(args) => ir(&args),
         Command::Run(args) => run(&args),
@@ -113,6 +116,12 @@ fn retarget(args: &Retarget) -> Result<(), Failure> {
     interrupt::ask_first();
     let retargeted = retarget::retarget(args.input(), args.output(), &args.target, &mut shown())?;
     Ok(print::out(&print::written(args.output(), retargeted.bytes, &retargeted.classes))?)
+}
+
+fn reshard(args: &Reshard) -> Result<(), Failure> {
+    interrupt::ask_first();
+    let resharded = reshard::reshard(&args.artifact, args.output(), &args.strategy, &mut shown())?;
+    Ok(print::out(&print::written(args.output(), resharded.bytes, &resharded.classes))?)
 }
 
 fn tokenize(args: &Tokenize) -> Result<(), Failure> {

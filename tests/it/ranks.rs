@@ -1,6 +1,9 @@
 //! Artifacts for several ranks against Hugging Face's recordings: ranks share the work and nobody can tell.
 
+use bloomery::Quiet;
+use bloomery::reshard::reshard;
 use bloomery::targets::Target;
+use bloomery_artifact::{Artifact, Check};
 use bloomery_configs::Strategy;
 
 use crate::compiled::{BEST, Compiled, How, INTERPRETER, check_greedy, check_logits, compiled};
@@ -65,4 +68,28 @@ fn weights_lie_there_once() {
     };
     assert_eq!(parts("h.mlp.down.weight"), (4, "f32[2, ffn=256, hidden=64]".to_owned()));
     assert_eq!(parts("h.mlp.down.bias").0, 1);
+}
+
+/// From its own weights, whatever types and layouts these have, an artifact becomes what `compile` would have made.
+#[test]
+fn resharded_artifacts_are_compiled_ones_byte_for_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("resharded.bloom");
+    for (name, strategies) in [
+        ("tiny", &["mp=1", "mp=4", "mp=2", "mp=2,vocab_emb_dp=true", "mp=1"][..]),
+        ("tiny-nonpow2", &["mp=6", "mp=3", "mp=2"]),
+        ("tiny-fp16", &["mp=1", "mp=2"]),
+        ("tiny-untied", &["mp=2", "mp=4"]),
+    ] {
+        let compiled: Vec<Compiled> =
+            strategies.iter().map(|strategy| shared(name, strategy, Some(vec![Target::Interpreter]))).collect();
+        for (pair, strategy) in compiled.windows(2).zip(&strategies[1..]) {
+            reshard(&pair[0].path, &path, &strategy.parse().unwrap(), &mut Quiet).unwrap();
+            assert!(std::fs::read(&path).unwrap() == std::fs::read(&pair[1].path).unwrap(), "{name}, {strategy}");
+        }
+    }
+    // In its own place.
+    std::fs::copy(&shared("tiny", "mp=1", Some(vec![Target::Interpreter])).path, &path).unwrap();
+    reshard(&path, &path, &"mp=2".parse().unwrap(), &mut Quiet).unwrap();
+    assert_eq!(Artifact::open(&path, Check::Full).unwrap().program().mesh.ranks(), 2);
 }

@@ -17,7 +17,7 @@ const BYTES_AT_ONCE: u64 = 256 << 20;
 ///
 /// # Errors
 /// The first of `take`'s; what is left is not taken then.
-pub(super) fn in_order<T: Send, R: Send, E>(
+pub(crate) fn in_order<T: Send, R: Send, E>(
     items: impl Iterator<Item = (T, u64)>,
     make: impl Fn(T) -> R + Sync,
     take: impl FnMut(R) -> Result<(), E>,

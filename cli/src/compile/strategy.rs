@@ -14,7 +14,7 @@ use bloomery_passes::pipeline::{self, Stage};
 use bloomery_passes::{self as passes, Context};
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{Error, Progress};
 
 /// The axis that ranks share every layer along.
 const MP: &str = "mp";
@@ -34,7 +34,7 @@ pub struct Certified {
 ///
 /// # Errors
 /// A strategy that this model cannot have, or that is not there yet.
-pub(super) fn shared(
+pub(crate) fn shared(
     strategy: &Strategy,
     config: &BloomConfig,
 ) -> Result<(Option<passes::Strategy>, Vec<String>), Error> {
@@ -94,6 +94,19 @@ pub(crate) fn certified(strategy: &Strategy, config: &BloomConfig) -> Result<Opt
     })?;
     let passes::certificate::Certificate { ranks, compared, difference } = certificate;
     Ok(Some(Certified { ranks, compared, difference }))
+}
+
+/// What artifacts hold of a proof, as JSON text; nothing for one rank.
+///
+/// # Errors
+/// As [`certified`]; an interruption.
+pub(crate) fn proven(strategy: &Strategy, config: &BloomConfig, progress: &mut dyn Progress) -> Result<String, Error> {
+    progress.begin("prove the strategy", 0);
+    let Some(certified) = certified(strategy, config)? else { return Ok(String::new()) };
+    let Certified { ranks, compared, difference } = &certified;
+    progress.end(&format!("{ranks} ranks, {compared} numbers differ by {difference:.1e} at most"));
+    progress.go_on()?;
+    Ok(serde_json::to_string(&certified).expect("it is plain data"))
 }
 
 fn graph<'a>(module: &'a Module, name: &str) -> &'a Graph {

@@ -641,6 +641,20 @@ fn strategies_for_another_model() {
     assert!(stderr(&unknown).contains("there are dp, mp, pp"), "{}", stderr(&unknown));
 }
 
+#[test]
+fn artifacts_that_cannot_be_shared_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("x");
+    let reshard = |path: &Path, strategy: &str, parts: &[&str]| {
+        refused(args!["reshard", path, "--strategy", strategy, "-o", &output], parts);
+        assert!(!output.exists());
+    };
+    reshard(trained(), "mp=3", &["4 heads cannot be split evenly", "can be 1, 2 or 4"]);
+    reshard(trained(), "dp=2", &["needs dp", "--strategy mp=1"]);
+    reshard(&model("tiny").join("config.json"), "mp=2", &["is no bloomery artifact"]);
+    reshard(Path::new("no/such.bloom"), "mp=2", &["no/such.bloom"]);
+}
+
 /// Inputs for `graph @a<N: 1..8>(%ids: i32[N], %x: f32[N, 2])`, each changed in one way.
 #[test]
 fn strategies_for_something_else() {
