@@ -82,6 +82,8 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Look at a YAML configuration with MindFormers' keys
     Config(Config),
+    /// Show which rank has what of an artifact's weights, and what ranks tell each other
+    Strategy(Strategies),
     /// Compare every byte of an artifact with its hashes
     Verify(Verify),
     /// Measure how fast an artifact runs
@@ -575,6 +577,42 @@ pub(crate) struct Inspect {
     /// Print one JSON document
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `strategy`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  bloomery strategy show model.bloom\n  bloomery strategy draw model.bloom -o model.svg"
+)]
+pub(crate) struct Strategies {
+    /// What to do
+    #[command(subcommand)]
+    pub(crate) what: StrategyCommand,
+}
+
+/// What `strategy` does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum StrategyCommand {
+    /// A table
+    #[command(after_help = "Example:\n  bloomery strategy show model.bloom")]
+    Show {
+        /// The artifact
+        #[arg(value_name = "FILE.bloom")]
+        file: PathBuf,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// A picture, as SVG
+    #[command(after_help = "Example:\n  bloomery strategy draw model.bloom -o model.svg")]
+    Draw {
+        /// The artifact
+        #[arg(value_name = "FILE.bloom")]
+        file: PathBuf,
+        /// Where to [default: standard output]
+        #[arg(short, long, value_name = "FILE.svg")]
+        output: Option<PathBuf>,
+    },
 }
 
 /// `verify`

@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use args::{
-    Bench, Cli, Command, Compile, ConfigCommand, Eval, Inspect, Ir, Logits, Reshard, Retarget, Run, Show, Tokenize,
-    Verify,
+    Bench, Cli, Command, Compile, ConfigCommand, Eval, Inspect, Ir, Logits, Reshard, Retarget, Run, Show,
+    StrategyCommand, Tokenize, Verify,
 };
 use bloomery::bench::BenchOptions;
 use bloomery::eval::EvalOptions;
@@ -24,8 +24,8 @@ use bloomery::pretrained::{PretrainedOptions, artifact};
 use bloomery::run::RunOptions;
 use bloomery::terminal::{self, Terminal};
 use bloomery::{
-    Error, bench, compile, config, demo, eval, inspect, ir_file, limits, logits, reshard, retarget, run, tokenize,
-    verify,
+    Error, bench, compile, config, demo, eval, inspect, ir_file, limits, logits, reshard, retarget, run, strategy,
+    tokenize, verify,
 };
 use bloomery_formats::map::cut;
 use print::Silent;
@@ -73,6 +73,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Config(args) => match args.command {
             ConfigCommand::Show(args) => show(&args),
         },
+        Command::Strategy(args) => strategy(&args.what),
         Command::Verify(args) => verify(&args),
         Command::Bench(args) => bench(&args),
         Command::Demo => demo(),
@@ -196,6 +197,22 @@ fn inspect(args: &Inspect) -> Result<(), Failure> {
 fn show(args: &Show) -> Result<(), Failure> {
     let shown = config::show(&args.options())?;
     if args.json { Ok(print::json(&shown)?) } else { Ok(print::out(&print::config(&shown))?) }
+}
+
+fn strategy(what: &StrategyCommand) -> Result<(), Failure> {
+    match what {
+        StrategyCommand::Show { file, json } => {
+            let shares = strategy::strategy(file)?;
+            if *json { Ok(print::json(&shares)?) } else { Ok(print::out(&print::shares(&shares))?) }
+        }
+        StrategyCommand::Draw { file, output } => {
+            let picture = strategy::draw::draw(&strategy::strategy(file)?);
+            match output {
+                Some(path) => Ok(bloomery::write_text(path, &picture, &Silent)?),
+                None => Ok(print::out(&picture)?),
+            }
+        }
+    }
 }
 
 fn verify(args: &Verify) -> Result<(), Failure> {

@@ -3,6 +3,7 @@
 mod config;
 mod inspection;
 mod profile;
+mod shares;
 mod tensors;
 mod wrap;
 
@@ -20,6 +21,7 @@ use serde::Serialize;
 pub(crate) use config::config;
 pub(crate) use inspection::inspection;
 pub(crate) use profile::profile;
+pub(crate) use shares::shares;
 
 /// Writes a result. A reader that closed the pipe has what it wanted: nothing is said, and the program ends.
 pub(crate) fn out(text: &str) -> io::Result<()> {

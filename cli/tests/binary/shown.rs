@@ -562,6 +562,27 @@ fn ranks_that_share_a_model_say_what_one_says_and_are_proven() {
 }
 
 #[test]
+fn who_has_what_is_a_table_and_a_picture() {
+    let folder = tempfile::tempdir().unwrap();
+    let [path, picture] = ["shared.bloom", "shared.svg"].map(|name| folder.path().join(name));
+    compile(&model("trained-web"), &path, &["--strategy", "mp=4"]);
+    let table = printed(args!["strategy", "show", &path]);
+    for part in ["4 ranks (mp=4)", "1/4 of dim 0 (4096)", "all_reduce over mp", "9 times"] {
+        assert!(table.contains(part), "{table} lacks {part}");
+    }
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    let shares = json(args!["strategy", "show", &path, "--json"]);
+    let weights = shares["weights"].as_array().unwrap();
+    let embedding = weights.iter().find(|weight| weight["name"] == "word_embeddings.weight").unwrap();
+    assert_eq!(embedding["slices"][3]["0"], serde_json::json!({"start": 3072, "end": 4096}));
+    assert_eq!(printed(args!["strategy", "draw", &path, "-o", &picture]), "");
+    let drawn = std::fs::read_to_string(&picture).unwrap();
+    assert_eq!(printed(args!["strategy", "draw", &path]), drawn);
+    assert!(drawn.starts_with("<svg") && drawn.contains("rank 3: 3072..4096 of dimension 0 of"), "{drawn}");
+    assert!(printed(args!["strategy", "show", trained()]).starts_with("1 rank\n"));
+}
+
+#[test]
 fn code_is_added_to_an_artifact() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tiny.bloom");
