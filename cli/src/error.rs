@@ -27,10 +27,10 @@ pub enum Error {
     #[error(transparent)]
     Format(#[from] FormatError),
     /// Weights that do not fit their config.
-    #[error("{}: {source}", folder.display())]
+    #[error("{}: {source}", path.display())]
     Names {
-        /// The model's folder.
-        folder: PathBuf,
+        /// The file with what does not fit, or the model's folder.
+        path: PathBuf,
         /// What does not fit.
         source: NameError,
     },

@@ -13,9 +13,9 @@ pub(crate) fn read_text(path: &Path) -> Result<String, Error> {
     String::from_utf8(bytes).map_err(|error| {
         let (at, bytes) = (error.utf8_error().valid_up_to(), error.as_bytes());
         let byte = bytes[at];
+        let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
         Error::Refused(format!(
-            "{} is not UTF-8 text: byte {byte:#04x} at offset {at} of {} bytes starts no character; save it as UTF-8",
-            path.display(),
+            "{name} is not UTF-8 text: byte {byte:#04x} at offset {at} of {} bytes belongs to no character; save it as UTF-8",
             bytes.len()
         ))
     })

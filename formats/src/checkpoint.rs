@@ -92,6 +92,7 @@ impl Checkpoint {
                     path: path.to_path_buf(),
                     shard: shard.to_owned(),
                     tensors: names.len(),
+                    way_out: download(folder),
                     tensor: names[0].to_owned(),
                 });
             }
@@ -178,7 +179,12 @@ pub struct Tensor<'a> {
     range: Range<usize>,
 }
 
-impl Tensor<'_> {
+impl<'a> Tensor<'a> {
+    /// The file it lies in.
+    pub fn path(&self) -> &'a Path {
+        self.file.path()
+    }
+
     /// Whether the elements follow one another row by row, as they do in every safetensors file.
     pub fn is_dense(&self) -> bool {
         let mut dims = self.shape.iter().zip(self.strides).zip(row_major(self.shape));
@@ -236,6 +242,9 @@ fn hint(folder: &Path) -> String {
     if let Some(name) = WEIGHTS.concat().into_iter().find(is_link) {
         return format!(" ({name} is a link to what is not there{})", download(folder));
     }
+    if cached_model(folder).is_some() {
+        return download(folder);
+    }
     let ends = |suffix: &str| names(folder).iter().any(|path| path.extension().is_some_and(|found| found == suffix));
     let others = [("safetensors", WEIGHTS[0][0]), ("bin", WEIGHTS[1][0])].into_iter().find(|(suffix, _)| ends(suffix));
     others.map_or(download(folder), |(suffix, name)| {
@@ -245,11 +254,15 @@ fn hint(folder: &Path) -> String {
     })
 }
 
+/// The model whose snapshot in the hub's cache a folder is, as `AUTHOR--MODEL`.
+fn cached_model(folder: &Path) -> Option<&str> {
+    let snapshots = folder.parent().filter(|parent| parent.ends_with("snapshots"))?;
+    snapshots.parent()?.file_name()?.to_str()?.strip_prefix("models--")
+}
+
 /// What fetches the weights: for a folder of the hub's cache, `models--AUTHOR--MODEL/snapshots/COMMIT`, a command.
 fn download(folder: &Path) -> String {
-    let snapshots = folder.parent().filter(|parent| parent.ends_with("snapshots"));
-    let model = snapshots.and_then(|snapshots| snapshots.parent()?.file_name()?.to_str()?.strip_prefix("models--"));
-    model.map_or(": download the weights into it".to_owned(), |model| {
+    cached_model(folder).map_or(": download the weights into it".to_owned(), |model| {
         format!(": `hf download {}` completes it", model.replacen("--", "/", 1))
     })
 }

@@ -17,7 +17,7 @@ pub enum FormatError {
         source: io::Error,
     },
     /// A folder, pipe or device where a file belongs.
-    #[error("{} is not a regular file", path.display())]
+    #[error("{} is not a regular file: name one, or put one there", path.display())]
     NotAFile {
         /// The path as given.
         path: PathBuf,
@@ -63,7 +63,7 @@ pub enum FormatError {
         path: PathBuf,
     },
     /// The index of a sharded checkpoint does not parse.
-    #[error("{} is not a checkpoint index: {source}", path.display())]
+    #[error("{} is not a checkpoint index: {source}; download it again", path.display())]
     Index {
         /// The index.
         path: PathBuf,
@@ -81,7 +81,7 @@ pub enum FormatError {
         shard: String,
     },
     /// A shard of the index is not there.
-    #[error("{} needs {shard} ({tensors} tensors, such as {tensor}), which is not in the folder: download it again", path.display())]
+    #[error("{} needs {shard} ({tensors} tensors, such as {tensor}), which is not in the folder{way_out}", path.display())]
     ShardMissing {
         /// The index.
         path: PathBuf,
@@ -89,6 +89,8 @@ pub enum FormatError {
         shard: String,
         /// How many tensors it should hold.
         tensors: usize,
+        /// What fetches it.
+        way_out: String,
         /// One of them.
         tensor: String,
     },
@@ -103,7 +105,7 @@ pub enum FormatError {
         second: PathBuf,
     },
     /// The index and the shard disagree.
-    #[error("{} puts tensor {tensor} into {shard}, which does not hold it{found}", path.display())]
+    #[error("{} puts tensor {tensor} into {shard}, which does not hold it{found}: one of both is another model's", path.display())]
     TensorNotInShard {
         /// The index.
         path: PathBuf,

@@ -174,7 +174,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for error in [Mapping::open(folder.path()).map(drop), read(folder.path()).map(drop)] {
             let error = error.unwrap_err().to_string();
-            assert!(error.ends_with("is not a regular file"), "{error}");
+            assert!(error.contains("is not a regular file"), "{error}");
         }
     }
 }

@@ -22,15 +22,10 @@ impl Partial {
     /// There is no such folder, or nothing can be written there.
     pub fn begin(path: &Path) -> io::Result<Partial> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // Made here, and not by `tempfile`, whose files nobody else may read.
+        let make = |path: &Path| File::options().write(true).create_new(true).open(path);
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".").suffix(".partial");
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            // What any created file gets; the default of temporary files, 0600, would hide the result from others.
-            builder.permissions(std::fs::Permissions::from_mode(0o666));
-        }
-        let (file, temporary) = builder.tempfile_in(folder).map_err(unnamed)?.into_parts();
+        let (file, temporary) = builder.prefix(".").suffix(".partial").make_in(folder, make)?.into_parts();
         Ok(Partial { file: BufWriter::with_capacity(1 << 20, file), temporary, path: path.to_path_buf() })
     }
 
@@ -51,16 +46,6 @@ impl Write for Partial {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
-    }
-}
-
-/// What the system said, without the name that `tempfile` wraps around it.
-fn unnamed(error: io::Error) -> io::Error {
-    let inner =
-        error.get_ref().and_then(std::error::Error::source).and_then(|source| source.downcast_ref::<io::Error>());
-    match inner.and_then(io::Error::raw_os_error) {
-        Some(code) => io::Error::from_raw_os_error(code),
-        None => error,
     }
 }
 

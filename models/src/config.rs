@@ -282,7 +282,7 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// No JSON, or cut short.
-    #[error("{} is not valid JSON: {source}", path.display())]
+    #[error("{} is not valid JSON: {source}; download it again", path.display())]
     Json {
         /// The file.
         path: PathBuf,
@@ -302,7 +302,7 @@ pub enum ConfigError {
         expected: &'static str,
     },
     /// A size that is not given.
-    #[error("{} lacks {keys}", path.display())]
+    #[error("{} lacks {keys}: add it, or take the file that belongs to the weights", path.display())]
     Missing {
         /// The file.
         path: PathBuf,
@@ -344,7 +344,7 @@ pub enum ConfigError {
         found: String,
     },
     /// Heads of unequal width.
-    #[error("{}: hidden size {hidden} cannot be divided into {heads} heads of equal width", path.display())]
+    #[error("{}: hidden size {hidden} cannot be divided into {heads} heads of equal width: one of both is another model's", path.display())]
     Heads {
         /// The file.
         path: PathBuf,
@@ -354,7 +354,7 @@ pub enum ConfigError {
         heads: usize,
     },
     /// An MLP of another width than BLOOM's.
-    #[error("{}: n_inner is {inner}, but BLOOM's MLP is 4 x {hidden} = {ffn} wide", path.display())]
+    #[error("{}: n_inner is {inner}, but BLOOM's MLP is 4 x {hidden} = {ffn} wide: remove n_inner if the weights are so too", path.display())]
     Inner {
         /// The file.
         path: PathBuf,

@@ -7,7 +7,7 @@ use std::path::Path;
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     // Asked before opening, which would wait for the other end of a pipe.
     if !path.metadata()?.is_file() {
-        return Err(Error::new(ErrorKind::InvalidInput, "it is no regular file"));
+        return Err(Error::new(ErrorKind::InvalidInput, "it is no regular file: put one there"));
     }
     std::fs::read(path)
 }

@@ -135,7 +135,10 @@ pub(super) fn stored(folder: &Path, config: BloomConfig) -> Result<Loaded, Error
     let tokenizer = Tokenizer::from_folder(folder)?;
     let checkpoint = Checkpoint::open(folder)?;
     let tensors = checkpoint.tensors().map(|tensor| (tensor.name, tensor.dtype.name(), tensor.shape));
-    let resolved = resolve(&config, tensors).map_err(|source| Error::Names { folder: folder.to_path_buf(), source })?;
+    let resolved = resolve(&config, tensors).map_err(|source| {
+        let file = source.stored().and_then(|tensor| Some(checkpoint.tensor(tensor)?.path()));
+        Error::Names { path: file.unwrap_or(folder).to_path_buf(), source }
+    })?;
     let mut notes = [&config.notes[..], &resolved.notes[..]].concat();
     notes.extend(tokenizer.iter().flat_map(|tokenizer| about_ids(tokenizer, config.vocab)));
     notes.extend(impossible(&generation, "generation_config.json"));

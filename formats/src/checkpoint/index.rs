@@ -1,9 +1,11 @@
 //! `model.safetensors.index.json`: which shard holds which tensor.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::FormatError;
 
@@ -11,7 +13,32 @@ use crate::FormatError;
 #[derive(Debug, Deserialize)]
 pub(super) struct Index {
     /// Tensor name to the shard's file name.
+    #[serde(deserialize_with = "each_once")]
     pub(super) weight_map: BTreeMap<String, String>,
+}
+
+/// Reads a map whose keys must not come again with another value: which of both is meant, nobody could say.
+fn each_once<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    struct EachOnce;
+    impl<'de> Visitor<'de> for EachOnce {
+        type Value = BTreeMap<String, String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a map from tensors to shards")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+            let mut map = BTreeMap::new();
+            while let Some((tensor, shard)) = entries.next_entry::<String, String>()? {
+                let before = map.insert(tensor.clone(), shard.clone());
+                if let Some(before) = before.filter(|before| *before != shard) {
+                    return Err(A::Error::custom(format!("tensor {tensor} is put into both {before} and {shard}")));
+                }
+            }
+            Ok(map)
+        }
+    }
+    deserializer.deserialize_map(EachOnce)
 }
 
 impl Index {

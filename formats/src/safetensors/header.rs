@@ -86,6 +86,7 @@ fn check_names(entries: &[(String, &RawValue)]) -> Result<(), Problem> {
 
 /// What stands behind a name.
 #[derive(Deserialize)]
+#[serde(expecting = "a type, a shape and offsets")]
 struct Stored {
     dtype: String,
     shape: Vec<usize>,

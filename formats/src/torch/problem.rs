@@ -69,7 +69,7 @@ pub enum TorchProblem {
     },
     /// A pickle that is none, or does what no state dict does.
     #[error(
-        "its pickle {what} (byte {at}): if you trust the file, load it with torch and save model.state_dict() alone"
+        "its pickle {what} (byte {at}): download it again, or if you trust the file, load it with torch and save model.state_dict() alone"
     )]
     Pickle {
         /// What it does.

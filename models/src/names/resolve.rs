@@ -48,7 +48,7 @@ pub enum NameError {
         prefix: &'static str,
     },
     /// A tensor is not there.
-    #[error("the weights lack tensor {tensor}{}{help}", more(*others, "are missing too"))]
+    #[error("the weights lack tensor {tensor}{}{help}: download them again, or take the config.json that belongs to them", more(*others, "are missing too"))]
     Missing {
         /// The first missing tensor.
         tensor: String,
@@ -95,6 +95,19 @@ pub enum NameError {
     },
 }
 
+impl NameError {
+    /// The tensor it is about, as stored, if that is there.
+    pub fn stored(&self) -> Option<&str> {
+        match self {
+            NameError::Shape { tensor, .. } | NameError::Type { tensor, .. } | NameError::Unknown { tensor, .. } => {
+                Some(tensor)
+            }
+            NameError::Both { with, .. } => Some(with),
+            NameError::Layers { .. } | NameError::Missing { .. } => None,
+        }
+    }
+}
+
 fn more(others: usize, what: &str) -> String {
     if others == 0 { String::new() } else { format!(" ({others} others {what})") }
 }
@@ -124,6 +137,9 @@ where
         .map(|(name, dtype, shape)| (name.into(), Found { dtype: dtype.into(), shape: shape.into() }))
         .collect();
     let prefix = if stored.keys().any(|name| name.starts_with(PREFIX)) { PREFIX } else { "" };
+    if let Some((with, without)) = both_names(&stored, prefix) {
+        return Err(NameError::Both { with, without });
+    }
     check_layers(config, &stored, prefix)?;
     let sources: Vec<(&'static str, StridedSource)> = sources(config).collect();
     check_present(&stored, prefix, &sources)?;
@@ -206,9 +222,6 @@ fn check_rest(
 ) -> Result<Vec<String>, NameError> {
     let used: BTreeSet<String> = sources.iter().map(|(_, source)| stored_name(prefix, &source.tensor)).collect();
     let mut rest: Vec<&String> = stored.keys().filter(|name| !used.contains(*name) && !is_buffer(name)).collect();
-    if let Some((with, without)) = both_names(stored, prefix) {
-        return Err(NameError::Both { with, without });
-    }
     let mut notes = Vec::new();
     if config.tied_head && stored.contains_key(HEAD) {
         rest.retain(|name| *name != HEAD);

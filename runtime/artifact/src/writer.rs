@@ -247,16 +247,10 @@ impl WeightSink<'_> {
     }
 }
 
-/// A file that others may read once it has its name.
+/// A file, and its name for now. Made here, and not by `tempfile`, whose files nobody else may read.
 fn temporary(folder: &Path) -> io::Result<(File, TempPath)> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".bloom-");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    Ok(builder.tempfile_in(folder)?.into_parts())
+    let make = |path: &Path| File::options().write(true).create_new(true).open(path);
+    Ok(tempfile::Builder::new().prefix(".bloom-").make_in(folder, make)?.into_parts())
 }
 
 fn failed(path: &Path, source: io::Error) -> WriteError {
