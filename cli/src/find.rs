@@ -58,7 +58,8 @@ fn folder(variable: &str) -> Option<PathBuf> {
 
 /// Where programs keep what they can make again (XDG Base Directory Specification).
 pub(crate) fn caches() -> Option<PathBuf> {
-    folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")))
+    // One that is not absolute counts for nothing, says the specification.
+    folder("XDG_CACHE_HOME").filter(|folder| folder.is_absolute()).or_else(|| Some(folder("HOME")?.join(".cache")))
 }
 
 enum Found {

@@ -29,7 +29,8 @@ pub struct Generation {
 impl Generation {
     /// The configuration for an artifact.
     pub(crate) fn config(&self, artifact: &Artifact, tokenizer: Option<&Tokenizer>) -> Result<GenerationConfig, Error> {
-        check_ids(self.asked.eos_token_id.as_deref().unwrap_or(&[]), artifact.meta().vocabulary as usize)?;
+        check_ids(self.asked.eos_token_id.as_deref().unwrap_or(&[]), artifact.meta().vocabulary as usize)
+            .map_err(|error| Error::Refused(format!("eos-token-id: {error}")))?;
         if self.stop.iter().any(String::is_empty) {
             return Err(Error::Refused("a stop string is empty and would end every text: leave it out".to_owned()));
         }

@@ -6,11 +6,10 @@
 //! changed is compiled again, and one that did not is mapped at once.
 
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::thread;
-use std::time::UNIX_EPOCH;
 
 use bloomery_artifact::{Artifact, Check, VERSION};
 use bloomery_models::config::WeightType;
@@ -261,9 +260,20 @@ fn hash_file(file: &Path, hash: &mut Sha256) -> Result<(), Error> {
     if metadata.len() <= SMALL {
         hash.update(fs::read(file).map_err(Error::io("read", file))?);
     } else {
-        let changed = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let place = file.canonicalize().map_err(Error::io("find", file))?;
-        hash.update(format!("{place:?} {changed:?}"));
+        hash.update(format!("{place:?} {:?}", changed(&metadata)));
     }
     Ok(())
+}
+
+/// When a file was changed last: the time that nobody can set back, where there is one.
+#[cfg(unix)]
+fn changed(metadata: &Metadata) -> (i64, i64) {
+    use std::os::unix::fs::MetadataExt;
+    (metadata.ctime(), metadata.ctime_nsec())
+}
+
+#[cfg(not(unix))]
+fn changed(metadata: &Metadata) -> Option<std::time::SystemTime> {
+    metadata.modified().ok()
 }

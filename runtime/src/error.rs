@@ -53,7 +53,7 @@ pub enum RunError {
         most: u64,
     },
     /// An id the model does not know.
-    #[error("token id {id} is outside the vocabulary of {vocabulary} (0 to {})", .vocabulary - 1)]
+    #[error("token id {id} is outside the vocabulary of {vocabulary} (0 to {}); leave it out", .vocabulary - 1)]
     Id {
         /// The id.
         id: u32,

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, IsTerminal};
 
-use bloomery::Error;
+use bloomery::{Error, terminal};
 use rustyline::error::ReadlineError;
 use rustyline::history::MemHistory;
 use rustyline::{
@@ -47,11 +47,17 @@ impl Input {
     /// The next line, without its end.
     pub(super) fn next(&mut self) -> Result<Next, Failure> {
         match self {
-            Input::Edited(editor) => match editor.readline("> ") {
-                Ok(line) => Ok(Next::Line(line)),
-                Err(ReadlineError::Eof) => Ok(Next::End),
-                Err(ReadlineError::Interrupted) => Ok(Next::Interrupted),
-                Err(error) => Err(failure(error)),
+            Input::Edited(editor) => loop {
+                match editor.readline("> ") {
+                    Ok(line) => return Ok(Next::Line(line)),
+                    Err(ReadlineError::Eof) => return Ok(Next::End),
+                    Err(ReadlineError::Interrupted) => return Ok(Next::Interrupted),
+                    // A slip of the hand or of the clipboard, which no conversation should be lost for.
+                    Err(ReadlineError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                        terminal::note("what was typed is not UTF-8 text, and the line is dropped: type it again");
+                    }
+                    Err(error) => return Err(failure(error)),
+                }
             },
             Input::Plain(lines) => {
                 *lines += 1;

@@ -413,7 +413,7 @@ fn prompts_that_do_not_fit() {
     }
     let output = tempfile::tempdir().unwrap();
     let path = output.path().join("logits.safetensors");
-    refused(args!["logits", trained(), "--input-ids", "4096", "-o", &path], &["token id 4096"]);
+    refused(args!["logits", trained(), "--input-ids", "4096", "-o", &path], &["prompt 0", "token id 4096"]);
     assert!(!path.exists());
     refused(args!["bench", trained(), "--prompt-tokens", "60", "--new-tokens", "5"], &["65 tokens", "context of 64"]);
 }
@@ -987,5 +987,5 @@ fn contradictory_options_of_generation() {
     run(&["--early-stopping", "never"], &["early-stopping changes nothing without num-beams"]);
     let ids = args!["run", trained(), "--input-ids", "5", "--template", "belle"];
     refused(ids, &["the template belle goes around texts"]);
-    run(&["--eos-token-id", "5,4096"], &["token id 4096", "vocabulary of 4096"]);
+    run(&["--eos-token-id", "5,4096"], &["eos-token-id: token id 4096", "vocabulary of 4096"]);
 }
