@@ -126,13 +126,13 @@ pub(crate) struct Compile {
     #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true, conflicts_with = "size")]
     set: Vec<String>,
     /// A published size instead of a folder, e.g. 560m
-    #[arg(long, value_name = "NAME", group = "what", requires = "random_weights", value_parser = published)]
+    #[arg(long, value_name = "NAME", group = "what", value_parser = published)]
     size: Option<String>,
     /// Random weights from this seed, for benchmarks: of a size, or of a configuration
-    #[arg(long, value_name = "SEED")]
+    #[arg(long, value_name = "SEED", required_unless_present_any = ["model", "save_strategy"])]
     random_weights: Option<u64>,
     /// The artifact, or the text that --emit prints
-    #[arg(short, long, value_name = "FILE.bloom", required_unless_present_any = ["emit", "stop_after"])]
+    #[arg(short, long, value_name = "FILE.bloom", required_unless_present_any = ["emit", "stop_after", "save_strategy"])]
     output: Option<PathBuf>,
     /// The type of weights [default: keep, or what the configuration says, but none wider than stored]
     #[arg(long, value_enum)]
@@ -157,6 +157,10 @@ pub(crate) struct Compile {
     /// [default: one rank, or what the configuration says]
     #[arg(long, value_name = "AXIS=RANKS,..", value_parser = strategy)]
     strategy: Option<Shared>,
+    /// Write the strategy into this folder as MindSpore's files, ckpt_strategy_rank_N.ckpt for every rank; without -o that
+    /// is all, and strategies will do that artifacts cannot have yet (dp, pp)
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["emit", "stop_after"])]
+    pub(crate) save_strategy: Option<PathBuf>,
     /// Print this instead, and stop there
     #[arg(long, value_enum)]
     emit: Option<EmitWhat>,

@@ -10,6 +10,7 @@ mod configured;
 pub(crate) mod in_order;
 mod model;
 mod random;
+mod save_strategy;
 pub mod strategy;
 mod values;
 mod weights;
@@ -32,6 +33,7 @@ use crate::targets::Target;
 use crate::{Error, Progress, output};
 pub use configured::Configured;
 use model::{Loaded, Weights};
+pub use save_strategy::{Saved, save_strategy};
 use values::Values;
 
 /// What to compile, and how.

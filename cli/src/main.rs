@@ -101,6 +101,13 @@ fn compile(args: &Compile) -> Result<(), Failure> {
     }
     let options = args.options()?;
     interrupt::ask_first();
+    if let Some(folder) = &args.save_strategy {
+        let saved = compile::save_strategy(&options, folder, &mut shown())?;
+        print::out(&print::saved_strategy(folder, &saved))?;
+        if args.output().is_none() {
+            return Ok(());
+        }
+    }
     if let Some((what, last)) = args.emit() {
         let text = compile::emit(&options, what, last, &mut Silent)?;
         return match args.output() {

@@ -13,6 +13,7 @@ use std::path::Path;
 
 use bloomery::Progress;
 use bloomery::bench::{self, Benched};
+use bloomery::compile::Saved;
 use bloomery::eval::Evaluated;
 use bloomery::limits::MachineLimits;
 use bloomery::run::{NewToken, Sequence};
@@ -174,6 +175,13 @@ pub(crate) fn limits(limits: &MachineLimits) -> String {
 pub(crate) fn written(path: &Path, bytes: u64, classes: &[String]) -> String {
     let classes = if classes.is_empty() { "the interpreter".to_owned() } else { classes.join(", ") };
     format!("{}: {}, runs on {classes}\n", path.display(), size(bytes))
+}
+
+/// Strategy files that were written: where, how many, and what they say.
+pub(crate) fn saved_strategy(folder: &Path, saved: &Saved) -> String {
+    let layers: Vec<String> = saved.layers.iter().map(u32::to_string).collect();
+    let (folder, files) = (folder.display(), saved.files);
+    format!("{folder}: strategy files of {files} ranks, {}, layers {}\n", saved.strategy, layers.join(":"))
 }
 
 /// A size for people: `512 B`, `1.1 GB`.

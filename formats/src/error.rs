@@ -56,6 +56,14 @@ pub enum FormatError {
         /// What is wrong inside.
         problem: crate::torch::TorchProblem,
     },
+    /// A file that is no parallel strategy of MindSpore's, or no sound one.
+    #[error("{} cannot be read as a strategy file of MindSpore's: {problem}", path.display())]
+    Strategy {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong inside.
+        problem: crate::strategy::StrategyProblem,
+    },
     /// What Git leaves in place of a large file.
     #[error("{} is a pointer that Git LFS left for the file itself: `git lfs pull` there, or `hf download`, fetches it", path.display())]
     LfsPointer {

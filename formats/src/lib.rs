@@ -11,6 +11,7 @@ mod error;
 pub mod map;
 mod partial;
 pub mod safetensors;
+pub mod strategy;
 pub mod torch;
 
 pub use checkpoint::{Checkpoint, Tensor};

@@ -9,6 +9,7 @@ pub mod config;
 pub mod dsl;
 mod files;
 pub mod load;
+pub mod mindspore_strategy;
 pub mod names;
 pub mod published;
 pub mod sizes;

@@ -79,8 +79,12 @@ impl Compile {
         Ok(Configured { config, random: self.random_weights, keep }.into())
     }
 
-    /// An option for configurations, beside a model that is none.
+    /// An option for configurations, beside a model that is none; or an artifact of a size, without weights.
     pub(crate) fn misplaced(&self) -> Option<clap::Error> {
+        if self.size.is_some() && self.output.is_some() && self.random_weights.is_none() {
+            let message = "weights of a size are random: say --random-weights SEED, or leave -o out";
+            return Some(Compile::error(ErrorKind::MissingRequiredArgument, message));
+        }
         let model = self.model.as_ref().filter(|model| !is_config(model))?;
         let (option, also) = match (self.random_weights, self.set.is_empty()) {
             (Some(_), _) => ("--random-weights", " or with --size"),
@@ -89,10 +93,13 @@ impl Compile {
         };
         let model = model.display();
         let message = format!("{option} goes with a configuration (FILE.yaml){also}, and {model} is none");
+        Some(Compile::error(ErrorKind::ArgumentConflict, &message))
+    }
+
+    fn error(kind: ErrorKind, message: &str) -> clap::Error {
         let mut program = Cli::command();
         program.build();
-        let compile = program.find_subcommand_mut("compile").expect("it is one of the commands");
-        Some(compile.error(ErrorKind::ArgumentConflict, message))
+        program.find_subcommand_mut("compile").expect("it is one of the commands").error(kind, message)
     }
 }
 

@@ -61,6 +61,13 @@ pub(super) fn open(configured: &Configured, progress: &mut dyn Progress) -> Resu
     Ok(loaded)
 }
 
+/// The sizes that a configuration says, and the type of matrices, whatever weights it names.
+pub(super) fn sizes(configured: &Configured) -> Result<(BloomConfig, WeightType), Error> {
+    let config = &configured.config;
+    refuse_ratio(config)?;
+    Ok((described(config), Types::of_config(config).matrices))
+}
+
 /// An MLP of another width than BLOOM's.
 fn refuse_ratio(config: &Config) -> Result<(), Error> {
     let ratio = config.model.expand_ratio;

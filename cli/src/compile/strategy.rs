@@ -44,25 +44,31 @@ pub(crate) fn shared(
     }
     let mp = u64::from(strategy.mp);
     let mesh = Mesh { axes: vec![(MP.to_owned(), mp)] };
-    let divides = config.vocab as u64 % mp == 0;
-    let mut notes = Vec::new();
-    if !divides && !strategy.vocab_emb_dp {
-        notes.push(format!(
-            "{mp} ranks cannot share {} rows of the vocabulary evenly: each has all of them",
-            config.vocab
-        ));
-    }
-    let vocab = (divides && !strategy.vocab_emb_dp).then_some("vocab");
+    let notes = uneven(strategy, config);
+    let vocab = (notes.is_empty() && !strategy.vocab_emb_dp).then_some("vocab");
     let axes = ["heads", "ffn"].into_iter().chain(vocab).map(|axis| (axis.to_owned(), MP.to_owned())).collect();
     Ok((Some(passes::Strategy { mesh, axes }), notes))
 }
 
-fn check(strategy: &Strategy, config: &BloomConfig) -> Result<(), Error> {
+/// What there is to say where ranks cannot share the vocabulary.
+pub(super) fn uneven(strategy: &Strategy, config: &BloomConfig) -> Vec<String> {
+    let Strategy { mp, vocab_emb_dp, .. } = *strategy;
+    let vocab = config.vocab;
+    let note = || format!("{mp} ranks cannot share {vocab} rows of the vocabulary evenly: each has all of them");
+    (vocab % mp as usize != 0 && !vocab_emb_dp).then(note).into_iter().collect()
+}
+
+/// That a model can be shared so, by ranks of artifacts or by others.
+pub(super) fn check_fits(strategy: &Strategy, config: &BloomConfig) -> Result<(), Error> {
     let [hidden, layers, heads, vocab] = [config.hidden, config.layers, config.heads, config.vocab].map(|n| n as u64);
     let shape = Shape { hidden, layers, heads, vocab, expand_ratio: 4 };
     strategy.check(&shape).map_err(|error| {
         Error::Refused(format!("the strategy {strategy} does not fit the model: {error}; {}", error.way_out()))
-    })?;
+    })
+}
+
+fn check(strategy: &Strategy, config: &BloomConfig) -> Result<(), Error> {
+    check_fits(strategy, config)?;
     let missing = [("dp", strategy.dp > 1), ("pp", strategy.pp > 1), ("sequence_parallel", strategy.sequence_parallel)];
     match missing.into_iter().find(|(_, asked)| *asked) {
         Some((name, _)) => Err(Error::Refused(format!(

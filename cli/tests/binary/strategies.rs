@@ -1,0 +1,89 @@
+//! Strategy files of MindSpore's, written by `compile --save-strategy`.
+
+use std::path::{Path, PathBuf};
+
+use bloomery_formats::strategy::StrategyFile;
+
+use crate::refused::refused;
+use crate::{args, bloomery, call, model, printed, stderr};
+
+fn rank(folder: &Path, rank: u32) -> PathBuf {
+    folder.join(format!("ckpt_strategy_rank_{rank}.ckpt"))
+}
+
+/// What a file says, its items in the order of their names.
+fn sorted(path: &Path) -> StrategyFile {
+    let mut file = StrategyFile::open(path).unwrap();
+    file.operators.sort_by(|a, b| a.name.cmp(&b.name));
+    file.parameters.sort_by(|a, b| a.name.cmp(&b.name));
+    file
+}
+
+/// A configuration of the size that MindSpore's compiler was given, and of the layout of MindFormers' 7.1B.
+#[test]
+fn a_configurations_files_say_what_mindspore_wrote() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, saved) = (folder.path().join("run.yaml"), folder.path().join("new/strategy"));
+    let text = "use_parallel: True\nmodel:\n  model_config:\n    hidden_size: 16\n    num_layers: 2\n    num_heads: 8\n    \
+                vocab_size: 32\nparallel_config:\n  data_parallel: 1\n  model_parallel: 4\n  pipeline_stage: 2\n  \
+                micro_batch_num: 2\n  optimizer_shard: True\n";
+    std::fs::write(&file, text).unwrap();
+    let output = call(args!["compile", &file, "--save-strategy", &saved]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("stages get layers as MindFormers deals them out, 1:1"), "{}", stderr(&output));
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(shown.contains("strategy files of 8 ranks, dp=1,mp=4,pp=2") && shown.ends_with("layers 1:1\n"), "{shown}");
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/mindspore/mindformers/mp4-pp2");
+    for one in 0..8 {
+        assert_eq!(sorted(&rank(&saved, one)), sorted(&rank(&golden, one / 4 * 4)), "rank {one}");
+    }
+    assert_eq!(std::fs::read_dir(&saved).unwrap().count(), 8);
+}
+
+#[test]
+fn a_size_needs_no_weights_and_an_artifact_may_come_with_its_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let saved = folder.path().join("saved");
+    let strategy = "dp=2,mp=2,pp=3,optimizer_shard=true,stages=10:10:4";
+    let shown = printed(args!["compile", "--size", "560m", "--strategy", strategy, "--save-strategy", &saved]);
+    assert!(shown.contains(strategy) && shown.contains("layers 10:10:4"), "{shown}");
+    let file = StrategyFile::open(&rank(&saved, 11)).unwrap();
+    assert!(file.operators.iter().all(|operator| operator.stage == 2));
+    let shard = file.layout("adam_m.blocks.20.output.mapping.weight").unwrap().optimizer_shard.unwrap();
+    assert_eq!((shard.step, shard.size), (2, None));
+
+    let (tiny, artifact, saved) = (model("tiny"), folder.path().join("a.bloom"), folder.path().join("also"));
+    let compile = args!["compile", &tiny, "--target", "interpreter", "--strategy", "mp=2", "-o", &artifact];
+    printed(&[compile, args!["--save-strategy", &saved]].concat());
+    assert!(artifact.exists() && rank(&saved, 1).exists() && !rank(&saved, 2).exists());
+}
+
+#[test]
+fn strategies_that_have_no_files_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let saved = folder.path().join("saved");
+    let of = |name: &str, strategy: &str, parts: &[&str]| {
+        refused(args!["compile", &model(name), "--strategy", strategy, "--save-strategy", &saved], parts);
+    };
+    of("tiny", "mp=3", &["4 heads cannot be split evenly among 3 ranks", "1, 2 or 4"]);
+    of("tiny-untied", "mp=2", &["has a head of its own", "MindFormers' Bloom"]);
+    assert!(!saved.exists());
+    printed(args!["compile", &model("tiny"), "--strategy", "dp=4", "--save-strategy", &saved]);
+    of("tiny", "dp=2", &["saved holds ckpt_strategy_rank_", "of another strategy than this of 2 ranks", "remove it"]);
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    refused(args!["compile", &model("tiny"), "--save-strategy", &file], &["cannot create", "file"]);
+}
+
+#[test]
+fn options_that_do_not_go_together_are_refused() {
+    for (line, part) in [
+        ("compile m --save-strategy d --emit ir", "cannot be used with"),
+        ("compile --size 560m --save-strategy d -o x", "weights of a size are random: say --random-weights SEED"),
+        ("compile --size 560m -o x", "--random-weights <SEED>"),
+    ] {
+        let output = bloomery().args(line.split_whitespace()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{line}: {}", stderr(&output));
+        assert!(stderr(&output).contains(part), "{line}: {} lacks {part}", stderr(&output));
+    }
+}
