@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use bloomery_artifact::{Artifact, Check, Section};
 use bloomery_configs::{Config, Options, Strategy};
 use bloomery_formats::Checkpoint;
+use bloomery_formats::strategy::StrategyFile;
 use bloomery_models::config::{BloomConfig, GenerationSettings};
 use sha2::{Digest, Sha256};
 
@@ -16,13 +17,14 @@ use sha2::{Digest, Sha256};
 pub type Reader = fn(bytes: &[u8], folder: &Path) -> Result<(), String>;
 
 /// The readers by name; `fuzz/corpus` has a folder for each.
-pub const READERS: [(&str, Reader); 6] = [
+pub const READERS: [(&str, Reader); 7] = [
     ("artifact", artifact),
     ("torch", torch),
     ("safetensors", safetensors),
     ("ir", ir),
     ("config", config),
     ("yaml", yaml),
+    ("strategy", strategy),
 ];
 
 /// An artifact, whose hashes are set right first: they keep accidents out, not whoever means harm.
@@ -107,6 +109,23 @@ pub fn yaml(bytes: &[u8], _: &Path) -> Result<(), String> {
         said.map(|setting| format!("{}={}", setting.path, serde_yaml::to_string(&setting.value).expect("it was YAML")));
     let again = read("seed: 0", set.collect()).unwrap_or_else(|error| panic!("what was read is refused: {error}"));
     assert_eq!(again.settings, config.settings, "what was read reads as something else");
+    Ok(())
+}
+
+/// A strategy file of MindSpore's, of either form: what is read is written as what reads as the same.
+pub fn strategy(bytes: &[u8], _: &Path) -> Result<(), String> {
+    if let Ok(file) = StrategyFile::from_json(bytes) {
+        let written = file.to_json().expect("what was read is sound");
+        assert_eq!(
+            StrategyFile::from_json(&written).map_err(said),
+            Ok(file),
+            "what was written reads as something else"
+        );
+        return Ok(());
+    }
+    let file = StrategyFile::decode(bytes).map_err(said)?;
+    let written = file.encode().expect("what was read is sound");
+    assert_eq!(StrategyFile::decode(&written).map_err(said), Ok(file), "what was written reads as something else");
     Ok(())
 }
 

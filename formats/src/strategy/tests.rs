@@ -1,3 +1,5 @@
+//! Against files that MindSpore wrote, byte for byte, and files that nobody should write.
+
 use std::path::PathBuf;
 
 use serde_json::Value;
