@@ -99,14 +99,13 @@ fn exchanges(program: &Program) -> Vec<Exchange> {
     let mut found: Vec<Exchange> = Vec::new();
     for entry in program.entries.iter().filter(|entry| entry.least == 1) {
         each(&entry.steps, 1, &mut |step, times| {
-            let Step::Collective { op, from, .. } = step else { return };
-            let over = op.def().collective().unwrap_or_default().to_owned();
+            let Step::Collective { what, over, from, .. } = step else { return };
             let bytes = from.ty.elements(&one).map_or(0, |elements| from.ty.dtype.bytes(elements)) * times;
-            let (entry, op, ty) = (entry.name.clone(), op.name().to_owned(), from.ty.unnamed().to_string());
+            let (entry, op, ty) = (entry.name.clone(), what.name().to_owned(), from.ty.unnamed().to_string());
             let same = found.iter_mut().find(|one| (&one.entry, &one.op, &one.ty) == (&entry, &op, &ty));
             match same {
                 Some(one) => (one.times, one.bytes) = (one.times + times, one.bytes + bytes),
-                None => found.push(Exchange { entry, op, over, ty, times, bytes }),
+                None => found.push(Exchange { entry, op, over: over.clone(), ty, times, bytes }),
             }
         });
     }

@@ -8,6 +8,8 @@ use crate::extent::Extent;
 use crate::graph::{Graph, SymbolBound};
 use crate::layout::Layout;
 use crate::ops::Op;
+use crate::ops::all_gather::AllGather;
+use crate::ops::all_reduce::AllReduce;
 use crate::types::{Mesh, TensorType};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -229,8 +231,10 @@ pub enum Step {
     },
     /// Ranks make one value of what each has: a sum, slices joined.
     Collective {
-        /// What they do; it names the axis that they differ along.
-        op: Op,
+        /// What they make of it.
+        what: Collective,
+        /// The axis of the mesh that they differ along.
+        over: String,
         /// What each has.
         from: View,
         /// Where each gets it.
@@ -252,6 +256,46 @@ fn steps_of_loop<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Step>
     let steps = Vec::deserialize(deserializer);
     DEPTH.set(depth);
     steps
+}
+
+/// What ranks make of what each of them has: every one of them gets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Collective {
+    /// The sum, in order of the ranks.
+    Sum,
+    /// Slices, joined along a dimension.
+    Join {
+        /// The dimension.
+        dim: usize,
+    },
+}
+
+impl Collective {
+    /// What an operation of a graph is here, and over which axis.
+    pub fn of(op: &Op) -> Option<(Collective, &str)> {
+        match op {
+            Op::AllReduce(sum) => Some((Collective::Sum, &sum.over)),
+            Op::AllGather(join) => Some((Collective::Join { dim: join.dim }, &join.over)),
+            _ => None,
+        }
+    }
+
+    /// The operation that defines it.
+    pub fn op(self, over: &str) -> Op {
+        let over = over.to_owned();
+        match self {
+            Collective::Sum => AllReduce { over }.into(),
+            Collective::Join { dim } => AllGather { over, dim }.into(),
+        }
+    }
+
+    /// Its name among operations.
+    pub fn name(self) -> &'static str {
+        match self {
+            Collective::Sum => "all_reduce",
+            Collective::Join { .. } => "all_gather",
+        }
+    }
 }
 
 /// A kernel on its memory.
@@ -369,9 +413,8 @@ impl Program {
                     self.views(&launch.outputs)
                 ),
                 Step::Copy { from, to } => writeln!(text, "{indent}copy {} -> {}", self.view(from), self.view(to)),
-                Step::Collective { op, from, to } => {
-                    let over = op.def().collective().unwrap_or_default();
-                    writeln!(text, "{indent}{} over {over}: {} -> {}", op.name(), self.view(from), self.view(to))
+                Step::Collective { what, over, from, to } => {
+                    writeln!(text, "{indent}{} over {over}: {} -> {}", what.name(), self.view(from), self.view(to))
                 }
                 Step::Loop { from, to, reverse, .. } => {
                     writeln!(text, "{indent}loop layers {from}..{to}{}", if *reverse { " reverse" } else { "" })

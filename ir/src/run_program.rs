@@ -53,7 +53,9 @@ impl<'a> ProgramInterpreter<'a> {
                     let tensor = self.load(memory, rank, from, bindings, layer);
                     store(memory, rank, to, &tensor, layer);
                 }),
-                Step::Collective { op, from, to } => self.collective(op, from, to, bindings, memory, layer),
+                Step::Collective { what, over, from, to } => {
+                    self.collective(&what.op(over), from, to, bindings, memory, layer);
+                }
                 Step::Loop { from, to, reverse, steps } => {
                     let layers: Vec<u64> = if *reverse { (*from..*to).rev().collect() } else { (*from..*to).collect() };
                     layers.into_iter().for_each(|layer| self.steps(steps, bindings, memory, layer));

@@ -16,7 +16,7 @@ use bloomery_ir::graph::{Graph, Module, Node, Role, SymbolBound, ValueId};
 use bloomery_ir::layout::Layout;
 use bloomery_ir::ops::{Op, constant::Constant, repeat::Repeat};
 use bloomery_ir::program::{
-    Buffer, Entry, Interface, Kernel, KernelKind, Launch, Origin, Parameter, Place, Program, Step, View,
+    Buffer, Collective, Entry, Interface, Kernel, KernelKind, Launch, Origin, Parameter, Place, Program, Step, View,
 };
 use bloomery_ir::types::TensorType;
 use bloomery_ir::verify::consumed_by;
@@ -197,7 +197,7 @@ impl<'a> Lowering<'a> {
                 }
                 Op::Repeat(repeat) => self.repeat(scope, node, repeat, &wanted, &mut steps)?,
                 Op::AxisIndex(place) => self.coordinate(scope, node, &place.axis),
-                op if op.def().collective().is_some() => steps.push(self.collective(scope, node, &wanted)),
+                op if Collective::of(op).is_some() => steps.push(self.collective(scope, node, &wanted)),
                 op => return Err(refused(scope.graph, format!("`{}` was not grouped into a kernel", op.name()))),
             }
         }
@@ -264,7 +264,8 @@ impl<'a> Lowering<'a> {
         let to = wanted.get(&result).cloned();
         let to = to.unwrap_or_else(|| self.arena(scope, &scope.graph.ty(result).clone(), 1));
         scope.views.insert(result, to.clone());
-        Step::Collective { op: node.op.clone(), from, to }
+        let (what, over) = Collective::of(&node.op).expect("it is one");
+        Step::Collective { what, over: over.to_owned(), from, to }
     }
 
     fn launch(

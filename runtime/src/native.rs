@@ -13,8 +13,8 @@ use crate::memory::{Block, Buffers, Found};
 use crate::profile::{Log, PageCount, PageCounter, Watch, watched};
 use crate::threads::{Team, Worker};
 use bloomery_artifact::{Artifact, Tiles, WeightTable, sizes};
-use bloomery_ir::program::{ALIGNMENT, Launch, Step, View};
-use bloomery_ir::{Bindings, Layout, Op, Program, TensorType};
+use bloomery_ir::program::{ALIGNMENT, Collective, Launch, Step, View};
+use bloomery_ir::{Bindings, Layout, Program, TensorType};
 use std::sync::{Arc, Mutex};
 
 /// A program's code and its plan.
@@ -48,7 +48,7 @@ enum Item {
         ty: TensorType,
         layout: Layout,
     },
-    Collective(Collective),
+    Collective(Together),
     Loop {
         layers: Vec<u64>,
         items: Vec<Item>,
@@ -63,11 +63,10 @@ struct Launched {
 }
 
 /// What ranks do together.
-struct Collective {
+struct Together {
+    what: Collective,
     /// Ranks that do it together: what each has, and where each gets the result.
     groups: Vec<Vec<[Address; 2]>>,
-    /// The rows that slices are joined in; `None` for sums.
-    joined: Option<usize>,
     /// What each has.
     ty: TensorType,
 }
@@ -213,7 +212,9 @@ impl Resolver<'_> {
                     ty: from.ty.clone(),
                     layout: from.layout.clone(),
                 }),
-                (Step::Collective { op, from, to }, _) => items.push(Item::Collective(self.collective(op, from, to))),
+                (Step::Collective { what, over, from, to }, _) => {
+                    items.push(Item::Collective(self.collective(*what, over, from, to)));
+                }
                 (Step::Loop { from, to, reverse, steps }, _) => {
                     let layers = if *reverse { (*from..*to).rev().collect() } else { (*from..*to).collect() };
                     items.push(Item::Loop { layers, items: self.items(steps, launches) });
@@ -239,14 +240,12 @@ impl Resolver<'_> {
         self.ranks().map(of).collect()
     }
 
-    fn collective(&self, op: &Op, from: &View, to: &View) -> Collective {
-        let axis = op.def().collective().expect("it was checked");
-        let group = |rank| self.program.mesh.group(rank, axis);
+    fn collective(&self, what: Collective, over: &str, from: &View, to: &View) -> Together {
+        let group = |rank| self.program.mesh.group(rank, over);
         let firsts = self.ranks().filter(|rank| group(*rank)[0] == *rank);
         let addresses = |rank| [from, to].map(|view| self.address(rank, view));
         let groups = firsts.map(|first| group(first).into_iter().map(addresses).collect()).collect();
-        let joined = if let Op::AllGather(gather) = op { Some(gather.dim) } else { None };
-        Collective { groups, joined, ty: from.ty.clone() }
+        Together { what, groups, ty: from.ty.clone() }
     }
 
     fn address(&self, rank: u64, view: &View) -> Address {
@@ -374,13 +373,18 @@ impl Run {
     }
 
     /// Sums, or joins slices; a piece is some rows of one group.
-    fn collective(&self, collective: &Collective, layer: u64, worker: &Worker<'_>) {
-        let Collective { groups, joined, ty } = collective;
+    fn collective(&self, together: &Together, layer: u64, worker: &Worker<'_>) {
+        let Together { what, groups, ty } = together;
         let shape = ty.shape(&self.bindings).expect("sizes were checked");
         let elements: usize = shape.iter().product();
         // What lies together, and how much of it is a piece.
-        let run = joined.map_or(elements, |dim| shape[dim..].iter().product());
-        let step = if joined.is_some() { run } else { COLLECTIVE_PIECE };
+        let (run, step) = match what {
+            Collective::Sum => (elements, COLLECTIVE_PIECE),
+            Collective::Join { dim } => {
+                let run = shape[*dim..].iter().product();
+                (run, run)
+            }
+        };
         let pieces = elements.div_ceil(step.max(1)) as u32;
         let bytes = |elements: usize| ty.dtype.bytes(elements as u64) as usize;
         self.moved(groups.len() as u32 * pieces, worker, |piece| {
@@ -393,7 +397,7 @@ impl Run {
             // SAFETY: all views were checked to hold their types; what is read was written in phases before this one, and
             // of what is written each piece has places of its own.
             unsafe {
-                if joined.is_none() {
+                if *what == Collective::Sum {
                     sum(&from, &to, start..end);
                     return;
                 }

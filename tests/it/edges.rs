@@ -24,6 +24,7 @@ const OF_IR: &[&str] = &[
     "run_program",
     "work::Span",
     "Program",
+    "Mesh",
     "Layout",
     "Tensor",
     "TensorType",

@@ -7,8 +7,10 @@ use crate::code::{Count, KernelCode, Phase, Tiles};
 use crate::sizes::{bytes_of, largest, smallest};
 use crate::weights::{WeightTable, layers_of, size};
 use bloomery_ir::graph::{Graph, Module};
-use bloomery_ir::program::{ALIGNMENT, Buffer, Entry, Kernel, Launch, Origin, Parameter, Place, Step, View};
-use bloomery_ir::{Bindings, DType, Extent, Layout, Op, Program, SymbolBound, TensorType, verify};
+use bloomery_ir::program::{
+    ALIGNMENT, Buffer, Collective, Entry, Kernel, Launch, Origin, Parameter, Place, Step, View,
+};
+use bloomery_ir::{Bindings, DType, Extent, Layout, Program, SymbolBound, TensorType, verify};
 use std::collections::BTreeSet;
 
 /// Loops inside loops.
@@ -275,7 +277,7 @@ impl Scope<'_> {
             match step {
                 Step::Launch(launch) => self.launch(launch, last_layer)?,
                 Step::Copy { from, to } => self.copy(from, to, last_layer)?,
-                Step::Collective { op, from, to } => self.collective(op, from, to, last_layer)?,
+                Step::Collective { what, over, from, to } => self.collective(*what, over, from, to, last_layer)?,
                 Step::Loop { from, to, steps, .. } => {
                     ensure(from < to && *to <= LAYERS_MOST, || format!("a loop over layers {from}..{to}"))?;
                     self.steps(steps, Some(to - 1), depth + 1)?;
@@ -312,21 +314,19 @@ impl Scope<'_> {
     }
 
     /// Ranks sum, or join slices along a dimension; they read what they do not write.
-    fn collective(&self, op: &Op, from: &View, to: &View, last_layer: Option<u64>) -> Checked {
-        let axis = op.def().collective().and_then(|axis| self.program.mesh.size(axis));
-        let ranks = axis.ok_or_else(|| format!("`{}` is no collective over an axis of the mesh", op.name()))?;
+    fn collective(&self, what: Collective, over: &str, from: &View, to: &View, last_layer: Option<u64>) -> Checked {
+        let ranks = self.program.mesh.size(over).ok_or_else(|| format!("the mesh has no axis {over}"))?;
         let mut made = from.ty.unnamed();
-        match op {
-            Op::AllReduce(_) => ensure(from.ty.dtype == DType::F32, || format!("a sum of {}", from.ty))?,
-            Op::AllGather(gather) if gather.dim < made.rank() => {
-                let joined = &mut made.dims[gather.dim].extent;
-                *joined = joined.times(&Extent::number(ranks));
+        match what {
+            Collective::Sum => ensure(from.ty.dtype == DType::F32, || format!("a sum of {}", from.ty))?,
+            Collective::Join { dim } => {
+                let joined = made.dims.get_mut(dim).ok_or_else(|| format!("{} has no dimension {dim}", from.ty))?;
+                joined.extent = joined.extent.times(&Extent::number(ranks));
             }
-            _ => return Err(format!("`{}` is none that ranks do", op.name())),
         }
         let plain = from.layout == Layout::RowMajor && to.layout == Layout::RowMajor && from.place != to.place;
         let fits = made.dims == to.ty.unnamed().dims && made.dtype == to.ty.dtype;
-        ensure(plain && fits, || format!("`{}` of {} gives {}", op.name(), from.ty, to.ty))?;
+        ensure(plain && fits, || format!("`{}` of {} gives {}", what.name(), from.ty, to.ty))?;
         self.view(from, last_layer)?;
         self.written(to, last_layer)
     }
