@@ -496,7 +496,7 @@ mod tests {
         assert!(refused(&[1, VOCABULARY]).contains("token id 11 is outside the vocabulary of 11 (0 to 10)"));
         let long = vec![1; CONTEXT + 1];
         assert!(refused(&long).contains("15 tokens do not fit the context of 14"));
-        assert!(refused(&[]).contains("prompt 0"));
+        assert!(refused(&[]).contains("no tokens are given"));
         assert!(refused(&[1; 13]).contains("3 free pages, 4 are needed"));
     }
 

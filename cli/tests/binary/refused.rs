@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+#[cfg(unix)]
+use std::sync::OnceLock;
 
 use bloomery_formats::safetensors::{NewTensor, write};
 use bloomery_formats::{Checkpoint, Dtype};
@@ -842,8 +844,25 @@ fn wide(folder: &Path) -> PathBuf {
 
 /// A call whose answer takes much longer than a signal, about to be made.
 fn long_answer(command: &str, more: &[&str]) -> Command {
+    answer_of(trained(), "60", command, more)
+}
+
+/// The trained model with room for answers that no signal comes too late for.
+#[cfg(unix)]
+fn roomy() -> &'static Path {
+    static MADE: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+    let (_, path) = MADE.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("roomy.bloom");
+        crate::compile(&model("trained-web"), &path, &["--max-context", "4096"]);
+        (folder, path)
+    });
+    path
+}
+
+fn answer_of(artifact: &Path, tokens: &str, command: &str, more: &[&str]) -> Command {
     let mut long = bloomery();
-    long.arg(command).arg(trained()).args(["--max-new-tokens", "60", "--eos-token-id", "none"]).args(more);
+    long.arg(command).arg(artifact).args(["--max-new-tokens", tokens, "--eos-token-id", "none"]).args(more);
     long.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     long
 }
@@ -860,10 +879,13 @@ fn hear(child: &mut Child) -> Vec<u8> {
 #[cfg(unix)]
 fn cut_short(prompt: &str, said: &str) {
     let tokens = printed(args!["tokenize", trained(), "--text", said]).lines().count();
-    let more = (tokens + 8).min(60).to_string();
-    let run = args!["run", trained(), "--prompt", prompt, "--eos-token-id", "none", "--max-new-tokens", &more];
+    let more = (tokens + 8).to_string();
+    let run = args!["run", roomy(), "--prompt", prompt, "--eos-token-id", "none", "--max-new-tokens", &more];
     let whole = printed(run);
-    assert!(tokens < 60 && said.len() < whole.trim_end().len() && whole.starts_with(said), "{said:?} begins {whole:?}");
+    assert!(
+        tokens < 2000 && said.len() < whole.trim_end().len() && whole.starts_with(said),
+        "{said:?} begins {whole:?}"
+    );
 }
 
 /// Nothing is written but the answer, so a signal ends the program as it ends any, after whole tokens.
@@ -871,7 +893,7 @@ fn cut_short(prompt: &str, said: &str) {
 #[cfg(unix)]
 fn an_interrupted_run_keeps_what_it_said() {
     use std::os::unix::process::ExitStatusExt;
-    let mut child = long_answer("run", &["--prompt", "<s>In the", "--stream"]).spawn().unwrap();
+    let mut child = answer_of(roomy(), "2000", "run", &["--prompt", "<s>In the", "--stream"]).spawn().unwrap();
     let mut said = hear(&mut child);
     send("INT", &child);
     let output = child.wait_with_output().unwrap();
@@ -883,7 +905,7 @@ fn an_interrupted_run_keeps_what_it_said() {
 #[test]
 #[cfg(unix)]
 fn an_interrupted_answer_leaves_the_conversation_going() {
-    let mut child = long_answer("chat", &[]).spawn().unwrap();
+    let mut child = answer_of(roomy(), "2000", "chat", &[]).spawn().unwrap();
     let mut input = child.stdin.take().unwrap();
     input.write_all(b"<s>In the\n").unwrap();
     let mut said = hear(&mut child);
