@@ -2,6 +2,7 @@
 
 mod config;
 mod generation;
+mod strategy;
 mod values;
 
 use std::num::NonZeroUsize;
@@ -31,6 +32,7 @@ use clap_complete::Shell;
 pub(crate) use config::{Config, ConfigCommand, Show};
 pub(crate) use generation::Chat;
 use generation::Generate;
+pub(crate) use strategy::{Reshard, Strategies, StrategyCommand};
 use values::{Ids, class, count, pair, published, ranks, strategy};
 
 /// Compiles BLOOM models into one file, and runs them.
@@ -49,11 +51,22 @@ impl Cli {
     /// Reads the command line; a wrong one ends the program with its usage.
     pub(crate) fn read() -> Cli {
         let cli = Cli::parse();
-        let checked = if let Command::Run(run) = &cli.command { run.generate.check() } else { Ok(()) };
-        match checked {
-            Ok(()) => cli,
-            Err(message) => Cli::command().error(ErrorKind::ArgumentConflict, message).exit(),
+        let misplaced = match &cli.command {
+            Command::Compile(compile) => compile.misplaced(),
+            Command::Run(run) => run.generate.misplaced(),
+            _ => None,
+        };
+        match misplaced {
+            None => cli,
+            Some(error) => error.exit(),
         }
+    }
+
+    /// What clap would say of a command of this name.
+    fn error(command: &str, kind: ErrorKind, message: &str) -> clap::Error {
+        let mut program = Cli::command();
+        program.build();
+        program.find_subcommand_mut(command).expect("it is one of the commands").error(kind, message)
     }
 }
 
@@ -274,28 +287,6 @@ pub(crate) struct Retarget {
     /// cpu:x86-64-amx, cpu:aarch64
     #[arg(long, value_name = "TARGET,..", value_delimiter = ',', required = true)]
     pub(crate) target: Vec<Target>,
-}
-
-/// `reshard`
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  bloomery reshard model.bloom --strategy mp=4 -o shared.bloom")]
-pub(crate) struct Reshard {
-    /// The artifact
-    #[arg(value_name = "FILE.bloom")]
-    pub(crate) artifact: PathBuf,
-    /// How ranks are to share it, e.g. mp=4
-    #[arg(long, value_name = "AXIS=RANKS,..", value_parser = strategy)]
-    pub(crate) strategy: Shared,
-    /// The new artifact [default: FILE.bloom, replaced when the new one is complete]
-    #[arg(short, long, value_name = "OUT.bloom")]
-    output: Option<PathBuf>,
-}
-
-impl Reshard {
-    /// Where the result goes.
-    pub(crate) fn output(&self) -> &Path {
-        self.output.as_ref().unwrap_or(&self.artifact)
-    }
 }
 
 impl Retarget {
@@ -581,42 +572,6 @@ pub(crate) struct Inspect {
     /// Print one JSON document
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-/// `strategy`
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  bloomery strategy show model.bloom\n  bloomery strategy draw model.bloom -o model.svg"
-)]
-pub(crate) struct Strategies {
-    /// What to do
-    #[command(subcommand)]
-    pub(crate) what: StrategyCommand,
-}
-
-/// What `strategy` does.
-#[derive(Debug, Subcommand)]
-pub(crate) enum StrategyCommand {
-    /// A table
-    #[command(after_help = "Example:\n  bloomery strategy show model.bloom")]
-    Show {
-        /// The artifact
-        #[arg(value_name = "FILE.bloom")]
-        file: PathBuf,
-        /// Print one JSON document
-        #[arg(long)]
-        json: bool,
-    },
-    /// A picture, as SVG
-    #[command(after_help = "Example:\n  bloomery strategy draw model.bloom -o model.svg")]
-    Draw {
-        /// The artifact
-        #[arg(value_name = "FILE.bloom")]
-        file: PathBuf,
-        /// Where to [default: standard output]
-        #[arg(short, long, value_name = "FILE.svg")]
-        output: Option<PathBuf>,
-    },
 }
 
 /// `verify`

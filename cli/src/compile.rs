@@ -13,7 +13,7 @@ mod random;
 mod save_strategy;
 pub mod strategy;
 mod values;
-mod weights;
+pub(crate) mod weights;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bloomery_formats::safetensors::{NewTensor, write_while};
 use bloomery_formats::{Dtype, FormatError};
-use bloomery_runtime::session::check_ids;
-use bloomery_runtime::{AllLogits, RunError, all_logits};
+use bloomery_runtime::{AllLogits, all_logits};
 
 use crate::execution::on;
 use crate::{Error, Execution, Progress, output};
@@ -30,10 +29,6 @@ pub struct LogitsOptions {
 pub fn logits(options: &LogitsOptions) -> Result<AllLogits, Error> {
     output::check(&options.output)?;
     let artifact = options.execution.open(&options.artifact)?;
-    for (prompt, ids) in options.prompts.iter().enumerate() {
-        let checked = check_ids(ids, artifact.meta().vocabulary as usize);
-        checked.map_err(|error| RunError::Prompt { prompt, error: Box::new(error) })?;
-    }
     let mut session = options.execution.session(&artifact, options.prompts.iter().map(Vec::len))?;
     on(&artifact, || Ok(all_logits(&mut session, &options.prompts)?))
 }

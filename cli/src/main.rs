@@ -96,9 +96,6 @@ fn kept(model: &Path) -> Result<PathBuf, Failure> {
 }
 
 fn compile(args: &Compile) -> Result<(), Failure> {
-    if let Some(error) = args.misplaced() {
-        error.exit();
-    }
     let options = args.options()?;
     interrupt::ask_first();
     if let Some(folder) = &args.save_strategy {

@@ -12,6 +12,7 @@ use std::sync::{Arc, LazyLock};
 use std::thread;
 
 use bloomery_artifact::{Artifact, Check, VERSION};
+use bloomery_formats::cached_model;
 use bloomery_models::config::WeightType;
 use bloomery_models::tokenizer::Tokenizer;
 use bloomery_runtime::Session;
@@ -232,13 +233,10 @@ fn kept(folder: &Path, options: &PretrainedOptions) -> Result<PathBuf, Error> {
     Ok(cache.join(format!("{}-{key}.bloom", title(&folder))))
 }
 
-/// What people call a model in that folder; in the hub's cache, `models--AUTHOR--MODEL/snapshots/COMMIT`, it is the model.
+/// What people call the model in that folder.
 fn title(folder: &Path) -> String {
-    let name = |folder: &Path| folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let snapshots = folder.parent().filter(|parent| parent.ends_with("snapshots"));
-    let cached = snapshots.and_then(Path::parent).map(name);
-    let model = cached.as_deref().and_then(|name| name.strip_prefix("models--")?.split_once("--"));
-    model.map_or_else(|| name(folder), |(_, model)| model.to_owned())
+    let name = || folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    cached_model(folder).map_or_else(name, |(_, model)| model.to_owned())
 }
 
 /// The files of a folder that may be part of a model, in order.

@@ -12,7 +12,7 @@ use bloomery_codegen::cpu::Cpu;
 use bloomery_configs::Strategy;
 use bloomery_ir::program::Parameter;
 use bloomery_ir::tensor::indices;
-use bloomery_ir::{Bindings, DType, Layout, Mesh, Module, Program};
+use bloomery_ir::{DType, Layout, Mesh, Module, Program};
 use bloomery_models::config::BloomConfig;
 use bloomery_models::{BloomOptions, bloom};
 use bloomery_passes::pipeline::{self, Stage};
@@ -21,6 +21,7 @@ use bloomery_passes::{Context, Unseen, Weights};
 use crate::code::{self, Made};
 use crate::compile::in_order::in_order;
 use crate::compile::strategy;
+use crate::compile::weights::shape;
 use crate::execution::on;
 use crate::targets::Target;
 use crate::{Error, Progress, output};
@@ -202,14 +203,9 @@ struct Held<'a> {
 
 impl Held<'_> {
     fn of<'a>(parameter: &'a Parameter, mesh: &Mesh, part: u64) -> Held<'a> {
-        let layers = usize::from(parameter.stacked);
-        let shape = parameter.ty.shape(&Bindings::new()).expect("weights have sizes");
-        let cut = parameter.ranges(mesh, part);
-        let range = |(dim, extent): (usize, &usize)| match cut.get(&dim) {
-            Some(range) => range.start as usize..range.end as usize,
-            None => 0..*extent,
-        };
-        Held { parameter, ranges: shape.iter().enumerate().skip(layers).map(range).collect() }
+        let cut = parameter.layer_ranges(mesh, part);
+        let range = |(dim, extent)| cut.get(&dim).cloned().unwrap_or(0..extent);
+        Held { parameter, ranges: shape(parameter).into_iter().enumerate().map(range).collect() }
     }
 
     /// The bytes at which elements begin that differ along some dimensions, counted from where those dimensions are 0; the

@@ -254,16 +254,17 @@ fn hint(folder: &Path) -> String {
     })
 }
 
-/// The model whose snapshot in the hub's cache a folder is, as `AUTHOR--MODEL`.
-fn cached_model(folder: &Path) -> Option<&str> {
+/// The author and the name of the model whose snapshot a folder is in the hub's cache,
+/// `models--AUTHOR--MODEL/snapshots/COMMIT` (huggingface_hub, "Understand caching").
+pub fn cached_model(folder: &Path) -> Option<(&str, &str)> {
     let snapshots = folder.parent().filter(|parent| parent.ends_with("snapshots"))?;
-    snapshots.parent()?.file_name()?.to_str()?.strip_prefix("models--")
+    snapshots.parent()?.file_name()?.to_str()?.strip_prefix("models--")?.split_once("--")
 }
 
-/// What fetches the weights: for a folder of the hub's cache, `models--AUTHOR--MODEL/snapshots/COMMIT`, a command.
+/// What fetches the weights: for a folder of the hub's cache a command.
 fn download(folder: &Path) -> String {
-    cached_model(folder).map_or(": download the weights into it".to_owned(), |model| {
-        format!(": `hf download {}` completes it", model.replacen("--", "/", 1))
+    cached_model(folder).map_or(": download the weights into it".to_owned(), |(author, model)| {
+        format!(": `hf download {author}/{model}` completes it")
     })
 }
 

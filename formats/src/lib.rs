@@ -14,7 +14,7 @@ pub mod safetensors;
 pub mod strategy;
 pub mod torch;
 
-pub use checkpoint::{Checkpoint, Tensor};
+pub use checkpoint::{Checkpoint, Tensor, cached_model};
 pub use dtype::Dtype;
 pub use error::FormatError;
 pub use partial::Partial;

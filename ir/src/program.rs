@@ -111,6 +111,13 @@ impl Parameter {
         ranges
     }
 
+    /// The same, in dimensions of one layer where there are layers.
+    pub fn layer_ranges(&self, mesh: &Mesh, part: u64) -> BTreeMap<usize, Range<usize>> {
+        let layers = usize::from(self.stacked);
+        let ranges = self.ranges(mesh, part).into_iter();
+        ranges.map(|(dim, range)| (dim - layers, range.start as usize..range.end as usize)).collect()
+    }
+
     fn sizes<'a>(&'a self, mesh: &'a Mesh) -> impl Iterator<Item = u64> + 'a {
         self.cuts.iter().map(|(_, axis)| mesh.size(axis).expect("cuts are along axes of the mesh"))
     }

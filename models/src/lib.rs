@@ -15,5 +15,6 @@ pub mod published;
 pub mod sizes;
 pub mod template;
 pub mod tokenizer;
+pub mod trial;
 
 pub use bloom::{BloomOptions, Model, bloom};

@@ -128,7 +128,7 @@ fn distinct<'a>(prompts: impl Iterator<Item = (&'a [u32], usize)>) -> (Vec<&'a [
     equal.into_iter().unzip()
 }
 
-fn check_prompts(session: &Session, prompts: &[Vec<u32>]) -> Result<(), RunError> {
+pub(crate) fn check_prompts(session: &Session, prompts: &[Vec<u32>]) -> Result<(), RunError> {
     for (i, prompt) in prompts.iter().enumerate() {
         let checked = session.check_ids(prompt, 0);
         checked.map_err(|error| RunError::Prompt { prompt: i, error: Box::new(error) })?;

@@ -1,6 +1,7 @@
 //! Logits of every token of a batch of prompts.
 
 use crate::error::RunError;
+use crate::generate::check_prompts;
 use crate::session::{Chunk, SequenceId, Session, Want};
 
 /// `f32[batch, sequence, vocabulary]`; rows past a prompt's end are zeros.
@@ -15,8 +16,9 @@ pub struct AllLogits {
 /// Runs prompts and keeps the logits of every row.
 ///
 /// # Errors
-/// As [`Session::step`].
+/// As [`Session::step`], with the prompt's number where one is refused.
 pub fn all_logits(session: &mut Session, prompts: &[Vec<u32>]) -> Result<AllLogits, RunError> {
+    check_prompts(session, prompts)?;
     let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
     let shape = [prompts.len(), longest, session.vocabulary()];
     let mut data = vec![0.0; shape.iter().product()];

@@ -2,10 +2,10 @@
 
 use bloomery_codegen::cpu::Cpu;
 use bloomery_ir::print::print;
-use bloomery_ir::{Bindings, Graph, Mesh, Module, Tensor, parse, verify};
-use bloomery_models::bloom::{BloomOptions, Model, bloom};
+use bloomery_ir::{Graph, Mesh, Module, Tensor, parse, verify};
+use bloomery_models::bloom::Model;
 use bloomery_models::config::BloomConfig;
-use bloomery_models::sizes;
+use bloomery_models::{sizes, trial};
 use bloomery_passes::certificate::{Certificate, Uncertified, certify};
 use bloomery_passes::pipeline::Stage;
 use bloomery_passes::{Context, PassError, Strategy, pipeline};
@@ -13,18 +13,9 @@ use bloomery_passes::{Context, PassError, Strategy, pipeline};
 use crate::fixture::folder;
 use crate::random::Random;
 
-/// Tokens, sequences, pages of a sequence, pages of the cache, rows that logits are wanted of.
-const SIZES: [(&str, u64); 5] = [("N", 7), ("S", 3), ("P", 2), ("C", 6), ("R", 4)];
-
 /// A model's graphs, small in what may vary.
 pub(crate) fn model(fixture: &str) -> Model {
-    described(&BloomConfig::from_folder(&folder(fixture).join("model")).unwrap())
-}
-
-fn described(config: &BloomConfig) -> Model {
-    let options =
-        BloomOptions { page_tokens: 4, chunk: 16, sequences: 4, pages: 4, pool: 8, ..BloomOptions::default() };
-    bloom(config, &options)
+    trial::model(&BloomConfig::from_folder(&folder(fixture).join("model")).unwrap())
 }
 
 pub(crate) fn strategy(axes: &[(&str, u64)], split: &[(&str, &str)]) -> Strategy {
@@ -47,16 +38,10 @@ pub(crate) fn divided(model: &Model, strategy: &Strategy) -> Result<Module, Pass
     }
 }
 
-/// Inputs of a graph: three sequences, one of them begun before, and weights of a model's size.
+/// Inputs of a graph, with weights of a model's size.
 fn inputs(graph: &Graph, seed: u64) -> Vec<Tensor> {
     let mut random = Random::new(seed);
-    let names: Bindings = SIZES.iter().map(|(name, size)| ((*name).to_owned(), *size)).collect();
-    let of = |input: &bloomery_ir::Input| match input.name.as_str() {
-        "rows" => Tensor::new(input.ty.dtype, &[3, 3], vec![0.0, 3.0, 2.0, 3.0, 1.0, 0.0, 4.0, 3.0, 0.0]),
-        "pages" => Tensor::new(input.ty.dtype, &[3, 2], vec![5.0, 0.0, 2.0, 0.0, 1.0, 3.0]),
-        _ => random.tensor(&input.ty, &names, (-0.5, 0.5), (0, 6)),
-    };
-    graph.inputs.iter().map(of).collect()
+    trial::inputs(graph, |ty, sizes| random.tensor(ty, sizes, (-0.5, 0.5), (0, trial::INDEX_MOST)))
 }
 
 /// The certificate of a model's divided graphs.
@@ -91,7 +76,7 @@ fn published_sizes_are_certified_by_their_narrow_forms() {
     };
     for name in sizes::names() {
         let config = sizes::by_name(name).unwrap();
-        let (wide, narrow) = (described(&config), described(&config.narrow()));
+        let (wide, narrow) = (trial::model(&config), trial::model(&config.narrow()));
         for mp in [2, 8] {
             let [many, few] = [&wide, &narrow].map(|model| divided(model, &megatron(mp)).unwrap());
             assert_eq!(ops(&many), ops(&few), "{name}");

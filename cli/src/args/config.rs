@@ -8,7 +8,7 @@ use bloomery::config::ShowOptions;
 use bloomery_configs::Options;
 use bloomery_configs::strategy::RANKS_MAX;
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Subcommand, value_parser};
+use clap::{Args, Subcommand, value_parser};
 
 use super::{Cli, Compile, Dtype};
 
@@ -80,10 +80,10 @@ impl Compile {
     }
 
     /// An option for configurations, beside a model that is none; or an artifact of a size, without weights.
-    pub(crate) fn misplaced(&self) -> Option<clap::Error> {
+    pub(super) fn misplaced(&self) -> Option<clap::Error> {
         if self.size.is_some() && self.output.is_some() && self.random_weights.is_none() {
             let message = "weights of a size are random: say --random-weights SEED, or leave -o out";
-            return Some(Compile::error(ErrorKind::MissingRequiredArgument, message));
+            return Some(Cli::error("compile", ErrorKind::MissingRequiredArgument, message));
         }
         let model = self.model.as_ref().filter(|model| !is_config(model))?;
         let (option, also) = match (self.random_weights, self.set.is_empty()) {
@@ -93,13 +93,7 @@ impl Compile {
         };
         let model = model.display();
         let message = format!("{option} goes with a configuration (FILE.yaml){also}, and {model} is none");
-        Some(Compile::error(ErrorKind::ArgumentConflict, &message))
-    }
-
-    fn error(kind: ErrorKind, message: &str) -> clap::Error {
-        let mut program = Cli::command();
-        program.build();
-        program.find_subcommand_mut("compile").expect("it is one of the commands").error(kind, message)
+        Some(Cli::error("compile", ErrorKind::ArgumentConflict, &message))
     }
 }
 

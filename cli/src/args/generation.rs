@@ -8,10 +8,11 @@ use bloomery::generation::Generation;
 use bloomery::template::Template;
 use bloomery_models::config::GenerationSettings;
 use clap::builder::PossibleValuesParser;
+use clap::error::ErrorKind;
 use clap::{Args, ValueEnum};
 
-use super::Running;
 use super::values::{Eos, count, min_p, repetition_penalty, temperature, top_p, whole};
+use super::{Cli, Running};
 
 /// New tokens of `run`, where nobody says how many.
 const RUN_TOKENS: usize = 64;
@@ -130,12 +131,11 @@ enum Around {
 }
 
 impl Generate {
-    /// Refuses what clap cannot: an option for a value of another.
-    pub(super) fn check(&self) -> Result<(), String> {
-        match (&self.input, self.template) {
-            (None, _) | (Some(_), Around::Alpaca) => Ok(()),
-            (Some(_), _) => Err("--input goes with an instruction: add --template alpaca, or leave it out".to_owned()),
-        }
+    /// An input beside a template that has no place for it.
+    pub(super) fn misplaced(&self) -> Option<clap::Error> {
+        let message = "--input goes with an instruction: add --template alpaca, or leave it out";
+        let misplaced = self.input.is_some() && !matches!(self.template, Around::Alpaca);
+        misplaced.then(|| Cli::error("run", ErrorKind::ArgumentConflict, message))
     }
 
     /// The library's options.

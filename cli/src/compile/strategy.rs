@@ -6,9 +6,9 @@
 
 use bloomery_codegen::cpu::Cpu;
 use bloomery_configs::{Shape, Strategy};
-use bloomery_ir::{Bindings, DType, Graph, Mesh, Module, Tensor, TensorType};
+use bloomery_ir::{Bindings, Mesh, Tensor, TensorType};
 use bloomery_models::config::BloomConfig;
-use bloomery_models::{BloomOptions, bloom};
+use bloomery_models::trial;
 use bloomery_passes::certificate::certify;
 use bloomery_passes::pipeline::{self, Stage};
 use bloomery_passes::{self as passes, Context};
@@ -86,14 +86,16 @@ fn check(strategy: &Strategy, config: &BloomConfig) -> Result<(), Error> {
 pub(crate) fn certified(strategy: &Strategy, config: &BloomConfig) -> Result<Option<Certified>, Error> {
     let narrow = config.narrow();
     let (Some(shared), _) = shared(strategy, &narrow)? else { return Ok(None) };
-    let options =
-        BloomOptions { page_tokens: 4, chunk: 16, sequences: 4, pages: 4, pool: 8, ..BloomOptions::default() };
-    let model = bloom(&narrow, &options);
+    let model = trial::model(&narrow);
     let cx = Context { target: &Cpu, entries: &model.interfaces, strategy: Some(&shared), inference: None };
     let Stage::Module(divided) = pipeline::run(model.module.clone(), &cx, Some("simplify"), &mut |_, _| {})? else {
         unreachable!("these passes make graphs")
     };
-    let inputs = |name| (name, inputs(graph(&model.module, name)));
+    let inputs = |name| {
+        let mut state = 0x9E37_79B9_7F4A_7C15;
+        let graph = model.module.graph(name).expect("the model's description has a body and a head");
+        (name, trial::inputs(graph, |ty, sizes| some(ty, sizes, &mut state)))
+    };
     let certificate = certify(&model.module, &divided, &["body", "head"].map(inputs));
     let certificate = certificate.map_err(|error| {
         Error::Refused(format!("the strategy {strategy} is not proven, a mistake of this program: {error}"))
@@ -107,31 +109,15 @@ pub(crate) fn certified(strategy: &Strategy, config: &BloomConfig) -> Result<Opt
 /// # Errors
 /// As [`certified`]; an interruption.
 pub(crate) fn proven(strategy: &Strategy, config: &BloomConfig, progress: &mut dyn Progress) -> Result<String, Error> {
+    if shared(strategy, config)?.0.is_none() {
+        return Ok(String::new());
+    }
     progress.begin("prove the strategy", 0);
     let Some(certified) = certified(strategy, config)? else { return Ok(String::new()) };
     let Certified { ranks, compared, difference } = &certified;
     progress.end(&format!("{ranks} ranks, {compared} numbers differ by {difference:.1e} at most"));
     progress.go_on()?;
     Ok(serde_json::to_string(&certified).expect("it is plain data"))
-}
-
-fn graph<'a>(module: &'a Module, name: &str) -> &'a Graph {
-    module.graph(name).expect("the model's description has a body and a head")
-}
-
-/// Tokens, sequences, pages of a sequence, pages of the cache, rows that logits are wanted of.
-const SIZES: [(&str, u64); 5] = [("N", 7), ("S", 3), ("P", 2), ("C", 6), ("R", 4)];
-
-/// Inputs of a graph: three sequences, one of them begun before, and numbers of a weight's size.
-fn inputs(graph: &Graph) -> Vec<Tensor> {
-    let sizes: Bindings = SIZES.iter().map(|(name, size)| ((*name).to_owned(), *size)).collect();
-    let mut state = 0x9E37_79B9_7F4A_7C15;
-    let of = |input: &bloomery_ir::Input| match input.name.as_str() {
-        "rows" => Tensor::new(DType::I32, &[3, 3], vec![0.0, 3.0, 2.0, 3.0, 1.0, 0.0, 4.0, 3.0, 0.0]),
-        "pages" => Tensor::new(DType::I32, &[3, 2], vec![5.0, 0.0, 2.0, 0.0, 1.0, 3.0]),
-        _ => some(&input.ty, &sizes, &mut state),
-    };
-    graph.inputs.iter().map(of).collect()
 }
 
 /// Numbers between -0.5 and 0.5, or from 0 to 6, the same every time (xorshift).
@@ -142,7 +128,7 @@ fn some(ty: &TensorType, sizes: &Bindings, state: &mut u64) -> Tensor {
         *state ^= *state >> 7;
         *state ^= *state << 17;
         let unit = (*state >> 11) as f64 / (1u64 << 53) as f64;
-        if ty.dtype.is_float() { unit - 0.5 } else { (unit * 7.0).floor() }
+        if ty.dtype.is_float() { unit - 0.5 } else { (unit * (trial::INDEX_MOST + 1) as f64).floor() }
     };
     let count: usize = shape.iter().product();
     let values: Vec<f64> = (0..count).map(|_| next()).collect();

@@ -110,17 +110,14 @@ fn literal(parameter: &Parameter, values: &[f64]) -> Vec<u8> {
 }
 
 /// The extents of a parameter, or of one of its layers.
-fn shape(parameter: &Parameter) -> Vec<usize> {
+pub(crate) fn shape(parameter: &Parameter) -> Vec<usize> {
     let ty = if parameter.stacked { parameter.ty.inner() } else { parameter.ty.clone() };
     ty.shape(&Bindings::new()).expect("the plan knew its size")
 }
 
 impl<'a> Making<'a> {
     fn new(parameter: &'a Parameter, mesh: &Mesh, slot: Slot, values: &'a Values<'a>) -> Making<'a> {
-        // Dimensions of a layer, where there are layers.
-        let layers = usize::from(parameter.stacked);
-        let ranges = parameter.ranges(mesh, slot.part).into_iter();
-        let part = ranges.map(|(dim, range)| (dim - layers, range.start as usize..range.end as usize)).collect();
+        let part = parameter.layer_ranges(mesh, slot.part);
         let sources: Vec<&str> = match &parameter.origin {
             Origin::Literal(_) => vec![],
             Origin::Checkpoint => vec![&parameter.name],
