@@ -23,7 +23,7 @@ use bloomery_artifact::Check;
 use bloomery_configs::Strategy as Shared;
 use bloomery_ir::Mesh;
 use bloomery_models::config::WeightType;
-use bloomery_passes::{Strategy, pipeline};
+use bloomery_passes::{Stages, Strategy, pipeline};
 use bloomery_runtime::Pages;
 use clap::builder::PossibleValuesParser;
 use clap::error::ErrorKind;
@@ -33,7 +33,7 @@ pub(crate) use config::{Config, ConfigCommand, Show};
 pub(crate) use generation::Chat;
 use generation::Generate;
 pub(crate) use strategy::{Reshard, Strategies, StrategyCommand};
-use values::{Ids, class, count, pair, published, ranks, strategy};
+use values::{Ids, class, count, pair, published, ranks, stages, strategy};
 
 /// Compiles BLOOM models into one file, and runs them.
 #[derive(Debug, Parser)]
@@ -544,6 +544,9 @@ pub(crate) struct Ir {
     /// Which of them splits a logical axis of inputs, e.g. heads=mp,ffn=mp,vocab=mp
     #[arg(long, value_name = "LOGICAL=AXIS,..", value_delimiter = ',', requires = "mesh", value_parser = pair)]
     share: Vec<(String, String)>,
+    /// Layers of each stage, which the first axis of the mesh numbers: balanced, or so many such as 12:12
+    #[arg(long, value_name = "LAYERS", requires = "mesh", value_parser = stages)]
+    stages: Option<Stages>,
     /// Interpret the first graph on inputs of these names
     #[arg(long, value_name = "INPUTS.safetensors")]
     run: Option<PathBuf>,
@@ -556,7 +559,11 @@ impl Ir {
     /// The library's options.
     pub(crate) fn options(&self) -> IrOptions {
         let mesh = Mesh { axes: self.mesh.clone() };
-        let strategy = (!self.mesh.is_empty()).then(|| Strategy { mesh, axes: self.share.iter().cloned().collect() });
+        let strategy = (!self.mesh.is_empty()).then(|| Strategy {
+            mesh,
+            axes: self.share.iter().cloned().collect(),
+            stages: self.stages.clone().unwrap_or_default(),
+        });
         let Ir { file, passes, run, check, .. } = self;
         IrOptions { file: file.clone(), passes: passes.clone(), strategy, run: run.clone(), check: check.clone() }
     }

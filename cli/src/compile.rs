@@ -306,7 +306,7 @@ fn lower(
     progress: &mut dyn Progress,
 ) -> Result<Program, Error> {
     match passes(loaded, description, options, None, progress)? {
-        Stage::Program(program) => Ok(*program),
+        Stage::Program(program) => Ok(strategy::replicated(*program, &options.strategy)),
         _ => unreachable!("the last pass makes a program"),
     }
 }

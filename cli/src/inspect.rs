@@ -205,7 +205,7 @@ pub struct Memory {
     pub ios: Vec<IoView>,
     /// Their sum.
     pub ios_bytes: u64,
-    /// One page of the cache, all layers and ranks.
+    /// One page of the cache, of all layers, on all ranks of a replica.
     pub cache_page_bytes: u64,
     /// Tokens in a page.
     pub cache_page_tokens: u64,
@@ -308,7 +308,7 @@ fn view(artifact: &Artifact) -> ArtifactView {
         model: serde_json::from_str(&meta.config).unwrap_or(Value::Null),
         generation: makers(artifact),
         max_context: meta.max_context,
-        ranks: artifact.program().mesh.ranks(),
+        ranks: artifact.program().ranks(),
         strategy: meta.options.get("strategy").cloned().unwrap_or_default(),
         certificate: serde_json::from_str(&meta.certificate).ok(),
         classes: artifact.classes().into_iter().map(str::to_owned).collect(),
@@ -362,17 +362,21 @@ fn parameter_view(parameter: &Parameter, bytes: u64) -> ParameterView {
 }
 
 fn count(steps: &[Step]) -> usize {
-    let one = |step: &Step| if let Step::Loop { steps, .. } = step { 1 + count(steps) } else { 1 };
+    let one = |step: &Step| match step {
+        Step::Loop { steps, .. } | Step::Stage { steps, .. } => 1 + count(steps),
+        _ => 1,
+    };
     steps.iter().map(one).sum()
 }
 
 fn memory(artifact: &Artifact) -> Memory {
     let program = artifact.program();
-    let ranks = program.mesh.ranks();
+    let ranks = program.ranks();
     let one_page: Bindings = program.symbols.iter().map(|symbol| (symbol.name.clone(), 1)).collect();
     let page = |state: &Buffer| {
         let layers = state.ty.dims.first().and_then(|dim| dim.extent.as_number()).unwrap_or(1);
-        layers * sizes::bytes_of(&state.ty.inner(), &state.layout, &one_page).unwrap_or(0)
+        program.staged_layers().unwrap_or(layers)
+            * sizes::bytes_of(&state.ty.inner(), &state.layout, &one_page).unwrap_or(0)
     };
     let largest = sizes::largest(&program.symbols);
     let io = |io: &Buffer| IoView {
@@ -386,7 +390,8 @@ fn memory(artifact: &Artifact) -> Memory {
         arena_bytes: ranks * program.arena_bytes(),
         ios_bytes: ios.iter().map(|io| io.bytes).sum(),
         ios,
-        cache_page_bytes: ranks * program.states.iter().map(page).sum::<u64>(),
+        cache_page_bytes: program.mesh.ranks() / program.stages.len().max(1) as u64
+            * program.states.iter().map(page).sum::<u64>(),
         cache_page_tokens: tokens.unwrap_or(0),
     }
 }

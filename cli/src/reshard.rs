@@ -118,7 +118,7 @@ fn passes(module: &Module, asked: &Strategy, config: &BloomConfig, answer: &dyn 
     let entries = bloom(config, &BloomOptions::default()).interfaces;
     let cx = Context { target: &Cpu, entries: &entries, strategy: shared.as_ref(), inference: Some(answer) };
     match pipeline::run(module.clone(), &cx, None, &mut |_, _| {})? {
-        Stage::Program(program) => Ok(*program),
+        Stage::Program(program) => Ok(strategy::replicated(*program, asked)),
         _ => unreachable!("the last pass makes a program"),
     }
 }

@@ -4,12 +4,12 @@
 
 pub mod draw;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 
-use bloomery_artifact::{Artifact, Check};
-use bloomery_ir::program::{Parameter, Step};
+use bloomery_artifact::{Artifact, Check, Placement};
+use bloomery_ir::program::{Parameter, Place, Step};
 use bloomery_ir::{Bindings, Program};
 use serde::Serialize;
 
@@ -18,7 +18,9 @@ use crate::Error;
 /// How ranks share an artifact.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Shares {
-    /// How many ranks there are.
+    /// Copies of all ranks, each with sequences of its own.
+    pub replicas: u64,
+    /// How many ranks a copy has.
     pub ranks: u64,
     /// The axes they are numbered along, the last one fastest.
     pub mesh: Vec<(String, u64)>,
@@ -37,11 +39,15 @@ pub struct Share {
     pub whole: String,
     /// Its extents as a whole.
     pub shape: Vec<u64>,
-    /// Bytes of all of it that a rank has.
-    pub rank_bytes: u64,
-    /// By rank: what it has of the dimensions that are cut; nothing where all ranks have all.
-    pub slices: Vec<BTreeMap<usize, Range<u64>>>,
+    /// By rank: bytes of all of it that the rank has.
+    pub rank_bytes: Vec<u64>,
+    /// By rank: what it has of the dimensions that are cut, layers by stages too; no slices where all ranks have all, and
+    /// nothing for a rank that has nothing of it.
+    pub slices: Vec<Option<Slice>>,
 }
+
+/// Dimensions that are cut, and the range of each that a rank has.
+pub type Slice = BTreeMap<usize, Range<u64>>;
 
 /// What ranks tell each other.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -57,7 +63,7 @@ pub struct Exchange {
     pub ty: String,
     /// How often in a step, layers counted.
     pub times: u64,
-    /// Bytes that each gives in all of these.
+    /// Bytes that each gives in all of these; of stages, one after another, all of them together.
     pub bytes: u64,
 }
 
@@ -68,29 +74,65 @@ pub struct Exchange {
 pub fn strategy(path: &Path) -> Result<Shares, Error> {
     let artifact = Artifact::open(path, Check::None)?;
     let program = artifact.program();
+    let readers = readers(program);
     let placements = artifact.weight_table().placements.iter();
     let weights =
         program.parameters.iter().zip(placements).filter(|(parameter, _)| parameter.origin.literal().is_none());
     Ok(Shares {
+        replicas: program.replicas,
         ranks: program.mesh.ranks(),
         mesh: program.mesh.axes.clone(),
-        weights: weights.map(|(parameter, place)| share(program, parameter, place.bytes * place.layers)).collect(),
+        weights: weights
+            .map(|(parameter, place)| share(program, parameter, place, &readers[&parameter.name]))
+            .collect(),
         collectives: exchanges(program),
     })
 }
 
-fn share(program: &Program, parameter: &Parameter, rank_bytes: u64) -> Share {
+fn share(program: &Program, parameter: &Parameter, place: &Placement, readers: &BTreeSet<u64>) -> Share {
     let mesh = &program.mesh;
     let whole = parameter.whole(mesh);
-    let slice = |rank| parameter.ranges(mesh, parameter.part(mesh, rank));
+    let ranks_of_stage = program.ranks_of(0).end;
+    let layers = |rank| program.stages.get((rank / ranks_of_stage) as usize).filter(|_| parameter.stacked).cloned();
+    let has = |rank: &u64| readers.contains(&(rank / ranks_of_stage));
+    let slice = |rank: u64| {
+        let mut ranges = parameter.ranges(mesh, parameter.part(mesh, rank));
+        ranges.extend(layers(rank).map(|layers| (0, layers)));
+        has(&rank).then_some(ranges)
+    };
+    let bytes = |rank: u64| match has(&rank) {
+        true => place.bytes * layers(rank).map_or(place.layers, |layers| layers.end - layers.start),
+        false => 0,
+    };
     let shape = whole.extents().map(|extent| extent.as_number().unwrap_or_default());
     Share {
         name: parameter.name.clone(),
         shape: shape.collect(),
         whole: whole.to_string(),
-        rank_bytes,
+        rank_bytes: (0..mesh.ranks()).map(bytes).collect(),
         slices: (0..mesh.ranks()).map(slice).collect(),
     }
+}
+
+/// By parameter, the stages that read it; stage 0 where there are none.
+fn readers(program: &Program) -> BTreeMap<String, BTreeSet<u64>> {
+    let none = |parameter: &Parameter| (parameter.name.clone(), BTreeSet::new());
+    let mut found: BTreeMap<String, BTreeSet<u64>> = program.parameters.iter().map(none).collect();
+    for entry in &program.entries {
+        each(&entry.steps, 0..1, 1, &mut |step, stages, _| {
+            let views = match step {
+                Step::Launch(launch) => &launch.inputs[..],
+                Step::Copy { from, .. } | Step::Collective { from, .. } => std::slice::from_ref(from),
+                _ => &[],
+            };
+            for view in views {
+                if let Place::Parameter(i) = view.place {
+                    found.get_mut(&program.parameters[i].name).expect("all are there").extend(stages.clone());
+                }
+            }
+        });
+    }
+    found
 }
 
 /// Of the entries for one row, in the program's order; equal ones of an entry together.
@@ -98,26 +140,33 @@ fn exchanges(program: &Program) -> Vec<Exchange> {
     let one: Bindings = program.symbols.iter().map(|symbol| (symbol.name.clone(), 1)).collect();
     let mut found: Vec<Exchange> = Vec::new();
     for entry in program.entries.iter().filter(|entry| entry.least == 1) {
-        each(&entry.steps, 1, &mut |step, times| {
-            let Step::Collective { what, over, from, .. } = step else { return };
+        each(&entry.steps, 0..1, 1, &mut |step, stages, times| {
+            let (op, over, from) = match step {
+                Step::Collective { what, over, from, .. } => (what.name(), over.as_str(), from),
+                Step::Send { what } => ("send", program.mesh.axes[0].0.as_str(), what),
+                _ => return,
+            };
+            // Stages that do the same do it one after another.
+            let times = times * (stages.end - stages.start);
             let bytes = from.ty.elements(&one).map_or(0, |elements| from.ty.dtype.bytes(elements)) * times;
-            let (entry, op, ty) = (entry.name.clone(), what.name().to_owned(), from.ty.unnamed().to_string());
+            let (entry, op, ty) = (entry.name.clone(), op.to_owned(), from.ty.unnamed().to_string());
             let same = found.iter_mut().find(|one| (&one.entry, &one.op, &one.ty) == (&entry, &op, &ty));
             match same {
                 Some(one) => (one.times, one.bytes) = (one.times + times, one.bytes + bytes),
-                None => found.push(Exchange { entry, op, over: over.clone(), ty, times, bytes }),
+                None => found.push(Exchange { entry, op, over: over.to_owned(), ty, times, bytes }),
             }
         });
     }
     found
 }
 
-/// Calls back with every step that is no loop, and how often it is done.
-fn each(steps: &[Step], times: u64, seen: &mut impl FnMut(&Step, u64)) {
+/// Calls back with every step that has none inside, the stages that do it, and how often each of them does.
+fn each(steps: &[Step], stages: Range<u64>, times: u64, seen: &mut impl FnMut(&Step, &Range<u64>, u64)) {
     for step in steps {
         match step {
-            Step::Loop { from, to, steps, .. } => each(steps, times * (to - from), seen),
-            step => seen(step, times),
+            Step::Loop { from, to, steps, .. } => each(steps, stages.clone(), times * (to - from), seen),
+            Step::Stage { stages, steps } => each(steps, stages.clone(), times, seen),
+            step => seen(step, &stages, times),
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::ops::Op;
 use crate::types::{Mesh, TensorType};
 use petgraph::graph::DiGraph;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// A value of one graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -141,6 +142,9 @@ impl Graph {
 pub struct Module {
     /// The ranks; without axes there is one.
     pub mesh: Mesh,
+    /// How layers are dealt out to stages of a pipeline, which the first axis of the mesh numbers; empty when every rank
+    /// has all layers.
+    pub stages: Vec<Stage>,
     /// The graphs; callees may stand before or after their callers.
     pub graphs: Vec<Graph>,
     /// Parameters of the graphs that are computed from those of a checkpoint before anything runs: a weight graph has
@@ -148,7 +152,50 @@ pub struct Module {
     pub weights: Vec<Graph>,
 }
 
+/// A stage of a pipeline: some layers, and the graphs its ranks run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stage {
+    /// Its layers.
+    pub layers: Range<u64>,
+    /// For each graph that callers enter and that has something to do here, the part of it that this stage does.
+    pub parts: Vec<Part>,
+}
+
+/// What a stage does of a graph that callers enter. What it hands on to the next stage it returns first, and that takes it
+/// by inputs of its own, first as well: as many as its part has names that the whole has not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// The graph that callers enter.
+    pub whole: String,
+    /// The graph that this stage runs. Stages that differ by their layers' number alone share it.
+    pub graph: String,
+}
+
+impl Stage {
+    /// Its graph for what callers enter.
+    pub fn part(&self, whole: &str) -> Option<&str> {
+        self.parts.iter().find(|part| part.whole == whole).map(|part| part.graph.as_str())
+    }
+}
+
 impl Module {
+    /// The graphs that callers of one run, one after another, and by which stages: neighbours that run the same count
+    /// together. Without stages all of it is that graph.
+    pub fn parts(&self, whole: &str) -> Vec<(Range<u64>, &Graph)> {
+        if self.stages.is_empty() {
+            return self.graph(whole).map(|graph| (0..1, graph)).into_iter().collect();
+        }
+        let mut parts: Vec<(Range<u64>, &Graph)> = vec![];
+        for (stage, number) in self.stages.iter().zip(0..) {
+            let Some(graph) = stage.part(whole).and_then(|name| self.graph(name)) else { continue };
+            match parts.last_mut() {
+                Some((stages, last)) if stages.end == number && last.name == graph.name => stages.end = number + 1,
+                _ => parts.push((number..number + 1, graph)),
+            }
+        }
+        parts
+    }
+
     /// The graph of this name.
     pub fn graph(&self, name: &str) -> Option<&Graph> {
         self.graphs.iter().find(|graph| graph.name == name)

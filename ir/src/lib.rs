@@ -33,7 +33,7 @@ pub mod work;
 
 pub use expr::Expr;
 pub use extent::{Bindings, Extent};
-pub use graph::{Builder, Graph, Input, Module, Node, Role, SymbolBound, ValueId};
+pub use graph::{Builder, Graph, Input, Module, Node, Part, Role, Stage, SymbolBound, ValueId};
 pub use interpret::{Interpreter, Precision};
 pub use layout::Layout;
 pub use op::{Elementwise, OpDef, Sample, TypeError};

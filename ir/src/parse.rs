@@ -1,7 +1,7 @@
 //! The text form, read. Errors carry line and column; the verifier's are placed on the line of the node they blame.
 
 use crate::extent::Extent;
-use crate::graph::{Graph, Input, Module, Node, Role, SymbolBound, ValueId};
+use crate::graph::{Graph, Input, Module, Node, Part, Role, Stage, SymbolBound, ValueId};
 use crate::ops::Op;
 use crate::print::is_word;
 use crate::types::{DType, Dim, Mesh, TensorType};
@@ -67,6 +67,9 @@ impl<'a> Parser<'a> {
         if self.word("mesh") {
             module.mesh = self.mesh()?;
         }
+        while self.word("stage") {
+            module.stages.push(self.stage()?);
+        }
         while !self.at_end() {
             let begin = self.at;
             if self.word("weight") {
@@ -102,6 +105,22 @@ impl<'a> Parser<'a> {
             return Err(self.error("a mesh has at most 1048576 ranks"));
         }
         Ok(Mesh { axes })
+    }
+
+    /// `0..12 [@body = @body.0]`
+    fn stage(&mut self) -> Parsed<Stage> {
+        let from = self.number()?;
+        self.expect("..")?;
+        let to = self.number()?;
+        self.expect("[")?;
+        let parts = self.list("]", |p| {
+            p.expect("@")?;
+            let whole = p.path()?.to_owned();
+            p.expect("=")?;
+            p.expect("@")?;
+            Ok(Part { whole, graph: p.path()?.to_owned() })
+        })?;
+        Ok(Stage { layers: from..to, parts })
     }
 
     /// A graph behind its keyword, which stands at `begin`.

@@ -1,6 +1,6 @@
 //! The text form, written. `parse(print(m)) == m`, and printing is canonical: results are numbered in order.
 
-use crate::graph::{Graph, Module, Node, Role, ValueId};
+use crate::graph::{Graph, Module, Node, Part, Role, Stage, ValueId};
 use crate::ops::Op;
 use crate::ops::repeat::Repeat;
 use crate::types::Mesh;
@@ -13,9 +13,22 @@ pub fn print(module: &Module) -> String {
     if !module.mesh.axes.is_empty() {
         let _ = writeln!(text, "mesh @m = [{}]\n", mesh(&module.mesh));
     }
+    for stage in &module.stages {
+        let _ = writeln!(text, "{}", print_stage(stage));
+    }
+    if !module.stages.is_empty() {
+        text.push('\n');
+    }
     let graphs = module.graphs.iter().map(print_graph);
     let weights = module.weights.iter().map(|graph| print_as("weight", graph));
     text + &graphs.chain(weights).collect::<Vec<String>>().join("\n")
+}
+
+/// `stage 0..12 [@body = @body.0]`
+fn print_stage(stage: &Stage) -> String {
+    let part = |part: &Part| format!("@{} = @{}", part.whole, part.graph);
+    let parts: Vec<String> = stage.parts.iter().map(part).collect();
+    format!("stage {}..{} [{}]", stage.layers.start, stage.layers.end, parts.join(", "))
 }
 
 fn mesh(mesh: &Mesh) -> String {

@@ -29,6 +29,10 @@ pub struct Program {
     /// The ranks that run it. All run the same steps, each on memory of its own: no rank begins a step before all have
     /// done what it reads. One rank where there are no axes.
     pub mesh: Mesh,
+    /// Copies of all these ranks, each with sequences of its own; one where nobody wants more.
+    pub replicas: u64,
+    /// Of each stage of a pipeline, which the first axis of the mesh numbers, its layers; empty when every rank has all.
+    pub stages: Vec<Range<u64>>,
     /// All names in use with their widest bounds; a code image gets their values in this order.
     pub symbols: Vec<SymbolBound>,
     /// Weights, and constants known at compile time.
@@ -48,7 +52,7 @@ pub struct Program {
 pub struct Parameter {
     /// Its name in the graph.
     pub name: String,
-    /// Its type on a rank, layers first if it has them.
+    /// Its type on a rank, all layers first if it has them, whatever stages have which.
     pub ty: TensorType,
     /// Whether the first dimension counts layers, each laid out on its own.
     pub stacked: bool,
@@ -151,7 +155,7 @@ pub struct Interface {
 pub struct Buffer {
     /// Its name in the graph.
     pub name: String,
-    /// Its type, layers first if it has them.
+    /// Its type, layers first if it has them: those of the stage that has most.
     pub ty: TensorType,
     /// Whether the first dimension counts layers, each laid out on its own.
     pub stacked: bool,
@@ -228,6 +232,19 @@ pub enum Step {
         /// The steps of one layer.
         #[serde(deserialize_with = "steps_of_loop")]
         steps: Vec<Step>,
+    },
+    /// What ranks of a stage do, and then those of the next: in a program with stages every step is inside of one.
+    Stage {
+        /// The stages. A layer is counted from the first of the stage's own: its weights are so much further on.
+        stages: Range<u64>,
+        /// What each does.
+        #[serde(deserialize_with = "steps_of_loop")]
+        steps: Vec<Step>,
+    },
+    /// Each rank of the stage hands a view on, to the same view of the rank in its place in the next stage.
+    Send {
+        /// What, and where to.
+        what: View,
     },
     /// Copy a buffer.
     Copy {
@@ -352,6 +369,28 @@ pub enum Place {
 }
 
 impl Program {
+    /// Ranks of all replicas.
+    pub fn ranks(&self) -> u64 {
+        self.replicas * self.mesh.ranks()
+    }
+
+    /// Ranks that begin a run of an entry together: all of them, or those of a stage.
+    pub fn ranks_of(&self, stage: u64) -> Range<u64> {
+        let ranks = self.mesh.ranks() / self.stages.len().max(1) as u64;
+        stage * ranks..(stage + 1) * ranks
+    }
+
+    /// The first of a rank's layers.
+    pub fn first_layer(&self, rank: u64) -> u64 {
+        let stage = rank * self.stages.len() as u64 / self.mesh.ranks();
+        self.stages.get(stage as usize).map_or(0, |layers| layers.start)
+    }
+
+    /// Layers of the model, if there are stages.
+    pub fn staged_layers(&self) -> Option<u64> {
+        self.stages.last().map(|layers| layers.end)
+    }
+
     /// The entry of a group that takes so many rows.
     pub fn entry(&self, group: &str, rows: u64) -> Option<&Entry> {
         self.entries.iter().find(|entry| entry.group == group && (entry.least..=entry.most).contains(&rows))
@@ -372,6 +411,12 @@ impl Program {
         let mut text = format!("program {}\n", self.name);
         for (axis, size) in &self.mesh.axes {
             let _ = writeln!(text, "mesh {axis}: {size}");
+        }
+        if self.replicas > 1 {
+            let _ = writeln!(text, "replicas {}", self.replicas);
+        }
+        for layers in &self.stages {
+            let _ = writeln!(text, "stage {}..{}", layers.start, layers.end);
         }
         for symbol in &self.symbols {
             let _ = writeln!(text, "symbol {}: {}..{}", symbol.name, symbol.least, symbol.most);
@@ -423,11 +468,13 @@ impl Program {
                 Step::Collective { what, over, from, to } => {
                     writeln!(text, "{indent}{} over {over}: {} -> {}", what.name(), self.view(from), self.view(to))
                 }
+                Step::Stage { stages, .. } => writeln!(text, "{indent}stages {}..{}", stages.start, stages.end),
+                Step::Send { what } => writeln!(text, "{indent}send {}", self.view(what)),
                 Step::Loop { from, to, reverse, .. } => {
                     writeln!(text, "{indent}loop layers {from}..{to}{}", if *reverse { " reverse" } else { "" })
                 }
             };
-            if let Step::Loop { steps, .. } = step {
+            if let Step::Loop { steps, .. } | Step::Stage { steps, .. } = step {
                 self.print_steps(text, steps, depth + 1);
             }
         }

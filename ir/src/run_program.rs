@@ -12,11 +12,13 @@ use crate::op::RankContext;
 use crate::ops::Op;
 use crate::program::{Entry, Launch, Place, Program, Step, View};
 use crate::tensor::{Tensor, flat, indices, read_element, write_element};
+use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// The bytes behind places.
 pub trait Memory {
-    /// Bytes of a place of a rank, from its start (of layer `layer`, for views that are per layer). Coordinates are never
-    /// asked for.
+    /// Bytes of a place of a rank, from its start (of layer `layer`, for views that are per layer; a stage's first is 0, so
+    /// parameters lie [`Program::first_layer`] further on). Coordinates are never asked for.
     fn read(&self, rank: u64, view: &View, layer: u64, bytes: usize) -> &[u8];
 
     /// The same, to be written. Parameters are never asked for.
@@ -42,42 +44,56 @@ impl<'a> ProgramInterpreter<'a> {
     /// # Panics
     /// When a name has no value, or a kernel's graph does not fit its views: the planner's mistake.
     pub fn run(&self, entry: &Entry, bindings: &Bindings, memory: &mut dyn Memory) {
-        self.steps(&entry.steps, bindings, memory, 0);
+        self.steps(&entry.steps, 0..self.program.mesh.ranks(), bindings, memory, 0);
     }
 
-    fn steps(&self, steps: &[Step], bindings: &Bindings, memory: &mut dyn Memory, layer: u64) {
+    fn steps(&self, steps: &[Step], ranks: Range<u64>, bindings: &Bindings, memory: &mut dyn Memory, layer: u64) {
         for step in steps {
+            let each = ranks.clone();
             match step {
-                Step::Launch(launch) => self.each(|rank| self.launch(rank, launch, bindings, memory, layer)),
-                Step::Copy { from, to } => self.each(|rank| {
+                Step::Launch(launch) => each.for_each(|rank| self.launch(rank, launch, bindings, memory, layer)),
+                Step::Copy { from, to } => each.for_each(|rank| {
                     let tensor = self.load(memory, rank, from, bindings, layer);
                     store(memory, rank, to, &tensor, layer);
                 }),
+                Step::Send { what } => each.for_each(|rank| {
+                    let tensor = self.load(memory, rank, what, bindings, layer);
+                    store(memory, rank + ranks.end - ranks.start, what, &tensor, layer);
+                }),
                 Step::Collective { what, over, from, to } => {
-                    self.collective(&what.op(over), from, to, bindings, memory, layer);
+                    self.collective(&what.op(over), [from, to], each, bindings, memory, layer);
+                }
+                Step::Stage { stages, steps } => {
+                    let of = |stage| self.program.ranks_of(stage);
+                    stages.clone().for_each(|stage| self.steps(steps, of(stage), bindings, memory, layer));
                 }
                 Step::Loop { from, to, reverse, steps } => {
                     let layers: Vec<u64> = if *reverse { (*from..*to).rev().collect() } else { (*from..*to).collect() };
-                    layers.into_iter().for_each(|layer| self.steps(steps, bindings, memory, layer));
+                    layers.into_iter().for_each(|layer| self.steps(steps, each.clone(), bindings, memory, layer));
                 }
             }
         }
     }
 
-    fn each(&self, work: impl FnMut(u64)) {
-        (0..self.program.mesh.ranks()).for_each(work);
-    }
-
-    fn collective(&self, op: &Op, from: &View, to: &View, bindings: &Bindings, memory: &mut dyn Memory, layer: u64) {
+    fn collective(
+        &self,
+        op: &Op,
+        [from, to]: [&View; 2],
+        ranks: Range<u64>,
+        bindings: &Bindings,
+        memory: &mut dyn Memory,
+        layer: u64,
+    ) {
         let mesh = &self.program.mesh;
-        let given: Vec<Tensor> = (0..mesh.ranks()).map(|rank| self.load(memory, rank, from, bindings, layer)).collect();
+        let has = |rank| (rank, self.load(memory, rank, from, bindings, layer));
+        let given: BTreeMap<u64, Tensor> = ranks.clone().map(has).collect();
         let axis = op.def().collective().expect("it is one");
-        self.each(|rank| {
-            let group: Vec<&Tensor> = mesh.group(rank, axis).into_iter().map(|rank| &given[rank as usize]).collect();
+        for rank in ranks {
+            let group: Vec<&Tensor> = mesh.group(rank, axis).into_iter().map(|rank| &given[&rank]).collect();
             let cx = RankContext { bindings, mesh, rank };
             let made = op.def().reference(&group, std::slice::from_ref(&to.ty), &cx).remove(0);
             store(memory, rank, to, &made.rounded(), layer);
-        });
+        }
     }
 
     fn launch(&self, rank: u64, launch: &Launch, bindings: &Bindings, memory: &mut dyn Memory, layer: u64) {

@@ -64,10 +64,48 @@ pub fn verify(module: &Module) -> Result<(), VerifyError> {
             return Err(wrong(graph, "is defined twice".to_owned()));
         }
     }
+    check_stages(module, &graphs)?;
     let mut depths = BTreeMap::new();
     module.graphs.iter().try_for_each(|graph| check_calls(&graphs, graph, &mut depths))?;
     module.graphs.iter().try_for_each(|graph| check_graph(module, &graphs, graph))?;
     module.weights.iter().try_for_each(|graph| check_weight(module, &graphs, graph))
+}
+
+/// Stages are as many as the first axis of the mesh has ranks, have all layers in order, and run graphs that are there.
+fn check_stages(module: &Module, graphs: &ByName<'_>) -> Result<(), VerifyError> {
+    let Some(last) = module.stages.last() else { return Ok(()) };
+    let wrong = |message: String| Err(VerifyError::Graph { graph: "stages".to_owned(), message });
+    let (stages, ranks) = (module.stages.len() as u64, module.mesh.axes.first().map_or(1, |(_, size)| *size));
+    if stages != ranks {
+        return wrong(format!("there are {stages} stages, and {ranks} ranks along the first axis of the mesh"));
+    }
+    let mut first = 0;
+    for stage in &module.stages {
+        let layers = &stage.layers;
+        if layers.start != first || layers.is_empty() {
+            let total = last.layers.end;
+            return wrong(format!("layers {}..{} follow {first} of {total}", layers.start, layers.end));
+        }
+        first = layers.end;
+        if let Some(part) = stage.parts.iter().find(|part| !graphs.contains_key(part.graph.as_str())) {
+            return wrong(format!("there is no graph @{} to be a part of @{}", part.graph, part.whole));
+        }
+    }
+    module.graphs.iter().try_for_each(|graph| check_apart(module, graph))
+}
+
+/// A graph is run by ranks of one stage: what they do together, or are told apart by, is along the other axes.
+fn check_apart(module: &Module, graph: &Graph) -> Result<(), VerifyError> {
+    let stages = module.mesh.axes.first().map(|(axis, _)| axis.as_str());
+    for (position, node) in graph.nodes.iter().enumerate() {
+        let own =
+            if let Op::AxisIndex(place) = &node.op { Some(place.axis.as_str()) } else { node.op.def().collective() };
+        if own.is_some() && own == stages {
+            let error = TypeError::new("reaches from stage to stage".to_owned());
+            return Err(VerifyError::Node { graph: graph.name.clone(), node: position, op: node.op.name(), error });
+        }
+    }
+    Ok(())
 }
 
 /// A weight graph makes one value of a checkpoint's parameters, alone and on every rank alike.

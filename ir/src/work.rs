@@ -149,6 +149,12 @@ fn add_steps(
         let (key, work) = match step {
             Step::Launch(launch) => (Some(launch.kernel), launch_work(program, launch, sizes)),
             Step::Copy { from, to } | Step::Collective { from, to, .. } => (None, copy_work(from, to, sizes)),
+            Step::Send { what } => (None, copy_work(what, what, sizes)),
+            Step::Stage { stages, steps } => {
+                let of_all = program.stages.len() as u64;
+                add_steps(program, steps, times / of_all * (stages.end - stages.start), sizes, works);
+                continue;
+            }
             Step::Loop { from, to, steps, .. } => {
                 add_steps(program, steps, times * (to - from), sizes, works);
                 continue;
@@ -265,6 +271,8 @@ mod tests {
         let program = Program {
             name: "p".into(),
             mesh: Mesh::default(),
+            replicas: 1,
+            stages: vec![],
             symbols: vec![],
             parameters: vec![],
             states: vec![],

@@ -71,7 +71,7 @@ pub fn bloom(config: &BloomConfig, options: &BloomOptions<'_>) -> Model {
     let block = block(&cx);
     let body = body(&cx, &block);
     let module =
-        Module { mesh: ir::Mesh::default(), graphs: vec![body, block.into_graph(), head(&cx)], weights: vec![] };
+        Module { mesh: ir::Mesh::default(), graphs: vec![body, block.into_graph(), head(&cx)], ..Module::default() };
     ir::verify(&module).expect("the description of BLOOM verifies");
     Model { module, interfaces: vec![interface("body", "N", &["hidden", "kv"]), interface("head", "R", &["logits"])] }
 }

@@ -9,7 +9,9 @@
 use bloomery_ir::graph::Role;
 use bloomery_ir::interpret::{InterpretError, shard};
 use bloomery_ir::sharding::global;
-use bloomery_ir::{Graph, Interpreter, Module, Precision, Tensor, TensorType, VerifyError, verify};
+use bloomery_ir::{Graph, Input, Interpreter, Mesh, Module, Precision, Tensor, TensorType, VerifyError, verify};
+use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// Differences above this, of values of about 1, are no roundings of f64.
 pub const TOLERANCE: f64 = 1e-10;
@@ -34,6 +36,12 @@ pub enum Uncertified {
     /// They cannot be run on these inputs.
     #[error("the divided graphs do not run: {0}")]
     Fails(#[from] InterpretError),
+    /// A stage that takes something which neither the caller nor the stage before gives it.
+    #[error("@{graph} takes what nobody hands it")]
+    NotHanded {
+        /// The graph.
+        graph: String,
+    },
     /// A result of which a rank has a slice or a part: callers take any rank's for the whole.
     #[error("output {output} of @{graph} is {ty} on each rank, it has to be whole")]
     Parted {
@@ -71,34 +79,125 @@ pub enum Uncertified {
 /// When the whole module has no such graph or does not run on its inputs.
 pub fn certify(whole: &Module, divided: &Module, inputs: &[(&str, Vec<Tensor>)]) -> Result<Certificate, Uncertified> {
     verify(divided)?;
-    let ranks = divided.mesh.ranks();
-    let mut certificate = Certificate { ranks, compared: 0, difference: 0.0 };
+    let certificate = Certificate { ranks: divided.mesh.ranks(), compared: 0, difference: 0.0 };
+    let mut proof = Proof { divided, ranks: ranks_of_stage(divided), certificate };
     for (name, given) in inputs {
         let expected = Interpreter::new(whole, Precision::Double).run(name, given).expect("one rank runs");
-        let missing = || InterpretError::NoGraph((*name).to_owned());
-        let graph = divided.graph(name).ok_or_else(missing)?;
-        check_outputs(graph)?;
-        let cut = |rank| {
-            let pairs = graph.inputs.iter().zip(given);
-            pairs.map(|(input, tensor)| shard(tensor, &input.ty, &divided.mesh, rank)).collect()
+        let names = &whole.graph(name).expect("it ran").inputs;
+        let given: Given<'_> = names.iter().map(|input| input.name.as_str()).zip(given).collect();
+        proof.stages(name, &given, &expected)?;
+    }
+    Ok(proof.certificate)
+}
+
+/// What a graph is run on, by the names of its inputs.
+type Given<'a> = BTreeMap<&'a str, &'a Tensor>;
+
+/// The ranks of one stage, on a mesh of their own; all of them without stages.
+fn ranks_of_stage(divided: &Module) -> Module {
+    let stages = usize::from(!divided.stages.is_empty());
+    let mesh = Mesh { axes: divided.mesh.axes[stages..].to_vec() };
+    Module { mesh, stages: vec![], ..divided.clone() }
+}
+
+/// A comparison on its way.
+struct Proof<'a> {
+    divided: &'a Module,
+    /// The divided graphs, for the ranks of one stage.
+    ranks: Module,
+    certificate: Certificate,
+}
+
+impl Proof<'_> {
+    /// Runs what is divided stage by stage, and compares what comes out with the whole's outputs.
+    fn stages(&mut self, name: &str, given: &Given<'_>, expected: &[Tensor]) -> Result<(), Uncertified> {
+        let parts = self.divided.parts(name);
+        let last = parts.last().map(|(_, graph)| graph.outputs.len());
+        if last != Some(expected.len()) {
+            return Err(InterpretError::NoGraph(name.to_owned()).into());
+        }
+        let mut handed_on = vec![vec![]; self.ranks.mesh.ranks() as usize];
+        let all = parts.into_iter().flat_map(|(stages, graph)| stages.map(move |stage| (stage, graph)));
+        for (stage, graph) in all {
+            let found = self.run(graph, stage, given, &handed_on)?;
+            // What it returns last are the whole's last outputs; before them comes what the next stage takes.
+            let states = graph.inputs.iter().filter(|input| input.role == Role::State).count();
+            let is_last = stage + 1 == self.divided.stages.len().max(1) as u64;
+            let own = if is_last { 0 } else { graph.outputs.len() - states };
+            let expected = &expected[expected.len() - (graph.outputs.len() - own)..];
+            self.compare(graph, stage, own, &found, expected)?;
+            handed_on = found.into_iter().map(|outputs| outputs.into_iter().take(own).collect()).collect();
+        }
+        Ok(())
+    }
+
+    /// Runs a stage's ranks, on their pieces of what the whole is given and on what the stage before handed on.
+    fn run(
+        &self,
+        graph: &Graph,
+        stage: u64,
+        given: &Given<'_>,
+        handed_on: &[Vec<Tensor>],
+    ) -> Result<Vec<Vec<Tensor>>, Uncertified> {
+        let of_rank = |rank: usize| {
+            let mut before = handed_on[rank].iter();
+            let mut of = |input: &Input| match given.get(input.name.as_str()) {
+                Some(tensor) => Some(self.piece(tensor, &input.ty, stage, rank as u64)),
+                None => before.next().cloned(),
+            };
+            graph.inputs.iter().map(&mut of).collect::<Option<Vec<Tensor>>>()
         };
-        let given: Vec<Vec<Tensor>> = (0..ranks).map(cut).collect();
-        let found = Interpreter::new(divided, Precision::Double).run_ranks(name, &given)?;
-        for (rank, outputs) in (0..ranks).zip(found) {
-            for (output, (found, expected)) in outputs.iter().zip(&expected).enumerate() {
-                let expected = shard(expected, graph.ty(graph.outputs[output]), &divided.mesh, rank);
+        let given: Option<Vec<Vec<Tensor>>> = (0..handed_on.len()).map(of_rank).collect();
+        let given = given.ok_or_else(|| Uncertified::NotHanded { graph: graph.name.clone() })?;
+        Ok(Interpreter::new(&self.ranks, Precision::Double).run_ranks(&graph.name, &given)?)
+    }
+
+    /// What a rank of a stage has of a whole value: of one that is longer by the other stages' layers, the stage's layers.
+    fn piece(&self, whole: &Tensor, ty: &TensorType, stage: u64, rank: u64) -> Tensor {
+        let layers = self.divided.stages.get(stage as usize).map(|stage| &stage.layers);
+        let own = ty.dims.first().and_then(|dim| dim.extent.as_number());
+        let cut = layers.filter(|layers| own == Some(layers.end - layers.start) && own < Some(whole.shape[0] as u64));
+        match cut {
+            Some(layers) => shard(&of_layers(whole, layers), ty, &self.ranks.mesh, rank),
+            None => shard(whole, ty, &self.ranks.mesh, rank),
+        }
+    }
+
+    /// Compares what ranks of a stage return, beside what is for the next stage.
+    fn compare(
+        &mut self,
+        graph: &Graph,
+        stage: u64,
+        own: usize,
+        found: &[Vec<Tensor>],
+        expected: &[Tensor],
+    ) -> Result<(), Uncertified> {
+        check_outputs(graph)?;
+        let ranks = self.certificate.ranks;
+        for (place, outputs) in (0..).zip(found) {
+            for (output, (found, expected)) in (own..).zip(outputs[own..].iter().zip(expected)) {
+                let expected = self.piece(expected, graph.ty(graph.outputs[output]), stage, place);
                 let same_shape = found.shape == expected.shape;
                 let difference = if same_shape { found.difference(&expected) } else { f64::INFINITY };
                 if difference > TOLERANCE {
-                    let graph = graph.name.clone();
+                    let (graph, rank) = (graph.name.clone(), stage * self.ranks.mesh.ranks() + place);
                     return Err(Uncertified::Differs { graph, output, rank, ranks, difference });
                 }
-                certificate.compared += found.data.len();
-                certificate.difference = certificate.difference.max(difference);
+                self.certificate.compared += found.data.len();
+                self.certificate.difference = self.certificate.difference.max(difference);
             }
         }
+        Ok(())
     }
-    Ok(certificate)
+}
+
+/// Some layers of a value that has all of them.
+fn of_layers(whole: &Tensor, layers: &Range<u64>) -> Tensor {
+    let layer = whole.data.len() / whole.shape[0];
+    let data = whole.data[layers.start as usize * layer..layers.end as usize * layer].to_vec();
+    let mut shape = whole.shape.clone();
+    shape[0] = (layers.end - layers.start) as usize;
+    Tensor { dtype: whole.dtype, shape, data }
 }
 
 /// States stay where they lie, everything else comes whole.

@@ -30,7 +30,7 @@ impl Layouts {
     /// Looks through all entries.
     pub(crate) fn of(module: &Module, entries: &[Interface]) -> Result<Layouts, PassError> {
         let mut layouts = Layouts { parameters: BTreeMap::new() };
-        for graph in entries.iter().filter_map(|interface| module.graph(&interface.graph)) {
+        for (_, graph) in entries.iter().flat_map(|interface| module.parts(&interface.graph)) {
             let names: Vec<Option<String>> = graph.inputs.iter().map(|input| Some(input.name.clone())).collect();
             layouts.visit(module, graph, &names)?;
         }

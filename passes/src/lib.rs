@@ -23,6 +23,7 @@ graph_passes! {
     clean,
     fold_weights,
     shard,
+    cut,
     partition,
     simplify,
     group,
@@ -37,4 +38,4 @@ mod schedule;
 
 mod rewrite;
 
-pub use pass::{Context, Pass, PassError, Strategy, Unseen, Weights};
+pub use pass::{Context, Pass, PassError, Stages, Strategy, Unseen, Weights};

@@ -5,10 +5,13 @@
 //! place when nothing reads the old value later, else it is copied. Arena views leave here with the number of their
 //! buffer in place of an offset; `memory_plan` gives them one.
 //!
+//! Stages of a pipeline follow one another in an entry: what each does is a step of it, with what it hands on at its end.
+//!
 //! Ranks run one program: extents are numbers from here on ([`bind`](crate::bind)), collectives are steps, and a rank's place on
 //! the mesh is a number that its kernels read.
 
 use crate::bind::bound_module;
+use crate::cut;
 use crate::layouts::{self, Layouts};
 use crate::pass::{Context, PassError};
 use bloomery_ir::extent::{Bindings, Extent};
@@ -21,6 +24,7 @@ use bloomery_ir::program::{
 use bloomery_ir::types::TensorType;
 use bloomery_ir::verify::consumed_by;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// Name of the pass.
 pub(crate) const NAME: &str = "lower";
@@ -39,6 +43,8 @@ pub(crate) fn lower(divided: &Module, cx: &Context<'_>) -> Result<Draft, PassErr
     let program = Program {
         name: module.graphs.first().map(|graph| graph.name.clone()).unwrap_or_default(),
         mesh: module.mesh.clone(),
+        replicas: 1,
+        stages: module.stages.iter().map(|stage| stage.layers.clone()).collect(),
         symbols: widest_symbols(module, cx.entries),
         parameters: vec![],
         states: vec![],
@@ -48,38 +54,54 @@ pub(crate) fn lower(divided: &Module, cx: &Context<'_>) -> Result<Draft, PassErr
     };
     let mut lowering = Lowering { module, divided, layouts, draft: Draft { program, buffers: vec![] } };
     for interface in cx.entries {
-        let graph = entry_graph(module, interface)?;
+        let parts = entry_parts(module, interface)?;
+        let graph = parts[0].graph;
         let rows = graph.symbols.iter().find(|symbol| symbol.name == interface.rows);
         let rows = rows.ok_or_else(|| refused(graph, format!("has no symbol {} to count rows", interface.rows)))?;
         for (least, most) in cx.target.row_ranges(rows.most) {
-            lowering.entry(graph, interface, SymbolBound::new(&rows.name, least, most))?;
+            lowering.entry(&parts, interface, SymbolBound::new(&rows.name, least, most))?;
         }
     }
     Ok(lowering.draft)
+}
+
+/// What some stages do of an entry; all of it, where there are no stages.
+struct EntryPart<'a> {
+    stages: Range<u64>,
+    graph: &'a Graph,
+    /// Names of what it returns.
+    outputs: Vec<String>,
+    /// How many of them, the first ones, it hands on to the next stage.
+    handed_on: usize,
 }
 
 pub(crate) fn refused(graph: &Graph, message: String) -> PassError {
     PassError::Refused { pass: NAME, graph: graph.name.clone(), message }
 }
 
-fn entry_graph<'a>(module: &'a Module, interface: &Interface) -> Result<&'a Graph, PassError> {
-    let graph = module.graph(&interface.graph).ok_or_else(|| PassError::Refused {
-        pass: NAME,
-        graph: interface.graph.clone(),
-        message: "is an entry, but there is no such graph".to_owned(),
-    })?;
-    if graph.outputs.len() != interface.outputs.len() {
-        let (found, named) = (graph.outputs.len(), interface.outputs.len());
-        return Err(refused(graph, format!("returns {found} values, its interface names {named}")));
+fn entry_parts<'a>(module: &'a Module, interface: &Interface) -> Result<Vec<EntryPart<'a>>, PassError> {
+    let parts = module.parts(&interface.graph);
+    let Some((_, last)) = parts.last() else {
+        let (graph, message) = (interface.graph.clone(), "is an entry, but there is no such graph".to_owned());
+        return Err(PassError::Refused { pass: NAME, graph, message });
+    };
+    if last.outputs.len() != interface.outputs.len() {
+        let (found, named) = (last.outputs.len(), interface.outputs.len());
+        return Err(refused(last, format!("returns {found} values, its interface names {named}")));
     }
-    Ok(graph)
+    let part = |(i, (stages, graph)): (usize, &(Range<u64>, &'a Graph))| {
+        let next = parts.get(i + 1).map(|(_, graph)| *graph);
+        let (outputs, handed_on) = cut::outputs(interface, graph, next);
+        EntryPart { stages: stages.clone(), graph, outputs, handed_on }
+    };
+    Ok(parts.iter().enumerate().map(part).collect())
 }
 
 /// All names of the entries, with the widest bounds anyone gives them.
 fn widest_symbols(module: &Module, entries: &[Interface]) -> Vec<SymbolBound> {
     let mut widest: Vec<SymbolBound> = vec![];
-    let graphs = entries.iter().filter_map(|interface| module.graph(&interface.graph));
-    for symbol in graphs.flat_map(|graph| &graph.symbols) {
+    let parts = entries.iter().flat_map(|interface| module.parts(&interface.graph));
+    for symbol in parts.flat_map(|(_, graph)| &graph.symbols) {
         match widest.iter_mut().find(|known| known.name == symbol.name) {
             Some(known) => {
                 known.least = known.least.min(symbol.least);
@@ -110,17 +132,16 @@ struct Scope<'a> {
 }
 
 impl<'a> Lowering<'a> {
-    fn entry(&mut self, graph: &'a Graph, interface: &Interface, range: SymbolBound) -> Result<(), PassError> {
+    fn entry(&mut self, parts: &[EntryPart<'a>], interface: &Interface, range: SymbolBound) -> Result<(), PassError> {
         self.draft.buffers.push(vec![]);
-        let mut scope = Scope { graph, range: range.clone(), views: BTreeMap::new() };
-        for (i, input) in graph.inputs.iter().enumerate() {
-            let view = self.input_view(graph, ValueId(i as u32), &input.name);
-            scope.views.insert(ValueId(i as u32), view);
-        }
-        let outputs: Vec<(ValueId, View)> = self.output_views(graph, interface)?;
-        let mut steps = self.steps(&mut scope, &outputs)?;
-        for (value, view) in outputs {
-            self.copy_unless_there(&mut steps, &scope.views[&value], &view);
+        let mut steps = vec![];
+        for part in parts {
+            let of_part = self.part(part, &range)?;
+            if self.module.stages.is_empty() {
+                steps = of_part;
+            } else {
+                steps.push(Step::Stage { stages: part.stages.clone(), steps: of_part });
+            }
         }
         let name = format!("{}_{}_{}", interface.graph, range.least, range.most);
         let (group, rows) = (interface.graph.clone(), range.name.clone());
@@ -129,10 +150,35 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
+    fn part(&mut self, part: &EntryPart<'a>, range: &SymbolBound) -> Result<Vec<Step>, PassError> {
+        let EntryPart { graph, outputs, handed_on, .. } = part;
+        let mut scope = Scope { graph, range: range.clone(), views: BTreeMap::new() };
+        for (i, input) in graph.inputs.iter().enumerate() {
+            let view = self.input_view(graph, ValueId(i as u32), &input.name);
+            scope.views.insert(ValueId(i as u32), view);
+        }
+        let outputs: Vec<(ValueId, View)> = self.output_views(graph, outputs)?;
+        let mut steps = self.steps(&mut scope, &outputs)?;
+        for (value, view) in &outputs {
+            self.copy_unless_there(&mut steps, &scope.views[value], view);
+        }
+        steps.extend(outputs.into_iter().take(*handed_on).map(|(_, what)| Step::Send { what }));
+        Ok(steps)
+    }
+
     fn copy_unless_there(&self, steps: &mut Vec<Step>, from: &View, to: &View) {
         if from.place != to.place {
             steps.push(Step::Copy { from: from.clone(), to: to.clone() });
         }
+    }
+
+    /// The type of an input: with all layers of the model, of which a stage has some.
+    fn of_all_stages(&self, ty: &TensorType, stacked: bool) -> TensorType {
+        let mut ty = ty.clone();
+        if let (Some(layers), true) = (self.draft.program.staged_layers(), stacked) {
+            ty.dims[0].extent = Extent::number(layers);
+        }
+        ty
     }
 
     /// Memory of an input of an entry.
@@ -145,29 +191,36 @@ impl<'a> Lowering<'a> {
             Role::State => Layout::CachePages,
             Role::Plain => Layout::RowMajor,
         };
-        let program = &mut self.draft.program;
         let buffer =
             Buffer { name: name.to_owned(), ty: input.ty.clone(), stacked: known.stacked, layout: layout.clone() };
         let place = match input.role {
-            Role::Plain => Place::Io(position(&mut program.ios, buffer)),
-            Role::State => Place::State(position(&mut program.states, Buffer { stacked: true, ..buffer })),
+            Role::Plain => Place::Io(position(&mut self.draft.program.ios, buffer)),
+            Role::State => {
+                let states = &mut self.draft.program.states;
+                let place = position(states, Buffer { stacked: true, ..buffer });
+                if layers(&states[place].ty) < layers(&ty) {
+                    states[place].ty = input.ty.clone();
+                }
+                Place::State(place)
+            }
             Role::Parameter => {
-                let (name, ty, stacked) = (buffer.name, buffer.ty, known.stacked);
+                let (name, stacked) = (buffer.name, known.stacked);
+                let ty = self.of_all_stages(&buffer.ty, stacked);
                 let made = self.module.weight(&name).cloned();
                 let origin = made.map_or(Origin::Checkpoint, |graph| Origin::Computed(Box::new(graph)));
                 let cuts =
                     self.divided.graph(&graph.name).map_or(vec![], |graph| cuts(&graph.inputs[value.index()].ty));
                 let parameter = Parameter { name, ty, stacked, layout: layout.clone(), origin, cuts };
-                Place::Parameter(parameter_position(program, parameter))
+                Place::Parameter(parameter_position(&mut self.draft.program, parameter))
             }
         };
         View { place, per_layer: false, ty, layout }
     }
 
     /// Where an entry's outputs must end up: states where they are, the rest with the caller.
-    fn output_views(&mut self, graph: &Graph, interface: &Interface) -> Result<Vec<(ValueId, View)>, PassError> {
+    fn output_views(&mut self, graph: &Graph, names: &[String]) -> Result<Vec<(ValueId, View)>, PassError> {
         let mut views = vec![];
-        for (&value, name) in graph.outputs.iter().zip(&interface.outputs) {
+        for (&value, name) in graph.outputs.iter().zip(names) {
             let ty = graph.ty(value).unnamed();
             let state = self.draft.program.states.iter().position(|state| state.name == *name);
             let view = match state {
@@ -433,6 +486,10 @@ fn bytes_most(ty: &TensorType, symbols: &[SymbolBound], range: &SymbolBound) -> 
     let mut bindings: Bindings = symbols.iter().map(|symbol| (symbol.name.clone(), symbol.most)).collect();
     bindings.insert(range.name.clone(), range.most);
     ty.dtype.bytes(ty.elements(&bindings).expect("verified"))
+}
+
+fn layers(ty: &TensorType) -> Option<u64> {
+    ty.dims.first().and_then(|dim| dim.extent.as_number())
 }
 
 /// The dimensions of which a rank has a piece, and by which axes.

@@ -42,6 +42,16 @@ fn live(steps: &[Step], now: &mut u64, lives: &mut Lives) {
                 wave = None;
                 [from, to].into_iter().for_each(|view| touch(view, *now, *now, lives));
             }
+            Step::Send { what } => {
+                *now += 1;
+                wave = None;
+                touch(what, *now, *now, lives);
+            }
+            Step::Stage { steps, .. } => {
+                *now += 1;
+                wave = None;
+                live(steps, now, lives);
+            }
             Step::Loop { steps, .. } => {
                 wave = None;
                 *now += 1;
@@ -83,11 +93,12 @@ fn stretch(steps: &[Step], first: u64, last: u64, outside: &dyn Fn(usize) -> boo
             Step::Copy { from, to } | Step::Collective { from, to, .. } => {
                 [from, to].into_iter().for_each(&mut each);
             }
-            Step::Loop { .. } => {}
+            Step::Send { what } => each(what),
+            Step::Loop { .. } | Step::Stage { .. } => {}
         }
     }
     for step in steps {
-        if let Step::Loop { steps, .. } = step {
+        if let Step::Loop { steps, .. } | Step::Stage { steps, .. } = step {
             stretch(steps, first, last, outside, lives);
         }
     }
@@ -131,7 +142,8 @@ fn settle(steps: &mut [Step], offsets: &[u64]) {
         match step {
             Step::Launch(launch) => launch.inputs.iter_mut().chain(&mut launch.outputs).for_each(put),
             Step::Copy { from, to } | Step::Collective { from, to, .. } => [from, to].into_iter().for_each(put),
-            Step::Loop { steps, .. } => settle(steps, offsets),
+            Step::Send { what } => put(what),
+            Step::Loop { steps, .. } | Step::Stage { steps, .. } => settle(steps, offsets),
         }
     }
 }

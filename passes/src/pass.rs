@@ -32,6 +32,20 @@ pub struct Strategy {
     pub mesh: Mesh,
     /// For each logical axis that is shared, the mesh axis that splits it.
     pub axes: BTreeMap<String, String>,
+    /// How layers are shared.
+    pub stages: Stages,
+}
+
+/// How layers are dealt out to stages of a pipeline, which the first axis of the mesh numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Stages {
+    /// Every rank has all of them.
+    #[default]
+    One,
+    /// So that the stage with most work has as little as may be.
+    Balanced,
+    /// So many each.
+    Layers(Vec<u64>),
 }
 
 /// What passes may ask about the values of weights.

@@ -1,7 +1,7 @@
 //! Waves: launches that do not depend on each other run side by side; the next wave begins when all are done.
 //!
 //! Steps keep their order. A launch joins the wave before it unless it touches memory that a launch of that wave
-//! writes, or writes memory that one touches. Loops, copies and collectives are waves of their own.
+//! writes, or writes memory that one touches. Loops, stages, copies and collectives are waves of their own.
 
 use crate::lower::Draft;
 use bloomery_ir::program::{Launch, Place, Step};
@@ -30,12 +30,12 @@ fn number(steps: &mut [Step]) {
                 launch.wave = wave;
                 members.push(launch.clone());
             }
-            Step::Loop { steps, .. } => {
+            Step::Loop { steps, .. } | Step::Stage { steps, .. } => {
                 number(steps);
                 wave += 1;
                 members.clear();
             }
-            Step::Copy { .. } | Step::Collective { .. } => {
+            Step::Copy { .. } | Step::Send { .. } | Step::Collective { .. } => {
                 wave += 1;
                 members.clear();
             }

@@ -6,7 +6,7 @@ use bloomery_ir::target::{Refusal, Target};
 use bloomery_ir::types::DType;
 use bloomery_ir::{Bindings, Interpreter, Layout, Mesh, Precision, Program, Tensor};
 use bloomery_passes::pipeline::{Stage, run};
-use bloomery_passes::{Context, Strategy};
+use bloomery_passes::{Context, Stages, Strategy};
 
 struct Simple;
 
@@ -60,13 +60,13 @@ struct Rank {
 }
 
 impl Bytes<'_> {
-    fn find(&self, view: &View, layer: u64) -> (usize, usize) {
+    fn find(&self, rank: u64, view: &View, layer: u64) -> (usize, usize) {
         match view.place {
             Place::Arena { offset, stride } => (0, (offset + stride * layer) as usize),
             Place::Parameter(i) => {
                 let layers = self.program.parameters[i].ty.dims[0].extent.as_number().unwrap() as usize;
                 let bytes = self.ranks[0].parameters[i].len();
-                (1, if view.per_layer { bytes / layers * layer as usize } else { 0 })
+                (1, if view.per_layer { bytes / layers * (self.program.first_layer(rank) + layer) as usize } else { 0 })
             }
             Place::Io(_) => (2, 0),
             Place::State(_) | Place::Coordinate(_) => unreachable!("this model keeps nothing"),
@@ -76,7 +76,7 @@ impl Bytes<'_> {
 
 impl Memory for Bytes<'_> {
     fn read(&self, rank: u64, view: &View, layer: u64, bytes: usize) -> &[u8] {
-        let (_, start) = self.find(view, layer);
+        let (_, start) = self.find(rank, view, layer);
         let memory = &self.ranks[rank as usize];
         match view.place {
             Place::Parameter(i) => &memory.parameters[i][start..start + bytes],
@@ -86,7 +86,7 @@ impl Memory for Bytes<'_> {
     }
 
     fn write(&mut self, rank: u64, view: &View, layer: u64, bytes: usize) -> &mut [u8] {
-        let (_, start) = self.find(view, layer);
+        let (_, start) = self.find(rank, view, layer);
         let memory = &mut self.ranks[rank as usize];
         match view.place {
             Place::Io(i) => &mut memory.ios[i][..bytes],
@@ -150,13 +150,17 @@ fn ranks_compute_the_graph_together() {
         (&[("mp", 2)][..], &[("ffn", "mp"), ("vocab", "mp")][..]),
         (&[("mp", 4)], &[("ffn", "mp")]),
         (&[("dp", 2), ("mp", 3)], &[("vocab", "mp"), ("ffn", "dp")]),
+        (&[("pp", 2), ("mp", 2)], &[("ffn", "mp")]),
+        (&[("pp", 3)], &[]),
     ] {
+        let stages = if axes[0].0 == "pp" { Stages::Balanced } else { Stages::One };
         let axes = axes.iter().map(|(name, size)| ((*name).to_owned(), *size)).collect();
         let shared = shared.iter().map(|(logical, axis)| ((*logical).to_owned(), (*axis).to_owned())).collect();
-        let strategy = Strategy { mesh: Mesh { axes }, axes: shared };
+        let strategy = Strategy { mesh: Mesh { axes }, axes: shared, stages };
         let compiled = compile(TEXT, Some(&strategy));
         let text = compiled.1.print();
-        assert!(text.contains("all_reduce over") && compiled.1.mesh == strategy.mesh, "{text}");
+        assert!(text.contains("all_reduce over") || text.contains("send"), "{text}");
+        assert_eq!(compiled.1.mesh, strategy.mesh);
         computes(&compiled);
     }
 }
@@ -184,7 +188,10 @@ fn computes((module, program): &(bloomery_ir::Module, Program)) {
         }
         let entry = program.entry("body", rows).unwrap();
         ProgramInterpreter::new(program).run(entry, &bindings, &mut memory);
-        for (rank, memory) in memory.ranks.iter().enumerate() {
+        // What comes out is with the last stage's ranks, which are all of them without stages.
+        let last = program.ranks_of(program.stages.len().saturating_sub(1) as u64);
+        for rank in last {
+            let memory = &memory.ranks[rank as usize];
             let hidden = &memory.ios[program.io("hidden").unwrap()];
             let found = unpack(&Layout::RowMajor, &expected.shape, DType::F32, hidden);
             let difference = found.difference(&expected);

@@ -11,6 +11,7 @@ use bloomery_ir::program::{Place, Step, View};
 use bloomery_ir::run_program::ProgramInterpreter;
 use bloomery_ir::{Bindings, Program, SymbolBound};
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The name that asks for the interpreter where a class of processors could stand.
@@ -34,7 +35,8 @@ pub struct ExecutorOptions {
 pub struct Executor {
     artifact: Arc<Artifact>,
     weights: Store,
-    buffers: Buffers,
+    /// By replica.
+    buffers: Vec<Buffers>,
     /// The program's symbols, bounded as here.
     bounds: Vec<SymbolBound>,
     engine: Engine,
@@ -57,7 +59,9 @@ impl Executor {
     pub fn new(artifact: Arc<Artifact>, options: &ExecutorOptions) -> Result<Executor, RunError> {
         let program = artifact.program();
         let bounds = fixed_bounds(program, &options.fixed)?;
-        let buffers = Buffers::new(program, &bounds.iter().map(|b| (b.name.clone(), b.most)).collect())?;
+        let most: Bindings = bounds.iter().map(|b| (b.name.clone(), b.most)).collect();
+        let buffers: Vec<Buffers> =
+            (0..program.replicas).map(|_| Buffers::new(program, &most)).collect::<Result<_, _>>()?;
         let class = options.class.as_deref().or_else(|| best_class(&artifact));
         let class = class.or(artifact.classes().is_empty().then_some(INTERPRETER));
         // An artifact with code for other processors only: say which, instead of being slow without a word.
@@ -67,7 +71,7 @@ impl Executor {
         } else {
             let threads = options.threads.unwrap_or_else(default_threads);
             let most: Vec<u32> = bounds.iter().map(|bound| bound.most as u32).collect();
-            Engine::Native(Native::new(&artifact, &class, threads, &buffers, &most)?)
+            Engine::Native(Native::new(&artifact, &class, threads, &buffers[0], &most)?)
         };
         let ready = vec![false; program.entries.len()];
         let pages = if class == INTERPRETER { Pages::Mapped } else { options.weights };
@@ -93,19 +97,20 @@ impl Executor {
         }
     }
 
-    /// Bytes of an input or output; outputs are the same on every rank.
-    pub fn io(&self, index: usize) -> &[u8] {
-        self.buffers.io(0, index).block.bytes()
+    /// Bytes of an input or output; outputs are the same on every rank, of the last stage if there are stages.
+    pub fn io(&self, replica: usize, index: usize) -> &[u8] {
+        let last = self.artifact.program().mesh.ranks() - 1;
+        self.buffers[replica].io(last, index).block.bytes()
     }
 
-    /// The same, to be written, for all ranks.
-    pub fn io_mut(&mut self, index: usize) -> &mut [u8] {
-        self.buffers.ios[index][0].block.bytes_mut()
+    /// The same, to be written, for all ranks of a replica.
+    pub fn io_mut(&mut self, replica: usize, index: usize) -> &mut [u8] {
+        self.buffers[replica].ios[index][0].block.bytes_mut()
     }
 
-    /// Of each rank, bytes of a state from layer to layer, and all of them.
-    pub fn states_mut(&mut self, index: usize) -> impl Iterator<Item = (u64, &mut [u8])> {
-        let of_rank = self.buffers.states.iter_mut().map(move |states| &mut states[index]);
+    /// Of each rank of a replica, bytes of a state from layer to layer, and all of them.
+    pub fn states_mut(&mut self, replica: usize, index: usize) -> impl Iterator<Item = (u64, &mut [u8])> {
+        let of_rank = self.buffers[replica].states.iter_mut().map(move |states| &mut states[index]);
         of_rank.map(|held| (held.stride, held.block.bytes_mut()))
     }
 
@@ -116,17 +121,17 @@ impl Executor {
 
     /// Bytes of arena, states, inputs and outputs.
     pub fn memory_bytes(&self) -> u64 {
-        self.buffers.bytes()
+        self.buffers.iter().map(Buffers::bytes).sum()
     }
 
-    /// Runs an entry with these values of the program's symbols, in their order.
+    /// Runs an entry on a replica's memory, with these values of the program's symbols, in their order.
     ///
     /// # Errors
     /// A size outside its bounds, damaged weights.
     ///
     /// # Panics
-    /// When there is no such entry, or not one value per symbol.
-    pub fn run(&mut self, entry: usize, dims: &[u32]) -> Result<(), RunError> {
+    /// When there is no such entry or replica, or not one value per symbol.
+    pub fn run(&mut self, replica: usize, entry: usize, dims: &[u32]) -> Result<(), RunError> {
         let artifact = Arc::clone(&self.artifact);
         let program = artifact.program();
         self.check_sizes(program, entry, dims)?;
@@ -138,10 +143,10 @@ impl Executor {
             Engine::Native(native) => {
                 let log = self.recorder.as_ref().and_then(Recorder::log);
                 self.weights.before_call();
-                native.run(self.weights.now().bytes(), entry, dims, bindings, &mut self.buffers, log)
+                native.run(self.weights.now().bytes(), entry, dims, bindings, &mut self.buffers[replica], log)
             }
             Engine::Interpreter => {
-                let mut memory = Interpreted { artifact: &artifact, buffers: &mut self.buffers };
+                let mut memory = Interpreted { artifact: &artifact, buffers: &mut self.buffers[replica] };
                 ProgramInterpreter::new(program).run(&program.entries[entry], &bindings, &mut memory);
                 PageCount::default()
             }
@@ -196,7 +201,8 @@ impl Executor {
             return Ok(());
         }
         let mut pieces = BTreeSet::new();
-        used_weights(&self.artifact.program().entries[entry].steps, 0..1, &mut |parameter, layer| {
+        let program = self.artifact.program();
+        used_weights(program, &program.entries[entry].steps, 0, 0..1, &mut |parameter, layer| {
             pieces.extend(self.artifact.unchecked(parameter, layer));
         });
         if !pieces.is_empty() {
@@ -219,10 +225,10 @@ impl Executor {
     }
 }
 
-/// Calls back with every parameter and layer that steps read.
-fn used_weights(steps: &[Step], layers: std::ops::Range<u64>, used: &mut impl FnMut(usize, u64)) {
+/// Calls back with every parameter and layer that steps read; layers are counted from a stage's first.
+fn used_weights(program: &Program, steps: &[Step], first: u64, layers: Range<u64>, used: &mut impl FnMut(usize, u64)) {
     let mut view = |view: &View| {
-        let layers = if view.per_layer { layers.clone() } else { 0..1 };
+        let layers = if view.per_layer { first + layers.start..first + layers.end } else { 0..1 };
         if let Place::Parameter(i) = view.place {
             layers.for_each(|layer| used(i, layer));
         }
@@ -230,13 +236,18 @@ fn used_weights(steps: &[Step], layers: std::ops::Range<u64>, used: &mut impl Fn
     for step in steps {
         match step {
             Step::Launch(launch) => launch.inputs.iter().for_each(&mut view),
-            Step::Copy { from, .. } | Step::Collective { from, .. } => view(from),
-            Step::Loop { .. } => {}
+            Step::Copy { from, .. } | Step::Collective { from, .. } | Step::Send { what: from } => view(from),
+            Step::Loop { .. } | Step::Stage { .. } => {}
         }
     }
     for step in steps {
-        if let Step::Loop { from, to, steps, .. } = step {
-            used_weights(steps, *from..*to, used);
+        match step {
+            Step::Loop { from, to, steps, .. } => used_weights(program, steps, first, *from..*to, used),
+            Step::Stage { stages, steps } => {
+                let firsts = program.stages[stages.start as usize..stages.end as usize].iter();
+                firsts.for_each(|layers| used_weights(program, steps, layers.start, 0..1, used));
+            }
+            _ => {}
         }
     }
 }

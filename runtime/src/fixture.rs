@@ -150,6 +150,8 @@ fn program() -> Program {
     Program {
         name: "toy".into(),
         mesh: Mesh::default(),
+        replicas: 1,
+        stages: vec![],
         symbols: vec![bound("N", 4), bound("S", 3), bound("P", 4), bound("R", 2), bound("C", 64)],
         parameters: [
             ("table", "f32[11, 6]", row()),

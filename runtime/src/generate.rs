@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use crate::error::RunError;
 use crate::session::{Chunk, SequenceId, Session, Want};
 use config::GenerationConfig;
+use prefill::Dealt;
 
 /// Why a sequence ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,10 +122,17 @@ fn step_each(
     session.step(&chunks, |place, _, logits| each(place, logits))
 }
 
-/// Distinct prompts in sorted order, with the numbers that came with those equal to each.
-fn distinct<'a>(prompts: impl Iterator<Item = (&'a [u32], usize)>) -> (Vec<&'a [u32]>, Vec<Vec<usize>>) {
-    let mut equal: BTreeMap<&[u32], Vec<usize>> = BTreeMap::new();
-    prompts.for_each(|(prompt, i)| equal.entry(prompt).or_default().push(i));
+/// Deals prompts out to replicas, neighbours to the same one; on each, distinct prompts in sorted order, with the numbers that
+/// came with those equal to each.
+fn dealt<'a>(
+    session: &Session,
+    prompts: impl ExactSizeIterator<Item = (&'a [u32], usize)>,
+) -> (Vec<Dealt<'a>>, Vec<Vec<usize>>) {
+    let (replicas, count) = (session.replicas(), prompts.len());
+    let mut equal: BTreeMap<Dealt<'a>, Vec<usize>> = BTreeMap::new();
+    for (place, (prompt, i)) in prompts.enumerate() {
+        equal.entry((place * replicas / count, prompt)).or_default().push(i);
+    }
     equal.into_iter().unzip()
 }
 

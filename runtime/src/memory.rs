@@ -134,7 +134,8 @@ impl Buffers {
             Place::Parameter(i) => {
                 let placement = &table.placements[i];
                 let part = program.parameters[i].part(&program.mesh, rank);
-                (0, placement.range(0, part).start, placement.stride)
+                let of_stage = placement.stride * program.first_layer(rank);
+                (0, placement.range(0, part).start + of_stage, placement.stride)
             }
             Place::Coordinate(axis) => (1, 4 * (own * self.axes + axis) as u64, 0),
             Place::Arena { offset, stride } => (2 + own, offset, stride),
@@ -161,8 +162,10 @@ fn written(program: &Program) -> BTreeSet<usize> {
         for step in steps {
             let views = match step {
                 Step::Launch(launch) => &launch.outputs[..],
-                Step::Copy { to, .. } | Step::Collective { to, .. } => std::slice::from_ref(to),
-                Step::Loop { steps, .. } => {
+                Step::Copy { to, .. } | Step::Collective { to, .. } | Step::Send { what: to } => {
+                    std::slice::from_ref(to)
+                }
+                Step::Loop { steps, .. } | Step::Stage { steps, .. } => {
                     of(steps, written);
                     continue;
                 }
@@ -204,11 +207,12 @@ pub(crate) struct Interpreted<'a> {
 impl Memory for Interpreted<'_> {
     fn read(&self, rank: u64, view: &View, layer: u64, bytes: usize) -> &[u8] {
         let layer = if view.per_layer { layer } else { 0 };
+        let first = if view.per_layer { self.artifact.program().first_layer(rank) } else { 0 };
         let held = match view.place {
             Place::Arena { offset, stride } => {
                 return &self.buffers.arenas[rank as usize].bytes()[(offset + layer * stride) as usize..][..bytes];
             }
-            Place::Parameter(i) => return &self.artifact.parameter(i, layer, rank)[..bytes],
+            Place::Parameter(i) => return &self.artifact.parameter(i, first + layer, rank)[..bytes],
             Place::State(i) => &self.buffers.states[rank as usize][i],
             Place::Io(i) => self.buffers.io(rank, i),
             Place::Coordinate(_) => unreachable!("the interpreter knows them"),

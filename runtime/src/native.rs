@@ -5,7 +5,8 @@
 //!
 //! Ranks go through the steps together: a step's launches are those of all ranks, side by side, and a collective is work
 //! like any other, by the same threads. So nobody waits for anybody but at the ends of waves, two ranks on two threads
-//! are as fast as one, and any number of them works on any number of threads.
+//! are as fast as one, and any number of them works on any number of threads. Stages of a pipeline come one after another,
+//! each with all threads: none of them is idle while another works.
 
 use crate::error::RunError;
 use crate::launcher::{Call, Code, PhaseName, copy, sequence_lengths, sum, usable_image};
@@ -15,6 +16,7 @@ use crate::threads::{Team, Worker};
 use bloomery_artifact::{Artifact, Tiles, WeightTable, sizes};
 use bloomery_ir::program::{ALIGNMENT, Collective, Launch, Step, View};
 use bloomery_ir::{Bindings, Layout, Program, TensorType};
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 /// A program's code and its plan.
@@ -118,7 +120,7 @@ impl Native {
         let program = artifact.program();
         let resolver = Resolver { program, table: artifact.weight_table(), buffers };
         let entries: Vec<Vec<Item>> =
-            program.entries.iter().map(|entry| resolver.items(&entry.steps, &mut 0)).collect();
+            program.entries.iter().map(|entry| resolver.items(&entry.steps, resolver.all(), &mut 0)).collect();
         let shared = entries.iter().map(|items| shared_most(&code, items, most)).max().unwrap_or(0);
         let local = code.kernels().iter().map(|kernel| kernel.code.local).max().unwrap_or(0);
         let local = local.next_multiple_of(4096);
@@ -196,28 +198,33 @@ struct Resolver<'a> {
 }
 
 impl Resolver<'_> {
-    /// Neighbouring launches of one wave become one item; `launches` counts them.
-    fn items(&self, steps: &[Step], launches: &mut usize) -> Vec<Item> {
+    fn all(&self) -> Range<u64> {
+        0..self.program.mesh.ranks()
+    }
+
+    /// What these ranks do. Neighbouring launches of one wave become one item; `launches` counts them.
+    fn items(&self, steps: &[Step], ranks: Range<u64>, launches: &mut usize) -> Vec<Item> {
         let mut items = Vec::new();
         let mut wave = None;
         for step in steps {
             let now = if let Step::Launch(launch) = step { Some(launch.wave) } else { None };
             match (step, items.last_mut()) {
                 (Step::Launch(launch), Some(Item::Wave(beside))) if now == wave => {
-                    beside.extend(self.launch(launch, launches));
+                    beside.extend(self.launch(launch, ranks.clone(), launches));
                 }
-                (Step::Launch(launch), _) => items.push(Item::Wave(self.launch(launch, launches))),
-                (Step::Copy { from, to }, _) => items.push(Item::Copy {
-                    ranks: self.ranks().map(|rank| [from, to].map(|view| self.address(rank, view))).collect(),
-                    ty: from.ty.clone(),
-                    layout: from.layout.clone(),
-                }),
+                (Step::Launch(launch), _) => items.push(Item::Wave(self.launch(launch, ranks.clone(), launches))),
+                (Step::Copy { from, to }, _) => items.push(self.copy(from, to, ranks.clone(), 0)),
+                (Step::Send { what }, _) => items.push(self.copy(what, what, ranks.clone(), ranks.end - ranks.start)),
                 (Step::Collective { what, over, from, to }, _) => {
-                    items.push(Item::Collective(self.collective(*what, over, from, to)));
+                    items.push(Item::Collective(self.collective(*what, over, [from, to], ranks.clone())));
+                }
+                (Step::Stage { stages, steps }, _) => {
+                    let of = |stage| self.items(steps, self.program.ranks_of(stage), launches);
+                    items.extend(stages.clone().flat_map(of));
                 }
                 (Step::Loop { from, to, reverse, steps }, _) => {
                     let layers = if *reverse { (*from..*to).rev().collect() } else { (*from..*to).collect() };
-                    items.push(Item::Loop { layers, items: self.items(steps, launches) });
+                    items.push(Item::Loop { layers, items: self.items(steps, ranks.clone(), launches) });
                 }
             }
             wave = now;
@@ -225,24 +232,26 @@ impl Resolver<'_> {
         items
     }
 
-    fn ranks(&self) -> std::ops::Range<u64> {
-        0..self.program.mesh.ranks()
+    /// A copy on every rank, to a rank so much further on.
+    fn copy(&self, from: &View, to: &View, ranks: Range<u64>, further: u64) -> Item {
+        let of = |rank| [self.address(rank, from), self.address(rank + further, to)];
+        Item::Copy { ranks: ranks.map(of).collect(), ty: from.ty.clone(), layout: from.layout.clone() }
     }
 
     /// A launch on every rank.
-    fn launch(&self, launch: &Launch, launches: &mut usize) -> Vec<Launched> {
+    fn launch(&self, launch: &Launch, ranks: Range<u64>, launches: &mut usize) -> Vec<Launched> {
         let of = |rank| {
             let views = launch.inputs.iter().chain(&launch.outputs);
             let views = views.map(|view| self.address(rank, view)).collect();
             *launches += 1;
             Launched { index: *launches - 1, kernel: launch.kernel, views }
         };
-        self.ranks().map(of).collect()
+        ranks.map(of).collect()
     }
 
-    fn collective(&self, what: Collective, over: &str, from: &View, to: &View) -> Together {
+    fn collective(&self, what: Collective, over: &str, [from, to]: [&View; 2], ranks: Range<u64>) -> Together {
         let group = |rank| self.program.mesh.group(rank, over);
-        let firsts = self.ranks().filter(|rank| group(*rank)[0] == *rank);
+        let firsts = ranks.filter(|rank| group(*rank)[0] == *rank);
         let addresses = |rank| [from, to].map(|view| self.address(rank, view));
         let groups = firsts.map(|first| group(first).into_iter().map(addresses).collect()).collect();
         Together { what, groups, ty: from.ty.clone() }

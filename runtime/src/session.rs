@@ -4,6 +4,8 @@
 //! chunk at once, then its `head` over the rows that are asked for. What a sequence gets does not depend on the others
 //! in the step, nor on how its tokens are cut into chunks: that is a property of the kernels, and nothing here mixes.
 //!
+//! Replicas, where a program has them, each have a cache of their own, and a sequence lives on one of them.
+//!
 //! `names` finds what a session needs in a program.
 
 mod names;
@@ -30,7 +32,7 @@ pub struct SessionOptions {
     pub weights: Pages,
     /// Tokens at once; by default what the artifact was compiled for.
     pub chunk: Option<usize>,
-    /// Pages of the cache, for all sequences together; see [`pages_needed`].
+    /// Pages of the cache, for all sequences together; see [`pages_needed`]. Every replica can have so many.
     pub pages: usize,
 }
 
@@ -66,21 +68,23 @@ pub struct Chunk<'a> {
 pub struct Session {
     executor: Executor,
     names: Names,
-    pages: PagePool,
+    /// By replica.
+    pages: Vec<PagePool>,
     sequences: Vec<Option<Sequence>>,
     chunk: usize,
     context: u64,
     computed: u64,
 }
 
-#[derive(Default)]
 struct Sequence {
+    /// Where it lives.
+    replica: usize,
     /// Tokens in the cache.
     length: usize,
     pages: Vec<i32>,
 }
 
-/// Some tokens of one chunk.
+/// Some tokens of one chunk. Pieces that run together are of one replica.
 struct Piece {
     chunk: usize,
     /// The first of them in the chunk.
@@ -100,8 +104,9 @@ impl Session {
             ExecutorOptions { class: options.class.clone(), threads: options.threads, weights: options.weights, fixed };
         let chunk = options.chunk.unwrap_or(names.tokens_most).clamp(1, names.tokens_most);
         let context = context_of(&artifact, &names);
+        let replicas = artifact.program().replicas;
         let executor = Executor::new(artifact, &executor)?;
-        let pages = PagePool::new(options.pages.max(1));
+        let pages = (0..replicas).map(|_| PagePool::new(options.pages.max(1))).collect();
         Ok(Session { executor, names, pages, sequences: Vec::new(), chunk, context, computed: 0 })
     }
 
@@ -153,23 +158,39 @@ impl Session {
         self.computed
     }
 
-    /// Free pages of the cache.
+    /// Free pages of the cache, of all replicas.
     pub fn free_pages(&self) -> usize {
-        self.pages.free()
+        self.pages.iter().map(PagePool::free).sum()
     }
 
-    /// A new, empty sequence.
+    /// Copies of the model that sequences are dealt out to.
+    pub fn replicas(&self) -> usize {
+        self.pages.len()
+    }
+
+    /// A new, empty sequence, on the replica that has fewest.
     pub fn start(&mut self) -> SequenceId {
+        let of = |replica: &usize| self.sequences.iter().flatten().filter(|held| held.replica == *replica).count();
+        let replica = (0..self.replicas()).min_by_key(of).expect("there is a replica");
+        self.start_on(replica)
+    }
+
+    /// A new, empty sequence on a replica.
+    ///
+    /// # Panics
+    /// When there is none of this number.
+    pub fn start_on(&mut self, replica: usize) -> SequenceId {
+        assert!(replica < self.replicas(), "replica {replica} of {}", self.replicas());
         let free = self.sequences.iter().position(Option::is_none);
         let index = free.unwrap_or(self.sequences.len());
         if free.is_none() {
             self.sequences.push(None);
         }
-        self.sequences[index] = Some(Sequence::default());
+        self.sequences[index] = Some(Sequence { replica, length: 0, pages: vec![] });
         SequenceId(index)
     }
 
-    /// A new sequence that begins with another's first tokens. It shares their pages; the last one, if it is not full,
+    /// A new sequence that begins with another's first tokens, beside it. It shares their pages; the last one, if it is not full,
     /// is copied when either is continued.
     ///
     /// # Panics
@@ -177,10 +198,10 @@ impl Session {
     pub fn fork(&mut self, from: SequenceId, length: usize) -> SequenceId {
         let source = self.sequence(from);
         assert!(length <= source.length, "{length} tokens of a sequence of {}", source.length);
-        let pages = source.pages[..length.div_ceil(self.names.page_tokens)].to_vec();
-        pages.iter().for_each(|&page| self.pages.share(page));
-        let forked = self.start();
-        *self.sequence_mut(forked) = Sequence { length, pages };
+        let (replica, pages) = (source.replica, source.pages[..length.div_ceil(self.names.page_tokens)].to_vec());
+        pages.iter().for_each(|&page| self.pages[replica].share(page));
+        let forked = self.start_on(replica);
+        *self.sequence_mut(forked) = Sequence { replica, length, pages };
         forked
     }
 
@@ -193,8 +214,8 @@ impl Session {
         let held = self.sequence_mut(sequence);
         assert!(length <= held.length, "{length} tokens of a sequence of {}", held.length);
         held.length = length;
-        let gone = held.pages.split_off(kept);
-        gone.into_iter().for_each(|page| self.pages.release(page));
+        let (replica, gone) = (held.replica, held.pages.split_off(kept));
+        gone.into_iter().for_each(|page| self.pages[replica].release(page));
     }
 
     /// Tokens a sequence has in the cache.
@@ -211,11 +232,11 @@ impl Session {
     /// When it was ended before.
     pub fn end(&mut self, sequence: SequenceId) {
         let ended = self.sequences[sequence.0].take().expect("a sequence is ended once");
-        ended.pages.into_iter().for_each(|page| self.pages.release(page));
+        ended.pages.into_iter().for_each(|page| self.pages[ended.replica].release(page));
     }
 
     /// Runs tokens through the model. `row` gets the logits of each row that is wanted: chunk, row in it, logits; in
-    /// order of chunks and rows.
+    /// order of chunks and rows, of one replica after another.
     ///
     /// # Errors
     /// Before anything runs: a chunk without tokens, ids outside the vocabulary, more tokens than the context, no free
@@ -263,32 +284,43 @@ impl Session {
     /// Takes the pages that chunks will be written to: new ones at their ends, and copies of unfinished ones that other
     /// sequences hold too.
     fn take_pages(&mut self, chunks: &[Chunk<'_>]) -> Result<(), RunError> {
-        let missing = |session: &Session, chunk: &Chunk<'_>| {
-            let sequence = session.sequence(chunk.sequence);
-            let pages = (sequence.length + chunk.ids.len()).div_ceil(session.names.page_tokens);
-            pages.saturating_sub(sequence.pages.len())
-        };
-        let new: usize = chunks.iter().map(|chunk| missing(self, chunk)).sum();
-        let needed = new + self.copies(chunks);
-        if needed > self.pages.free() {
-            return Err(RunError::Pages { needed, free: self.pages.free() });
+        for replica in 0..self.replicas() {
+            let of_replica: Vec<&Chunk<'_>> = self.on(replica, chunks).map(|(_, chunk)| chunk).collect();
+            let new: usize = of_replica.iter().map(|chunk| self.missing(chunk)).sum();
+            let (needed, free) = (new + self.copies(replica, &of_replica), self.pages[replica].free());
+            if needed > free {
+                return Err(RunError::Pages { needed, free });
+            }
         }
         for chunk in chunks {
             self.own_last_page(chunk.sequence);
-            for _ in 0..missing(self, chunk) {
-                let page = self.pages.take().expect("free pages were counted");
+            let replica = self.sequence(chunk.sequence).replica;
+            for _ in 0..self.missing(chunk) {
+                let page = self.pages[replica].take().expect("free pages were counted");
                 self.sequence_mut(chunk.sequence).pages.push(page);
             }
         }
         Ok(())
     }
 
+    /// Chunks of a replica's sequences, with their numbers.
+    fn on<'a, 'b>(&'a self, replica: usize, chunks: &'a [Chunk<'b>]) -> impl Iterator<Item = (usize, &'a Chunk<'b>)> {
+        chunks.iter().enumerate().filter(move |(_, chunk)| self.sequence(chunk.sequence).replica == replica)
+    }
+
+    /// Pages that a chunk needs and its sequence does not have.
+    fn missing(&self, chunk: &Chunk<'_>) -> usize {
+        let sequence = self.sequence(chunk.sequence);
+        let pages = (sequence.length + chunk.ids.len()).div_ceil(self.names.page_tokens);
+        pages.saturating_sub(sequence.pages.len())
+    }
+
     /// How many unfinished pages must be copied before chunks are written: of a page's holders the last one keeps it.
-    fn copies(&self, chunks: &[Chunk<'_>]) -> usize {
+    fn copies(&self, replica: usize, chunks: &[&Chunk<'_>]) -> usize {
         let mut left: BTreeMap<i32, u32> = BTreeMap::new();
         let mut copies = 0;
         for page in chunks.iter().filter_map(|chunk| self.unfinished_page(chunk.sequence)) {
-            let left = left.entry(page).or_insert_with(|| self.pages.holders(page));
+            let left = left.entry(page).or_insert_with(|| self.pages[replica].holders(page));
             if *left > 1 {
                 *left -= 1;
                 copies += 1;
@@ -305,13 +337,15 @@ impl Session {
 
     /// Copies the page a sequence will write to if others hold it too.
     fn own_last_page(&mut self, id: SequenceId) {
-        let Some(page) = self.unfinished_page(id).filter(|&page| self.pages.is_shared(page)) else { return };
-        let copy = self.pages.take().expect("free pages were counted");
-        self.pages.release(page);
+        let (replica, page) = (self.sequence(id).replica, self.unfinished_page(id));
+        let pool = &mut self.pages[replica];
+        let Some(page) = page.filter(|&page| pool.is_shared(page)) else { return };
+        let copy = pool.take().expect("free pages were counted");
+        pool.release(page);
+        let count = pool.len() as u64;
         *self.sequence_mut(id).pages.last_mut().expect("it has the page") = copy;
-        let count = self.pages.len() as u64;
         for &state in &self.names.caches {
-            for (stride, bytes) in self.executor.states_mut(state) {
+            for (stride, bytes) in self.executor.states_mut(replica, state) {
                 let page_bytes = (stride / count) as usize;
                 for layer in bytes.chunks_exact_mut(stride as usize) {
                     let from = page as usize * page_bytes;
@@ -321,23 +355,25 @@ impl Session {
         }
     }
 
-    /// Cuts chunks into runs of bounded numbers of tokens and sequences, in order.
+    /// Cuts chunks into runs of bounded numbers of tokens and sequences, in order, of one replica after another.
     fn runs(&self, chunks: &[Chunk<'_>]) -> Vec<Vec<Piece>> {
         let mut runs: Vec<Vec<Piece>> = Vec::new();
-        let mut room = 0;
-        for (i, chunk) in chunks.iter().enumerate() {
-            let mut from = 0;
-            while from < chunk.ids.len() {
-                if room == 0 || runs.last().is_none_or(|run| run.len() == self.names.sequences_most) {
-                    runs.push(Vec::new());
-                    room = self.chunk;
+        for replica in 0..self.replicas() {
+            let mut room = 0;
+            for (i, chunk) in self.on(replica, chunks) {
+                let mut from = 0;
+                while from < chunk.ids.len() {
+                    if room == 0 || runs.last().is_none_or(|run| run.len() == self.names.sequences_most) {
+                        runs.push(Vec::new());
+                        room = self.chunk;
+                    }
+                    let count = room.min(chunk.ids.len() - from);
+                    if let Some(run) = runs.last_mut() {
+                        run.push(Piece { chunk: i, from, count });
+                    }
+                    from += count;
+                    room -= count;
                 }
-                let count = room.min(chunk.ids.len() - from);
-                if let Some(run) = runs.last_mut() {
-                    run.push(Piece { chunk: i, from, count });
-                }
-                from += count;
-                room -= count;
             }
         }
         runs
@@ -358,15 +394,16 @@ impl Session {
             pages.extend((0..width).map(|i| sequence.pages.get(i).copied().unwrap_or(0)));
         }
         let sizes = [ids.len(), pieces.len(), width, 1];
+        let replica = held(&pieces[0]).replica;
         let span = |piece: &Piece| Span { first: held(piece).length as u64, tokens: piece.count as u64 };
         let spans: Vec<Span> = pieces.iter().map(span).collect();
         if let Some(recorder) = self.executor.recorder() {
             recorder.expect(spans);
         }
         for (io, values) in [(self.names.ids, &ids), (self.names.rows, &rows), (self.names.pages, &pages)] {
-            put(self.executor.io_mut(io), values);
+            put(self.executor.io_mut(replica, io), values);
         }
-        self.run("body", ids.len(), sizes)?;
+        self.run(replica, "body", ids.len(), sizes)?;
         self.computed += ids.len() as u64;
         for piece in pieces {
             self.sequence_mut(chunks[piece.chunk].sequence).length += piece.count;
@@ -383,12 +420,13 @@ impl Session {
         let tokens: usize = pieces.iter().map(|piece| piece.count).sum();
         let wanted = wanted(chunks, pieces);
         let mut logits = vec![0.0; self.names.vocabulary];
+        let replica = self.sequence(chunks[pieces[0].chunk].sequence).replica;
         for part in wanted.chunks(self.names.picks_most) {
             let picks: Vec<i32> = part.iter().map(|(flat, ..)| *flat as i32).collect();
-            put(self.executor.io_mut(self.names.pick), &picks);
-            self.run("head", part.len(), [tokens, 1, 1, part.len()])?;
+            put(self.executor.io_mut(replica, self.names.pick), &picks);
+            self.run(replica, "head", part.len(), [tokens, 1, 1, part.len()])?;
             let begin = self.executor.recorder().map_or(0, |recorder| recorder.now());
-            let bytes = self.executor.io(self.names.logits);
+            let bytes = self.executor.io(replica, self.names.logits);
             for ((_, chunk, position), bytes) in part.iter().zip(bytes.chunks_exact(4 * logits.len())) {
                 get(bytes, &mut logits);
                 row(*chunk, *position, &logits);
@@ -400,8 +438,8 @@ impl Session {
         Ok(())
     }
 
-    /// Runs an entry for so many rows; sizes are those of N, S, P, R.
-    fn run(&mut self, group: &str, rows: usize, sizes: [usize; 4]) -> Result<(), RunError> {
+    /// Runs an entry on a replica for so many rows; sizes are those of N, S, P, R.
+    fn run(&mut self, replica: usize, group: &str, rows: usize, sizes: [usize; 4]) -> Result<(), RunError> {
         let program = self.executor.artifact().program();
         let takes = |entry: &bloomery_ir::program::Entry| {
             entry.group == group && (entry.least..=entry.most).contains(&(rows as u64))
@@ -410,11 +448,11 @@ impl Session {
         let entry = entry.ok_or_else(|| RunError::Program(format!("has no entry `{group}` for {rows} rows")))?;
         let size = |name: &str| ["N", "S", "P", "R"].iter().position(|n| *n == name).map(|i| sizes[i]);
         let value = |symbol: &bloomery_ir::SymbolBound| match symbol.name.as_str() {
-            "C" => self.pages.len() as u32,
+            "C" => self.pages[replica].len() as u32,
             name => size(name).map_or(symbol.least as u32, |size| size as u32),
         };
         let dims: Vec<u32> = program.symbols.iter().map(value).collect();
-        self.executor.run(entry, &dims)
+        self.executor.run(replica, entry, &dims)
     }
 }
 

@@ -19,7 +19,7 @@ use bloomery_runtime::{
 use crate::fixture::{Fixture, assert_close, folder, ids, ids_of_all};
 
 /// Models with recorded logits.
-const MODELS: &[&str] = &[
+pub(crate) const MODELS: &[&str] = &[
     "tiny",
     "tiny-nonpow2",
     "tiny-fp16",

@@ -17,7 +17,7 @@ use bloomery_codegen::cpu::Cpu;
 use bloomery_ir::interpret::shard;
 use bloomery_ir::print::print;
 use bloomery_ir::{Bindings, Graph, Input, Interpreter, Mesh, Module, Precision, Tensor, parse};
-use bloomery_passes::{Context, Strategy, Unseen, pipeline};
+use bloomery_passes::{Context, Stages, Strategy, Unseen, pipeline};
 
 use crate::random::Random;
 
@@ -105,22 +105,29 @@ fn apply_pass(name: &str, module: &Module, text: &str) -> Result<String, String>
     let strategy = strategy(text);
     let cx = Context { target: &Cpu, entries: &entries, strategy: strategy.as_ref(), inference: Some(&Unseen) };
     // What ranks hold follows from how they share.
-    let first =
-        if name == "partition" { place("shard").expect("there is a pass that shares") } else { last.min(group) };
+    let shares = ["cut", "partition"].contains(&name);
+    let first = if shares { place("shard").expect("there is a pass that shares") } else { last.min(group) };
     let passes = &names[first..=last];
     let stage = pipeline::run_named(module.clone(), &cx, passes, &mut |_, _| {});
     stage.map(|stage| stage.print()).map_err(|error| error.to_string())
 }
 
-/// `// strategy mesh = mp=2`, `// strategy axes = heads=mp, ffn=mp`
+/// `// strategy mesh = mp=2`, `// strategy axes = heads=mp, ffn=mp`, `// strategy stages = 3:1`
 pub(crate) fn strategy(text: &str) -> Option<Strategy> {
     let pairs = |name| {
         let list = directive(text, "strategy", name)?;
         Some(list.split(", ").map(|pair| pair.split_once('=').expect("a name and what it is")).collect::<Vec<_>>())
     };
-    let axes = pairs("axes")?.into_iter().map(|(logical, axis)| (logical.to_owned(), axis.to_owned())).collect();
     let size = |(axis, size): (&str, &str)| (axis.to_owned(), number(size) as u64);
-    Some(Strategy { mesh: Mesh { axes: pairs("mesh")?.into_iter().map(size).collect() }, axes })
+    let mesh = Mesh { axes: pairs("mesh")?.into_iter().map(size).collect() };
+    let axes = pairs("axes").unwrap_or_default().into_iter();
+    let axes = axes.map(|(logical, axis)| (logical.to_owned(), axis.to_owned())).collect();
+    let stages = match directive(text, "strategy", "stages") {
+        None => Stages::One,
+        Some("balanced") => Stages::Balanced,
+        Some(layers) => Stages::Layers(layers.split(':').map(|layers| number(layers) as u64).collect()),
+    };
+    Some(Strategy { mesh, axes, stages })
 }
 
 /// Outputs of the first graph on every rank.

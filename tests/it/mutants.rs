@@ -15,7 +15,7 @@ use bloomery_ir::ops::gather::Gather;
 use bloomery_ir::ops::reduce_scatter::ReduceScatter;
 use bloomery_ir::ops::scale::Scale;
 use bloomery_ir::{Builder, DType, Extent, Graph, Module, Op, TypeError, ValueId};
-use bloomery_passes::Strategy;
+use bloomery_passes::{Stages, Strategy};
 
 use crate::sharded::{certified, divided, megatron, model, strategy};
 
@@ -266,7 +266,7 @@ const MISTAKES: &[Mistake] = &[
     Mistake {
         name: "layers from the last to the first",
         make: |s| match s.op.clone() {
-            Op::Repeat(mut op) => {
+            Op::Repeat(mut op) if op.count() > 1 => {
                 op.reverse = true;
                 node(op, &s.operands)
             }
@@ -340,8 +340,11 @@ fn mutant(module: &Module, graph: usize, place: usize, mistake: &Mistake) -> Opt
     Some(Ok(changed))
 }
 
-fn strategies() -> [(&'static str, Strategy); 4] {
+fn strategies() -> [(&'static str, Strategy); 6] {
+    let stages = strategy(&[("pp", 2), ("mp", 2)], &[("heads", "mp"), ("ffn", "mp"), ("vocab", "mp")]);
     [
+        ("tiny", Strategy { stages: Stages::Layers(vec![1, 1]), ..stages }),
+        ("tiny-eps", Strategy { stages: Stages::Layers(vec![1, 2]), ..strategy(&[("pp", 2)], &[]) }),
         ("tiny", megatron(2)),
         ("tiny", megatron(4)),
         ("tiny", strategy(&[("a", 2), ("b", 2)], &[("heads", "a"), ("ffn", "b"), ("vocab", "b")])),
@@ -372,4 +375,42 @@ fn every_mistake_in_a_graph_is_caught() {
         MISTAKES.iter().map(|mistake| mistake.name).filter(|name| !made.contains_key(name)).collect();
     assert!(never.is_empty(), "mistakes that were made nowhere: {never:?}");
     assert!(made.values().sum::<usize>() > 250, "{made:?}");
+}
+
+/// What is done to the table; it gets the last stage's number.
+type TableMistake = fn(&mut Module, usize);
+
+/// Stages in another order, with other layers, with others' graphs, with fewer or more of them.
+#[test]
+fn every_mistake_in_the_table_of_stages_is_caught() {
+    let model = model("tiny-eps");
+    for layers in [vec![1, 1, 1], vec![2, 1], vec![1, 2]] {
+        let mesh = strategy(&[("pp", layers.len() as u64)], &[]);
+        let module = divided(&model, &Strategy { stages: Stages::Layers(layers.clone()), ..mesh }).unwrap();
+        certified(&model, &module, 3).unwrap();
+        let last = layers.len() - 1;
+        let mistakes: [(&str, TableMistake); 9] = [
+            ("stages change places", |module, last| module.stages.swap(0, last)),
+            ("stages change layers", |module, last| {
+                let first = module.stages[0].layers.clone();
+                module.stages[0].layers = std::mem::replace(&mut module.stages[last].layers, first);
+            }),
+            ("a stage runs another's graph", |module, last| {
+                module.stages[0].parts[0].graph = module.stages[last].parts[0].graph.clone();
+            }),
+            ("the last runs the first's graph", |module, last| {
+                module.stages[last].parts[0].graph = module.stages[0].parts[0].graph.clone();
+            }),
+            ("a stage does nothing", |module, _| module.stages[0].parts.clear()),
+            ("a stage is missing", |module, last| drop(module.stages.remove(last))),
+            ("a stage is there twice", |module, last| module.stages.push(module.stages[last].clone())),
+            ("layers overlap", |module, last| module.stages[last].layers.start -= 1),
+            ("the head is nobody's", |module, last| drop(module.stages[last].parts.pop())),
+        ];
+        for (name, make) in mistakes {
+            let mut mutant = module.clone();
+            make(&mut mutant, last);
+            assert!(certified(&model, &mutant, 3).is_err(), "{layers:?}: {name}");
+        }
+    }
 }

@@ -45,7 +45,8 @@ fn launches(steps: &[Step], times: u64, counts: &mut BTreeMap<usize, u64>) {
         match step {
             Step::Launch(launch) => *counts.entry(launch.kernel).or_default() += times,
             Step::Loop { from, to, steps, .. } => launches(steps, times * (to - from), counts),
-            Step::Copy { .. } | Step::Collective { .. } => {}
+            Step::Stage { stages, steps } => launches(steps, times * (stages.end - stages.start), counts),
+            Step::Copy { .. } | Step::Send { .. } | Step::Collective { .. } => {}
         }
     }
 }

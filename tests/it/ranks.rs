@@ -6,7 +6,7 @@ use bloomery::targets::Target;
 use bloomery_artifact::{Artifact, Check};
 use bloomery_configs::Strategy;
 
-use crate::compiled::{BEST, Compiled, How, INTERPRETER, check_greedy, check_logits, compiled};
+use crate::compiled::{BEST, Compiled, How, INTERPRETER, MODELS, check_greedy, check_logits, compiled};
 use crate::fixture::Fixture;
 
 /// A fixture's model, shared as this says.
@@ -37,6 +37,58 @@ fn ranks_say_what_hugging_face_recorded() {
             assert_eq!(model.artifact.program().mesh.ranks(), u64::from(strategy.parse::<Strategy>().unwrap().mp));
             check_logits(&fixture, &model, INTERPRETER);
             check_greedy(&fixture, &model, INTERPRETER);
+        }
+    }
+}
+
+/// Stages and replicas change no bit of what ranks of one stage say, and Hugging Face recorded that, for every model and
+/// every number of ranks that it allows.
+#[test]
+fn stages_and_replicas_change_no_bit() {
+    for name in MODELS {
+        let fixture = Fixture::open(name);
+        let prompts = fixture.prompts();
+        for mp in [1, 2, 4] {
+            let interpreted = |strategy: &str| try_shared(name, &format!("mp={mp},{strategy}"));
+            let Some(base) = interpreted("pp=1") else { continue };
+            check_logits(&fixture, &base, INTERPRETER);
+            let expected = base.logits(INTERPRETER, &prompts);
+            for strategy in ["dp=2", "pp=2", "dp=2,pp=2"] {
+                let Some(model) = interpreted(strategy) else { continue };
+                assert!(model.logits(INTERPRETER, &prompts) == expected, "{name}, mp={mp}, {strategy}");
+                if strategy == "dp=2,pp=2" {
+                    check_greedy(&fixture, &model, INTERPRETER);
+                }
+            }
+        }
+    }
+}
+
+/// As [`shared`] for the interpreter, where the model's sizes allow it.
+fn try_shared(name: &str, strategy: &str) -> Option<Compiled> {
+    let asked: Strategy = strategy.parse().unwrap();
+    let Fixture { config, .. } = Fixture::open(name);
+    let fits = config.heads % asked.mp as usize == 0 && config.layers >= asked.pp as usize;
+    fits.then(|| shared(name, strategy, Some(vec![Target::Interpreter])))
+}
+
+/// Three stages, uneven ones, more replicas than sequences.
+#[test]
+fn odd_numbers_of_stages_and_replicas_do_too() {
+    for (name, mp, strategies) in [
+        ("tiny-eps", 1, &["pp=3", "pp=2,stages=1:2", "pp=2,stages=mindformers", "dp=7"][..]),
+        ("tiny-nonpow2", 3, &["pp=2", "dp=3,pp=2"]),
+    ] {
+        let fixture = Fixture::open(name);
+        let [interpreter, native] = [Some(vec![Target::Interpreter]), None];
+        let expected = shared(name, &format!("mp={mp}"), native.clone()).logits(BEST, &fixture.prompts());
+        for (i, strategy) in strategies.iter().enumerate() {
+            let strategy = format!("mp={mp},{strategy}");
+            let model = shared(name, &strategy, if i == 0 { native.clone() } else { interpreter.clone() });
+            let how = if i == 0 { How { threads: 2, chunk: 5, ..BEST } } else { INTERPRETER };
+            check_logits(&fixture, &model, how);
+            check_greedy(&fixture, &model, how);
+            assert!(i > 0 || model.logits(how, &fixture.prompts()) == expected, "{name}, {strategy}");
         }
     }
 }

@@ -29,7 +29,7 @@ fn module(sample: &Sample) -> Module {
     let inputs: Vec<_> =
         inputs.map(|(i, ty)| builder.input(&format!("x{i}"), Role::Plain, parse_type(ty).unwrap())).collect();
     let results = builder.node(sample.op.clone(), &inputs).unwrap_or_else(|error| panic!("{:?}: {error}", sample.op));
-    Module { graphs: vec![builder.finish(&results)], mesh: mesh.clone(), weights: vec![] }
+    Module { graphs: vec![builder.finish(&results)], mesh: mesh.clone(), ..Module::default() }
 }
 
 /// Operands of a sample: literal ones as given, others random.

@@ -8,7 +8,7 @@ use bloomery_models::config::BloomConfig;
 use bloomery_models::{sizes, trial};
 use bloomery_passes::certificate::{Certificate, Uncertified, certify};
 use bloomery_passes::pipeline::Stage;
-use bloomery_passes::{Context, PassError, Strategy, pipeline};
+use bloomery_passes::{Context, PassError, Stages, Strategy, pipeline};
 
 use crate::fixture::folder;
 use crate::random::Random;
@@ -22,6 +22,7 @@ pub(crate) fn strategy(axes: &[(&str, u64)], split: &[(&str, &str)]) -> Strategy
     Strategy {
         mesh: Mesh { axes: axes.iter().map(|(name, size)| ((*name).to_owned(), *size)).collect() },
         axes: split.iter().map(|(logical, axis)| ((*logical).to_owned(), (*axis).to_owned())).collect(),
+        stages: Stages::One,
     }
 }
 

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use bloomery::targets::Target;
 use bloomery_configs::{Strategy, StrategyError};
 use bloomery_models::sizes::{self, UnknownSize};
+use bloomery_passes::Stages;
 use bloomery_runtime::GenerationConfig;
 
 /// The name of a published size, as it was written.
@@ -118,4 +119,11 @@ mod tests {
         assert_eq!(eos, [Ok(Eos(vec![2])), Ok(Eos(vec![2, 3])), Ok(Eos(vec![]))]);
         assert!("2,none".parse::<Eos>().is_err());
     }
+}
+
+/// `balanced`, `12:12`
+pub(super) fn stages(text: &str) -> Result<Stages, String> {
+    let layers = || text.split(':').map(|layers| layers.parse().ok()).collect::<Option<_>>().map(Stages::Layers);
+    let wrong = || format!("`{text}` is neither balanced nor layers of each stage, such as 12:12");
+    if text == "balanced" { Ok(Stages::Balanced) } else { layers().ok_or_else(wrong) }
 }

@@ -5,19 +5,21 @@
 //! certificate is of the model's narrow form, which is the same but for widths, divided by the same strategy.
 
 use bloomery_codegen::cpu::Cpu;
-use bloomery_configs::{Shape, Strategy};
-use bloomery_ir::{Bindings, Mesh, Tensor, TensorType};
+use bloomery_configs::{self as configs, Shape, Strategy};
+use bloomery_ir::{Bindings, Mesh, Program, Tensor, TensorType};
 use bloomery_models::config::BloomConfig;
 use bloomery_models::trial;
 use bloomery_passes::certificate::certify;
 use bloomery_passes::pipeline::{self, Stage};
-use bloomery_passes::{self as passes, Context};
+use bloomery_passes::{self as passes, Context, Stages};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Progress};
 
 /// The axis that ranks share every layer along.
 const MP: &str = "mp";
+/// The axis of stages, which share the layers.
+const PP: &str = "pp";
 
 /// That ranks together compute what one computes, and how near they come.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,15 +41,25 @@ pub(crate) fn shared(
     config: &BloomConfig,
 ) -> Result<(Option<passes::Strategy>, Vec<String>), Error> {
     check(strategy, config)?;
-    if strategy.mp == 1 {
-        return Ok((None, Vec::new()));
-    }
-    let mp = u64::from(strategy.mp);
-    let mesh = Mesh { axes: vec![(MP.to_owned(), mp)] };
     let notes = uneven(strategy, config);
+    let sizes = [(PP, strategy.pp), (MP, strategy.mp)].into_iter().filter(|(_, size)| *size > 1);
+    let mesh = Mesh { axes: sizes.map(|(axis, size)| (axis.to_owned(), u64::from(size))).collect() };
+    if mesh.ranks() == 1 {
+        return Ok((None, notes));
+    }
     let vocab = (notes.is_empty() && !strategy.vocab_emb_dp).then_some("vocab");
-    let axes = ["heads", "ffn"].into_iter().chain(vocab).map(|axis| (axis.to_owned(), MP.to_owned())).collect();
-    Ok((Some(passes::Strategy { mesh, axes }), notes))
+    let shared = ["heads", "ffn"].into_iter().chain(vocab).filter(|_| strategy.mp > 1);
+    let axes = shared.map(|axis| (axis.to_owned(), MP.to_owned())).collect();
+    Ok((Some(passes::Strategy { mesh, axes, stages: stages(strategy, config) }), notes))
+}
+
+/// Layers of each stage, if that is not left to costs.
+fn stages(strategy: &Strategy, config: &BloomConfig) -> Stages {
+    match strategy.layers(config.layers as u32) {
+        _ if strategy.pp == 1 => Stages::One,
+        Some(layers) => Stages::Layers(layers.into_iter().map(u64::from).collect()),
+        None => Stages::Balanced,
+    }
 }
 
 /// What there is to say where ranks cannot share the vocabulary.
@@ -69,14 +81,18 @@ pub(super) fn check_fits(strategy: &Strategy, config: &BloomConfig) -> Result<()
 
 fn check(strategy: &Strategy, config: &BloomConfig) -> Result<(), Error> {
     check_fits(strategy, config)?;
-    let missing = [("dp", strategy.dp > 1), ("pp", strategy.pp > 1), ("sequence_parallel", strategy.sequence_parallel)];
-    match missing.into_iter().find(|(_, asked)| *asked) {
-        Some((name, _)) => Err(Error::Refused(format!(
-            "the strategy {strategy} needs {name}, and artifacts of several ranks are by mp alone yet: say --strategy mp={}",
-            strategy.mp
-        ))),
-        None => Ok(()),
+    if strategy.sequence_parallel {
+        return Err(Error::Refused(format!(
+            "the strategy {strategy} splits by tokens, which artifacts do not do yet: leave sequence_parallel out"
+        )));
     }
+    Ok(())
+}
+
+/// A program with as many replicas as the strategy has: they do the same with sequences of their own, which no pass needs to
+/// know.
+pub(crate) fn replicated(program: Program, strategy: &Strategy) -> Program {
+    Program { replicas: u64::from(strategy.dp), ..program }
 }
 
 /// Proves a strategy for a model: its narrow form, whole and divided, on the interpreter in f64.
@@ -84,9 +100,9 @@ fn check(strategy: &Strategy, config: &BloomConfig) -> Result<(), Error> {
 /// # Errors
 /// The first thing that is not so: a mistake of the passes.
 pub(crate) fn certified(strategy: &Strategy, config: &BloomConfig) -> Result<Option<Certified>, Error> {
-    let narrow = config.narrow();
-    let (Some(shared), _) = shared(strategy, &narrow)? else { return Ok(None) };
-    let model = trial::model(&narrow);
+    let (narrow, strategy) = &narrow(strategy, config);
+    let (Some(shared), _) = shared(strategy, narrow)? else { return Ok(None) };
+    let model = trial::model(narrow);
     let cx = Context { target: &Cpu, entries: &model.interfaces, strategy: Some(&shared), inference: None };
     let Stage::Module(divided) = pipeline::run(model.module.clone(), &cx, Some("simplify"), &mut |_, _| {})? else {
         unreachable!("these passes make graphs")
@@ -102,6 +118,20 @@ pub(crate) fn certified(strategy: &Strategy, config: &BloomConfig) -> Result<Opt
     })?;
     let passes::certificate::Certificate { ranks, compared, difference } = certificate;
     Ok(Some(Certified { ranks, compared, difference }))
+}
+
+/// A narrow model, and the strategy for it. Stages keep one or two of their layers: a stage's steps are a loop over its
+/// layers, and what goes wrong with many goes wrong with two.
+fn narrow(strategy: &Strategy, config: &BloomConfig) -> (BloomConfig, Strategy) {
+    let narrow = config.narrow();
+    let layers = strategy.layers(config.layers as u32);
+    let layers = layers.unwrap_or_else(|| vec![2.min(config.layers as u32 / strategy.pp); strategy.pp as usize]);
+    let layers: Vec<u32> = layers.into_iter().map(|layers| layers.min(2)).collect();
+    let total: u32 = layers.iter().sum();
+    (
+        BloomConfig { layers: total as usize, ..narrow },
+        Strategy { stages: configs::Stages::Layers(layers), ..strategy.clone() },
+    )
 }
 
 /// What artifacts hold of a proof, as JSON text; nothing for one rank.

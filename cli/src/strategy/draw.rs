@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Share, Shares};
+use super::{Share, Shares, Slice};
 
 /// Pixels: of a row, of the names' column, of a weight as a whole, around all of it.
 const ROW: u64 = 22;
@@ -38,26 +38,49 @@ pub fn draw(shares: &Shares) -> String {
     text + "</svg>\n"
 }
 
-/// The pieces of a weight along its first dimension that is cut.
+/// The pieces of a weight: along the first dimension that is cut, in each of these along the next, .. Of a piece that some
+/// ranks have, but not all, each is drawn in a part of the row's height.
 fn pieces(share: &Share, y: u64) -> String {
-    let cut = share.slices.first().and_then(|slice| slice.keys().next().copied());
-    let Some(dim) = cut else { return piece(y, 0, WHOLE, ALL, &share.whole) };
-    let extent = share.shape[dim].max(1);
+    if share.slices.iter().all(|slice| slice.as_ref().is_some_and(Slice::is_empty)) {
+        return piece(y, ROW - 4, (0, WHOLE), ALL, &share.whole);
+    }
+    let mut holders: Vec<(&Slice, Vec<usize>)> = vec![];
+    for (rank, slice) in share.slices.iter().enumerate().filter_map(|(rank, slice)| Some((rank, slice.as_ref()?))) {
+        match holders.iter_mut().find(|(known, _)| *known == slice) {
+            Some((_, ranks)) => ranks.push(rank),
+            None => holders.push((slice, vec![rank])),
+        }
+    }
     let mut text = String::new();
-    for (rank, slice) in share.slices.iter().enumerate() {
-        let range = &slice[&dim];
-        let (x, end) = (range.start * WHOLE / extent, range.end * WHOLE / extent);
-        let what = format!("rank {rank}: {}..{} of dimension {dim} of {}", range.start, range.end, share.whole);
-        text += &piece(y, x, end - x, COLOURS[rank % COLOURS.len()], &what);
-        if end - x >= NUMBERED {
-            text += &number(y, (x + end) / 2, rank);
+    for (slice, ranks) in holders {
+        let (x, end) = place(share, slice);
+        let height = ((ROW - 4) / ranks.len() as u64).max(1);
+        for (i, rank) in (0..).zip(&ranks) {
+            let cut = slice.iter().map(|(dim, range)| format!("{}..{} of dimension {dim}", range.start, range.end));
+            let what = format!("rank {rank}: {} of {}", cut.collect::<Vec<_>>().join(", "), share.whole);
+            text += &piece(y + i * height, height, (x, end), COLOURS[rank % COLOURS.len()], &what);
+            if end - x >= NUMBERED && ranks.len() == 1 {
+                text += &number(y, (x + end) / 2, *rank);
+            }
         }
     }
     text
 }
 
-fn piece(y: u64, x: u64, width: u64, colour: &str, what: &str) -> String {
-    let (x, height, what) = (MARGIN + NAMES + x, ROW - 4, escaped(what));
+/// Where a slice begins and ends, in pixels of the whole.
+fn place(share: &Share, slice: &Slice) -> (u64, u64) {
+    let (mut start, mut width) = (0.0, 1.0);
+    for (dim, range) in slice {
+        let extent = share.shape[*dim].max(1) as f64;
+        start += width * range.start as f64 / extent;
+        width *= (range.end - range.start) as f64 / extent;
+    }
+    let pixels = |part: f64| (part * WHOLE as f64).round() as u64;
+    (pixels(start), pixels(start + width))
+}
+
+fn piece(y: u64, height: u64, (x, end): (u64, u64), colour: &str, what: &str) -> String {
+    let (x, width, what) = (MARGIN + NAMES + x, end - x, escaped(what));
     format!(
         "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" fill=\"{colour}\" stroke=\"white\">\
          <title>{what}</title></rect>\n"

@@ -118,7 +118,7 @@ fn force(module: &Module, rules: &'static [Rule]) -> Module {
     let choice = extract::extract(&body, &roots, &mut cost);
     let rewrite = Rewrite::new(PASS.name, module, graph);
     let forced = rebuild::rebuild(rewrite, graph, &body, &values, &choice).unwrap().unwrap();
-    Module { mesh: module.mesh.clone(), graphs: vec![forced], weights: vec![] }
+    Module { mesh: module.mesh.clone(), graphs: vec![forced], ..Module::default() }
 }
 
 #[test]

@@ -12,6 +12,7 @@ use bloomery_ir::program::{
 };
 use bloomery_ir::{Bindings, DType, Extent, Layout, Program, SymbolBound, TensorType, verify};
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 /// Loops inside loops.
 const DEPTH_MOST: usize = 8;
@@ -106,8 +107,8 @@ pub fn check_code(program: &Program, kernels: &[KernelCode], length: u64) -> Res
 /// Tables of sequences must be inputs of the program, the same for all layers: tiles are counted before it runs.
 fn check_tables(steps: &[Step], kernels: &[KernelCode]) -> Result<(), CheckError> {
     steps.iter().try_for_each(|step| match step {
-        Step::Loop { steps, .. } => check_tables(steps, kernels),
-        Step::Copy { .. } | Step::Collective { .. } => Ok(()),
+        Step::Loop { steps, .. } | Step::Stage { steps, .. } => check_tables(steps, kernels),
+        Step::Copy { .. } | Step::Send { .. } | Step::Collective { .. } => Ok(()),
         Step::Launch(launch) => {
             let table = |phase: &Phase| match phase.tiles {
                 Tiles::Blocks { table, .. } => launch.inputs.get(table),
@@ -169,11 +170,28 @@ const RANKS_MOST: u64 = 1 << 16;
 
 fn check_mesh(program: &Program) -> Checked {
     let mut names = BTreeSet::new();
-    let mut ranks: u64 = 1;
+    let mut ranks: u64 = program.replicas;
+    ensure((1..=RANKS_MOST).contains(&ranks), || format!("{ranks} replicas, of at most {RANKS_MOST}"))?;
     for (axis, size) in &program.mesh.axes {
         ensure(names.insert(axis), || format!("axis {axis} is there twice"))?;
         ranks = ranks.saturating_mul(*size);
         ensure((1..=RANKS_MOST).contains(&ranks), || format!("{ranks} ranks, of at most {RANKS_MOST}"))?;
+    }
+    check_stages(program)
+}
+
+/// Stages are as many as the first axis has ranks, and follow one another.
+fn check_stages(program: &Program) -> Checked {
+    if program.stages.is_empty() {
+        return Ok(());
+    }
+    let (stages, first) = (program.stages.len() as u64, program.mesh.axes.first().map(|(_, size)| *size));
+    ensure(first == Some(stages), || format!("{stages} stages, {} ranks of them", first.unwrap_or(1)))?;
+    let mut next = 0;
+    for layers in &program.stages {
+        let follows = layers.start == next && layers.end > next && layers.end <= LAYERS_MOST;
+        ensure(follows, || format!("a stage of layers {}..{} after {next}", layers.start, layers.end))?;
+        next = layers.end;
     }
     Ok(())
 }
@@ -251,11 +269,21 @@ struct Scope<'a> {
     least: Bindings,
 }
 
+/// What steps are inside of.
+#[derive(Clone, Default)]
+struct Within {
+    /// The stages that do them.
+    stages: Option<Range<u64>>,
+    /// The last layer of the loop around them.
+    last_layer: Option<u64>,
+    depth: usize,
+}
+
 fn check_entry(program: &Program, entry: &Entry) -> Result<(), CheckError> {
     let place = || format!("entry {}", entry.name);
     let bounds = entry_bounds(program, entry).map_err(at(place))?;
     let scope = Scope { program, entry, most: largest(&bounds), least: smallest(&bounds) };
-    scope.steps(&entry.steps, None, 0).map_err(at(place))
+    scope.steps(&entry.steps, &Within::default()).map_err(at(place))
 }
 
 /// The symbols' bounds, with the entry's own range for its rows.
@@ -271,34 +299,53 @@ fn entry_bounds(program: &Program, entry: &Entry) -> Result<Vec<SymbolBound>, St
 }
 
 impl Scope<'_> {
-    fn steps(&self, steps: &[Step], last_layer: Option<u64>, depth: usize) -> Checked {
-        ensure(depth <= DEPTH_MOST, || format!("loops inside loops, deeper than {DEPTH_MOST}"))?;
+    fn steps(&self, steps: &[Step], place: &Within) -> Checked {
+        ensure(place.depth <= DEPTH_MOST, || format!("loops inside loops, deeper than {DEPTH_MOST}"))?;
         for step in steps {
+            let in_stage = place.stages.is_some() != self.program.stages.is_empty();
+            ensure(in_stage || matches!(step, Step::Stage { .. }), || "a step of no stage".into())?;
             match step {
-                Step::Launch(launch) => self.launch(launch, last_layer)?,
-                Step::Copy { from, to } => self.copy(from, to, last_layer)?,
-                Step::Collective { what, over, from, to } => self.collective(*what, over, from, to, last_layer)?,
+                Step::Stage { stages, steps } => self.stage(stages, steps, place)?,
+                Step::Send { what } => self.send(what, place)?,
+                Step::Launch(launch) => self.launch(launch, place)?,
+                Step::Copy { from, to } => self.copy(from, to, place)?,
+                Step::Collective { what, over, from, to } => self.collective(*what, over, from, to, place)?,
                 Step::Loop { from, to, steps, .. } => {
                     ensure(from < to && *to <= LAYERS_MOST, || format!("a loop over layers {from}..{to}"))?;
-                    self.steps(steps, Some(to - 1), depth + 1)?;
+                    self.steps(steps, &Within { last_layer: Some(to - 1), depth: place.depth + 1, ..place.clone() })?;
                 }
             }
         }
         Ok(())
     }
 
-    fn launch(&self, launch: &Launch, last_layer: Option<u64>) -> Checked {
+    /// Stages that are there, not inside of anything.
+    fn stage(&self, stages: &Range<u64>, steps: &[Step], place: &Within) -> Checked {
+        let there = stages.start < stages.end && stages.end <= self.program.stages.len() as u64;
+        ensure(there && place.depth == 0, || format!("stages {}..{}", stages.start, stages.end))?;
+        self.steps(steps, &Within { stages: Some(stages.clone()), depth: 1, ..place.clone() })
+    }
+
+    /// What is handed on lies with callers, and there is a stage to take it.
+    fn send(&self, what: &View, place: &Within) -> Checked {
+        let next = place.stages.as_ref().is_some_and(|stages| stages.end < self.program.stages.len() as u64);
+        let plain = matches!(what.place, Place::Io(_)) && place.last_layer.is_none();
+        ensure(next && plain, || format!("hands on {} where no stage takes it", what.ty))?;
+        self.written(what, place)
+    }
+
+    fn launch(&self, launch: &Launch, place: &Within) -> Checked {
         let kernels = &self.program.kernels;
         let kernel = kernels.get(launch.kernel);
         let kernel = kernel.ok_or_else(|| format!("kernel {} of {}", launch.kernel, kernels.len()))?;
         let inputs = kernel.graph.inputs.iter().map(|input| &input.ty);
         let outputs = kernel.graph.outputs.iter().map(|output| kernel.graph.ty(*output));
-        let check = |view: &View| self.view(view, last_layer);
+        let check = |view: &View| self.view(view, place);
         let what = |what: &str| format!("launch of {}: other {what} than the kernel takes", kernel.name);
         ensure(same(&launch.inputs, inputs, &kernel.inputs), || what("inputs"))?;
         ensure(same(&launch.outputs, outputs, &kernel.outputs), || what("outputs"))?;
         launch.inputs.iter().try_for_each(check)?;
-        launch.outputs.iter().try_for_each(|view| self.written(view, last_layer))?;
+        launch.outputs.iter().try_for_each(|view| self.written(view, place))?;
         let same_place = |(o, i): (usize, usize)| {
             let (output, input) = (&launch.outputs[o], &launch.inputs[i]);
             output.place == input.place && output.per_layer == input.per_layer
@@ -306,15 +353,17 @@ impl Scope<'_> {
         ensure(kernel.in_place.is_none_or(same_place), || what("memory"))
     }
 
-    fn copy(&self, from: &View, to: &View, last_layer: Option<u64>) -> Checked {
+    fn copy(&self, from: &View, to: &View, place: &Within) -> Checked {
         let same = from.ty.unnamed().dims == to.ty.unnamed().dims && from.ty.dtype == to.ty.dtype;
         ensure(same && from.layout == to.layout, || format!("copies {} to {}", from.ty, to.ty))?;
-        self.view(from, last_layer)?;
-        self.written(to, last_layer)
+        self.view(from, place)?;
+        self.written(to, place)
     }
 
     /// Ranks sum, or join slices along a dimension; they read what they do not write.
-    fn collective(&self, what: Collective, over: &str, from: &View, to: &View, last_layer: Option<u64>) -> Checked {
+    fn collective(&self, what: Collective, over: &str, from: &View, to: &View, place: &Within) -> Checked {
+        let stages = self.program.mesh.axes.first().filter(|_| place.stages.is_some());
+        ensure(stages.is_none_or(|(axis, _)| axis != over), || "stages do something together".into())?;
         let ranks = self.program.mesh.size(over).ok_or_else(|| format!("the mesh has no axis {over}"))?;
         let mut made = from.ty.unnamed();
         match what {
@@ -327,24 +376,28 @@ impl Scope<'_> {
         let plain = from.layout == Layout::RowMajor && to.layout == Layout::RowMajor && from.place != to.place;
         let fits = made.dims == to.ty.unnamed().dims && made.dtype == to.ty.dtype;
         ensure(plain && fits, || format!("`{}` of {} gives {}", what.name(), from.ty, to.ty))?;
-        self.view(from, last_layer)?;
-        self.written(to, last_layer)
+        self.view(from, place)?;
+        self.written(to, place)
     }
 
-    fn written(&self, view: &View, last_layer: Option<u64>) -> Checked {
+    fn written(&self, view: &View, place: &Within) -> Checked {
         let fixed = matches!(view.place, Place::Parameter(_) | Place::Coordinate(_));
         ensure(!fixed, || "writes a weight, or a rank's place".into())?;
-        self.view(view, last_layer)
+        self.view(view, place)
     }
 
-    fn view(&self, view: &View, last_layer: Option<u64>) -> Checked {
+    fn view(&self, view: &View, place: &Within) -> Checked {
         check_names(self.program, &view.ty)?;
-        let layers = if view.per_layer { last_layer.map_or(1, |last| last + 1) } else { 1 };
+        let layers = if view.per_layer { place.last_layer.map_or(1, |last| last + 1) } else { 1 };
         match view.place {
             Place::Arena { offset, stride } => self.arena(view, offset, stride, layers),
             Place::Parameter(i) => {
                 let parameter = self.program.parameters.get(i).ok_or_else(|| format!("parameter {i}"))?;
                 ensure(view.per_layer || !parameter.stacked, || format!("all layers of %{} at once", parameter.name))?;
+                // Of stages that do the same the last one has the last layers.
+                let stage = place.stages.as_ref().map_or(0, |stages| stages.end - 1);
+                let first = self.program.stages.get(stage as usize).map_or(0, |layers| layers.start);
+                let layers = if view.per_layer { first + layers } else { layers };
                 self.buffer(view, &parameter.ty, parameter.stacked, &parameter.layout, layers)
             }
             Place::State(i) => self.outside(view, self.program.states.get(i), layers),
@@ -422,6 +475,8 @@ pub(crate) mod tests {
         Program {
             name: "empty".into(),
             mesh: Mesh::default(),
+            replicas: 1,
+            stages: vec![],
             symbols: vec![SymbolBound::new("N", 1, 8)],
             parameters: vec![],
             states: vec![],
@@ -511,6 +566,50 @@ pub(crate) mod tests {
         check(|p| p.symbols[0].most = 1 << 40, "N: 1..");
         check(|p| p.kernels[0].graph.types.truncate(1), "types for 3 values");
         check(|p| p.parameters[0].ty = TensorType::new(DType::F32, [u64::MAX, u64::MAX]), "no size");
+    }
+
+    /// The same in two stages of a layer each.
+    fn staged(program: &mut Program) {
+        program.mesh.axes = vec![("pp".into(), 2)];
+        program.stages = vec![0..1, 1..2];
+        let mut steps = std::mem::take(&mut program.entries[0].steps);
+        let Step::Loop { to, .. } = &mut steps[1] else { unreachable!() };
+        *to = 1;
+        program.entries[0].steps = vec![Step::Stage { stages: 0..2, steps }];
+    }
+
+    #[test]
+    fn steps_of_stages_are_inside_of_them_and_reach_no_other_layers() {
+        let mut program = adding_program();
+        staged(&mut program);
+        check_program(&program).unwrap();
+        let check = |change: &dyn Fn(&mut Program), expect| {
+            check(
+                |p| {
+                    staged(p);
+                    change(p);
+                },
+                expect,
+            );
+        };
+        let io = View { place: Place::Io(1), per_layer: false, ty: row(4), layout: Layout::RowMajor };
+        let send = Step::Send { what: io };
+        check(&|p| p.stages[1] = 0..2, "a stage of layers 0..2 after 1");
+        check(&|p| p.mesh.axes[0].1 = 3, "2 stages, 3 ranks of them");
+        check(&|p| p.entries[0].steps.push(send.clone()), "a step of no stage");
+        check(&|p| p.entries[0].steps[0] = Step::Stage { stages: 1..3, steps: vec![] }, "stages 1..3");
+        check(
+            &|p| p.entries[0].steps[0] = Step::Stage { stages: 0..2, steps: vec![send.clone()] },
+            "no stage takes it",
+        );
+        check(
+            &|p| {
+                let Step::Stage { steps, .. } = &mut p.entries[0].steps[0] else { unreachable!() };
+                let Step::Loop { to, .. } = &mut steps[1] else { unreachable!() };
+                *to = 2;
+            },
+            "3 layers of 2",
+        );
     }
 
     #[test]

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 pub const MAGIC: [u8; 8] = *b"BLOOMERY";
 
 /// The version of the format that this crate writes and reads.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// Sections start at multiples of this: machine code and weights are mapped from the file.
 pub const PAGE: u64 = 4096;

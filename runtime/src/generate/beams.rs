@@ -4,7 +4,7 @@ use super::config::GenerationConfig;
 use super::prefill::prefill;
 use super::processors::{LogitsProcessor, processors};
 use super::search::{Candidate, Search};
-use super::{Finish, Generated, Listener, check_logits, distinct, step_each};
+use super::{Finish, Generated, Listener, check_logits, dealt, step_each};
 use crate::error::RunError;
 use crate::sampling::log_probabilities;
 use crate::session::{SequenceId, Session};
@@ -49,8 +49,8 @@ fn begin(
     processors: &[Box<dyn LogitsProcessor>],
     listener: &mut impl Listener,
 ) -> Result<(), RunError> {
-    let going = (0..searched.len()).filter(|&i| rooms[i] > 0);
-    let (prompts, equal) = distinct(going.map(|i| (searched[i].ids, i)));
+    let going: Vec<usize> = (0..searched.len()).filter(|&i| rooms[i] > 0).collect();
+    let (prompts, equal) = dealt(session, going.into_iter().map(|i| (searched[i].ids, i)));
     let mut broken = Ok(());
     let sequences = prefill(session, &prompts, |prompt, logits| {
         for &i in &equal[prompt] {

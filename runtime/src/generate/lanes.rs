@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::config::GenerationConfig;
 use super::prefill::prefill;
 use super::processors::{LogitsProcessor, processors};
-use super::{Finish, Generated, Listener, check_logits, distinct, step_each};
+use super::{Finish, Generated, Listener, check_logits, dealt, step_each};
 use crate::error::RunError;
 use crate::sampling::{draw, greedy, log_probability};
 use crate::session::{Chunk, SequenceId, Session, Want};
@@ -94,8 +94,8 @@ fn begin(
     lanes: &mut [Lane],
     picker: &mut Picker<'_, impl Listener>,
 ) -> Result<(), RunError> {
-    let going = (0..lanes.len()).filter(|&i| lanes[i].finish.is_none());
-    let (beginnings, equal) = distinct(going.map(|i| (prompts[lanes[i].prompt].as_slice(), i)));
+    let going: Vec<usize> = (0..lanes.len()).filter(|&i| lanes[i].finish.is_none()).collect();
+    let (beginnings, equal) = dealt(session, going.into_iter().map(|i| (prompts[lanes[i].prompt].as_slice(), i)));
     let sequences = prefill(session, &beginnings, |prompt, logits| {
         equal[prompt].iter().for_each(|&i| picker.pick(i, &mut lanes[i], logits));
     })?;

@@ -7,10 +7,13 @@
 use crate::error::RunError;
 use crate::session::{Chunk, SequenceId, Session, Want};
 
+/// A prompt, and the replica that its sequence is dealt to.
+pub(super) type Dealt<'a> = (usize, &'a [u32]);
+
 /// Runs prompts, sorted and distinct, and returns their sequences. `last` gets the logits that follow each.
 pub(super) fn prefill(
     session: &mut Session,
-    prompts: &[&[u32]],
+    prompts: &[Dealt<'_>],
     mut last: impl FnMut(usize, &[f32]),
 ) -> Result<Vec<SequenceId>, RunError> {
     let shared = shared(prompts, session.page_tokens());
@@ -20,12 +23,12 @@ pub(super) fn prefill(
         for &(i, donor) in &ready {
             sequences[i] = Some(match donor.and_then(|donor| sequences[donor]) {
                 Some(donor) => session.fork(donor, shared[i]),
-                None => session.start(),
+                None => session.start_on(prompts[i].0),
             });
         }
         let chunk = |&(i, _): &(usize, _)| Chunk {
             sequence: sequences[i].expect("it was started above"),
-            ids: &prompts[i][shared[i]..],
+            ids: &prompts[i].1[shared[i]..],
             want: Want::Last,
         };
         let chunks: Vec<Chunk<'_>> = ready.iter().map(chunk).collect();
@@ -38,13 +41,14 @@ pub(super) fn prefill(
     Ok(sequences.into_iter().flatten().collect())
 }
 
-/// Tokens of whole pages that each prompt has in common with the one before; its last token is never among them, since
-/// what follows it is wanted.
-fn shared(prompts: &[&[u32]], page_tokens: usize) -> Vec<usize> {
+/// Tokens of whole pages that each prompt has in common with the one before on its replica; its last token is never among
+/// them, since what follows it is wanted.
+fn shared(prompts: &[Dealt<'_>], page_tokens: usize) -> Vec<usize> {
     let common = |i: usize| {
-        let before = if i > 0 { prompts[i - 1] } else { &[] };
-        let equal = prompts[i].iter().zip(before).take_while(|(a, b)| a == b).count();
-        equal.min(prompts[i].len() - 1) / page_tokens * page_tokens
+        let (replica, prompt) = prompts[i];
+        let before = if i > 0 && prompts[i - 1].0 == replica { prompts[i - 1].1 } else { &[] };
+        let equal = prompt.iter().zip(before).take_while(|(a, b)| a == b).count();
+        equal.min(prompt.len() - 1) / page_tokens * page_tokens
     };
     (0..prompts.len()).map(common).collect()
 }
@@ -74,7 +78,8 @@ mod tests {
         let options = SessionOptions { pages: 16, ..SessionOptions::default() };
         let mut session = Session::new(artifact(), &options).unwrap();
         let (mut logits, mut order) = (vec![Vec::new(); prompts.len()], Vec::new());
-        let sequences = prefill(&mut session, prompts, |i, row| {
+        let prompts: Vec<Dealt<'_>> = prompts.iter().map(|prompt| (0, *prompt)).collect();
+        let sequences = prefill(&mut session, &prompts, |i, row| {
             logits[i] = row.to_vec();
             order.push(i);
         });
@@ -98,7 +103,9 @@ mod tests {
     #[test]
     fn the_last_token_is_computed_always() {
         assert_eq!(run(&[&[1, 2, 3, 4], &[1, 2, 3, 4, 5, 6, 7, 8]]).1, 4 + 4);
-        assert_eq!(shared(&[&[1, 2, 3, 4, 5], &[1, 2, 3, 4, 5, 6]], 1), [0, 5]);
-        assert_eq!(shared(&[&[1, 2, 3, 4], &[1, 2, 3, 4]], 4), [0, 0]);
+        let [short, long]: [&[u32]; 2] = [&[1, 2, 3, 4, 5], &[1, 2, 3, 4, 5, 6]];
+        assert_eq!(shared(&[(0, short), (0, long)], 1), [0, 5]);
+        assert_eq!(shared(&[(0, short), (1, long)], 1), [0, 0]);
+        assert_eq!(shared(&[(0, &[1, 2, 3, 4]), (0, &[1, 2, 3, 4])], 4), [0, 0]);
     }
 }
