@@ -635,8 +635,8 @@ fn strategies_for_another_model() {
     };
     compile("mp=3", &["4 heads cannot be split evenly among 3 ranks", "can be 1, 2 or 4"]);
     compile("pp=3", &["3 pipeline stages for 2 layers", "at most 2"]);
-    compile("dp=2,mp=2", &["dp=2,mp=2,pp=1 needs dp", "by mp alone yet", "--strategy mp=2"]);
-    compile("pp=2", &["pp=2 needs pp", "--strategy mp=1"]);
+    compile("pp=2,stages=1:2", &["the layers given for each stage are 3 in all, and the model has 2"]);
+    compile("mp=2,sequence_parallel=true", &["sequence_parallel=true splits by tokens", "leave sequence_parallel out"]);
     let unknown = call(args!["compile", &model("tiny"), "-o", "x", "--strategy", "tp=2"]);
     assert_eq!(unknown.status.code(), Some(2));
     assert!(stderr(&unknown).contains("there are dp, mp, pp"), "{}", stderr(&unknown));
@@ -651,7 +651,7 @@ fn artifacts_that_cannot_be_shared_anew() {
         assert!(!output.exists());
     };
     reshard(trained(), "mp=3", &["4 heads cannot be split evenly", "can be 1, 2 or 4"]);
-    reshard(trained(), "dp=2", &["needs dp", "--strategy mp=1"]);
+    reshard(trained(), "pp=5", &["5 pipeline stages for 4 layers"]);
     reshard(&model("tiny").join("config.json"), "mp=2", &["is no bloomery artifact"]);
     reshard(Path::new("no/such.bloom"), "mp=2", &["no/such.bloom"]);
 }

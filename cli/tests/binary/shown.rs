@@ -544,9 +544,10 @@ fn what_is_in_a_file() {
 fn ranks_that_share_a_model_say_what_one_says_and_are_proven() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("shared.bloom");
-    compile(&model("trained-web"), &path, &["--strategy", "mp=4", "--max-context", "64"]);
+    compile(&model("trained-web"), &path, &["--strategy", "dp=2,mp=2,pp=2", "--max-context", "64"]);
     let seen = json(args!["inspect", &path, "--json"]);
-    assert_eq!((&seen["ranks"], &seen["strategy"]), (&Value::from(4), &Value::from("dp=1,mp=4,pp=1")));
+    assert_eq!((&seen["ranks"], &seen["strategy"]), (&Value::from(8), &Value::from("dp=2,mp=2,pp=2")));
+    // Replicas do the same; the ranks of one are proven.
     let proof = &seen["certificate"];
     assert!(proof["ranks"] == 4 && proof["compared"].as_u64() > Some(1000), "{proof}");
     assert!(proof["difference"].as_f64().unwrap() < 1e-12, "{proof}");
@@ -559,6 +560,12 @@ fn ranks_that_share_a_model_say_what_one_says_and_are_proven() {
         };
         assert_eq!(run(&path), run(trained()));
     }
+    let table = printed(args!["strategy", "show", &path]);
+    for part in ["2 replicas of 4 ranks (pp=2,mp=2)", "send over pp", "all, ranks 0..2", "all, ranks 2..4"] {
+        assert!(table.contains(part), "{table} lacks {part}");
+    }
+    let drawn = printed(args!["strategy", "draw", &path]);
+    assert!(drawn.contains("rank 3: 3..4 of dimension 0, 256..512 of dimension "), "{drawn}");
 }
 
 #[test]

@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use bloomery_formats::strategy::StrategyFile;
+use serde_json::Value;
 
 use crate::refused::refused;
+use crate::shown::json;
 use crate::{args, bloomery, call, model, printed, stderr};
 
 fn rank(folder: &Path, rank: u32) -> PathBuf {
@@ -56,6 +58,36 @@ fn a_size_needs_no_weights_and_an_artifact_may_come_with_its_files() {
     let compile = args!["compile", &tiny, "--target", "interpreter", "--strategy", "mp=2", "-o", &artifact];
     printed(&[compile, args!["--save-strategy", &saved]].concat());
     assert!(artifact.exists() && rank(&saved, 1).exists() && !rank(&saved, 2).exists());
+}
+
+/// Of the largest model on many ranks, in the time of a small one: configurations, sizes, folders without weights.
+#[test]
+fn plans_need_no_weights() {
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/bloom/run_bloom_176b.yaml");
+    let shown = printed(args!["compile", &config, "--plan-only"]);
+    for part in ["128 ranks, dp=1,mp=8,pp=16", "proven: 128 ranks", "send over pp", "15 times"] {
+        assert!(shown.contains(part), "{shown} lacks {part}");
+    }
+    assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
+    let plan = json(args!["compile", "--size", "176b", "--strategy", "dp=8,mp=8,pp=16", "--plan-only", "--json"]);
+    let stages = plan["stages"].as_array().unwrap();
+    assert_eq!((&plan["ranks"], stages.len()), (&1024.into(), plan["programs"].as_u64().unwrap() as usize));
+    let sum = |key: &str| -> u64 {
+        let of = |stage: &Value| {
+            let stages = &stage["stages"];
+            stage[key].as_u64().unwrap() * (stages["end"].as_u64().unwrap() - stages["start"].as_u64().unwrap())
+        };
+        stages.iter().map(of).sum()
+    };
+    // Eight ranks of each stage have its layers; a tied table lies on the first and the last one.
+    let table = 250_880 * 14_336;
+    let weights = 2 * (plan["parameters"].as_u64().unwrap() + table) / 8;
+    assert_eq!(sum("layers"), 70);
+    assert!((sum("weight_bytes") as f64 / weights as f64 - 1.0).abs() < 0.01, "{plan}");
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(model("tiny").join("config.json"), folder.path().join("config.json")).unwrap();
+    assert!(printed(args!["compile", folder.path(), "--plan-only", "--strategy", "pp=2"]).contains("2 ranks"));
+    refused(args!["compile", folder.path(), "--plan-only", "--strategy", "mp=3"], &["4 heads cannot be split evenly"]);
 }
 
 #[test]
