@@ -6,7 +6,7 @@ use bloomery::targets::Target;
 use bloomery_artifact::{Artifact, Check};
 use bloomery_configs::Strategy;
 
-use crate::compiled::{BEST, Compiled, How, INTERPRETER, MODELS, check_greedy, check_logits, compiled};
+use crate::compiled::{BEST, Compiled, How, INTERPRETER, MODELS, check_greedy, check_logits, compiled, standard};
 use crate::fixture::Fixture;
 
 /// A fixture's model, shared as this says.
@@ -17,85 +17,65 @@ fn shared(name: &str, strategy: &str, targets: Option<Vec<Target>>) -> Compiled 
     })
 }
 
-/// Vocabularies that ranks share, that they cannot, and that they are told not to; tied heads and others.
+/// Every model, every number of ranks that it allows. Stages and replicas change no bit of what ranks of one stage say.
 #[test]
-fn ranks_say_what_hugging_face_recorded() {
-    for (name, strategies) in [
-        ("tiny", &["mp=2", "mp=4", "mp=4,vocab_emb_dp=true"][..]),
-        ("tiny-nonpow2", &["mp=2", "mp=3", "mp=6"]),
-        ("tiny-fp16", &["mp=2"]),
-        ("tiny-bf16", &["mp=4"]),
-        ("tiny-untied", &["mp=2", "mp=4"]),
-        ("tiny-postln", &["mp=2", "mp=4"]),
-        ("tiny-eps", &["mp=2"]),
-        ("tiny-bin", &["mp=2", "mp=4"]),
-        ("tiny-sharded", &["mp=2"]),
-    ] {
-        let fixture = Fixture::open(name);
-        for strategy in strategies {
-            let model = shared(name, strategy, Some(vec![Target::Interpreter]));
-            assert_eq!(model.artifact.program().mesh.ranks(), u64::from(strategy.parse::<Strategy>().unwrap().mp));
-            check_logits(&fixture, &model, INTERPRETER);
-            check_greedy(&fixture, &model, INTERPRETER);
-        }
-    }
-}
-
-/// Stages and replicas change no bit of what ranks of one stage say, and Hugging Face recorded that, for every model and
-/// every number of ranks that it allows.
-#[test]
-fn stages_and_replicas_change_no_bit() {
+fn ranks_say_what_hugging_face_recorded_and_stages_and_replicas_change_no_bit() {
     for name in MODELS {
         let fixture = Fixture::open(name);
         let prompts = fixture.prompts();
         for mp in [1, 2, 4] {
-            let interpreted = |strategy: &str| try_shared(name, &format!("mp={mp},{strategy}"));
+            let interpreted = |strategy: &str| interpreted(&fixture, &format!("mp={mp},{strategy}"));
             let Some(base) = interpreted("pp=1") else { continue };
             check_logits(&fixture, &base, INTERPRETER);
             let expected = base.logits(INTERPRETER, &prompts);
             for strategy in ["dp=2", "pp=2", "dp=2,pp=2"] {
                 let Some(model) = interpreted(strategy) else { continue };
                 assert!(model.logits(INTERPRETER, &prompts) == expected, "{name}, mp={mp}, {strategy}");
-                if strategy == "dp=2,pp=2" {
-                    check_greedy(&fixture, &model, INTERPRETER);
-                }
             }
+            let all = interpreted("dp=2,pp=2").unwrap_or(base);
+            check_greedy(&fixture, &all, INTERPRETER);
         }
     }
 }
 
-/// As [`shared`] for the interpreter, where the model's sizes allow it.
-fn try_shared(name: &str, strategy: &str) -> Option<Compiled> {
-    let asked: Strategy = strategy.parse().unwrap();
-    let Fixture { config, .. } = Fixture::open(name);
-    let fits = config.heads % asked.mp as usize == 0 && config.layers >= asked.pp as usize;
-    fits.then(|| shared(name, strategy, Some(vec![Target::Interpreter])))
+/// A fixture's model for the interpreter, where its sizes allow the strategy.
+fn interpreted(fixture: &Fixture, strategy: &str) -> Option<Compiled> {
+    let Strategy { mp, pp, .. } = strategy.parse().unwrap();
+    let fits = fixture.config.heads % mp as usize == 0 && fixture.config.layers >= pp as usize;
+    fits.then(|| shared(&fixture.name, strategy, Some(vec![Target::Interpreter])))
 }
 
-/// Three stages, uneven ones, more replicas than sequences.
+/// Three stages, uneven ones, more replicas than sequences; vocabularies that ranks cannot share, or are told not to.
 #[test]
-fn odd_numbers_of_stages_and_replicas_do_too() {
-    for (name, mp, strategies) in [
-        ("tiny-eps", 1, &["pp=3", "pp=2,stages=1:2", "pp=2,stages=mindformers", "dp=7"][..]),
-        ("tiny-nonpow2", 3, &["pp=2", "dp=3,pp=2"]),
+fn odd_strategies_do_too() {
+    for (name, strategies) in [
+        ("tiny", &["mp=4,vocab_emb_dp=true"][..]),
+        ("tiny-eps", &["pp=3", "pp=2,stages=1:2", "pp=2,stages=mindformers", "dp=7"]),
+        ("tiny-nonpow2", &["mp=3", "mp=6", "mp=3,pp=2", "dp=3,mp=3,pp=2"]),
     ] {
         let fixture = Fixture::open(name);
-        let [interpreter, native] = [Some(vec![Target::Interpreter]), None];
-        let expected = shared(name, &format!("mp={mp}"), native.clone()).logits(BEST, &fixture.prompts());
-        for (i, strategy) in strategies.iter().enumerate() {
-            let strategy = format!("mp={mp},{strategy}");
-            let model = shared(name, &strategy, if i == 0 { native.clone() } else { interpreter.clone() });
-            let how = if i == 0 { How { threads: 2, chunk: 5, ..BEST } } else { INTERPRETER };
-            check_logits(&fixture, &model, how);
-            check_greedy(&fixture, &model, how);
-            assert!(i > 0 || model.logits(how, &fixture.prompts()) == expected, "{name}, {strategy}");
+        for strategy in strategies {
+            let model = interpreted(&fixture, strategy).unwrap();
+            let asked: Strategy = strategy.parse().unwrap();
+            assert_eq!(model.artifact.program().ranks(), asked.ranks());
+            check_logits(&fixture, &model, INTERPRETER);
+            check_greedy(&fixture, &model, INTERPRETER);
         }
     }
+}
+
+#[test]
+fn machine_code_of_stages_has_the_bits_of_one_rank() {
+    let (fixture, one) = (Fixture::open("tiny-eps"), standard("tiny-eps"));
+    let (prompts, how) = (fixture.prompts(), How { threads: 2, chunk: 5, ..BEST });
+    let model = shared("tiny-eps", "dp=2,pp=3", None);
+    assert!(model.logits(how, &prompts) == one.logits(BEST, &prompts));
+    check_greedy(&fixture, &model, how);
 }
 
 #[test]
 fn machine_code_of_ranks_says_it_too_on_any_number_of_threads() {
-    for (name, strategy) in [("tiny", "mp=4"), ("tiny-nonpow2", "mp=3"), ("tiny-fp16", "mp=2")] {
+    for (name, strategy) in [("tiny-nonpow2", "mp=3"), ("tiny-fp16", "mp=2")] {
         let (fixture, model) = (Fixture::open(name), shared(name, strategy, None));
         check_logits(&fixture, &model, BEST);
         check_greedy(&fixture, &model, BEST);
