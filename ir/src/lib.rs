@@ -25,6 +25,7 @@ pub mod strided;
 pub mod tensor;
 
 pub mod layout;
+pub mod owned;
 pub mod program;
 pub mod run_program;
 pub mod sharding;
@@ -38,6 +39,7 @@ pub use interpret::{Interpreter, Precision};
 pub use layout::Layout;
 pub use op::{Elementwise, OpDef, Sample, TypeError};
 pub use ops::Op;
+pub use owned::OwnMemory;
 pub use parse::{ParseError, parse};
 pub use program::{Interface, Program};
 pub use strided::Strided;

@@ -1,7 +1,7 @@
 //! A model to be tried: all of its structure and nothing large, and inputs that come through all of it.
 //!
-//! What is proven or compared on the interpreter is proven on such a one: three sequences, one of them begun before, whose
-//! keys lie in pages of few tokens. Numbers are the caller's.
+//! What is proven or compared on the interpreter is proven on such a one: three sequences, one of them begun before, which
+//! goes on from one page of keys to the next. Numbers are the caller's.
 
 use bloomery_ir::{Bindings, DType, Graph, Input, Tensor, TensorType};
 
@@ -11,13 +11,16 @@ use crate::config::BloomConfig;
 /// Tokens, sequences, pages of a sequence, pages of the cache, rows that logits are wanted of.
 const SIZES: [(&str, u64); 5] = [("N", 7), ("S", 3), ("P", 2), ("C", 6), ("R", 4)];
 
+/// Tokens in a page: as few as any target takes.
+const PAGE: u64 = 16;
+
 /// The ids that indices may be, at most: every vocabulary has them, and every graph as many rows.
 pub const INDEX_MOST: i64 = 6;
 
 /// The graphs of a model, small in what may vary.
 pub fn model(config: &BloomConfig) -> Model {
     let options =
-        BloomOptions { page_tokens: 4, chunk: 16, sequences: 4, pages: 4, pool: 8, ..BloomOptions::default() };
+        BloomOptions { page_tokens: PAGE, chunk: 16, sequences: 4, pages: 4, pool: 8, ..BloomOptions::default() };
     bloom(config, &options)
 }
 
@@ -26,7 +29,7 @@ pub fn model(config: &BloomConfig) -> Model {
 pub fn inputs(graph: &Graph, mut fill: impl FnMut(&TensorType, &Bindings) -> Tensor) -> Vec<Tensor> {
     let sizes: Bindings = SIZES.iter().map(|(name, size)| ((*name).to_owned(), *size)).collect();
     let of = |input: &Input| match input.name.as_str() {
-        "rows" => Tensor::new(DType::I32, &[3, 3], vec![0.0, 3.0, 2.0, 3.0, 1.0, 0.0, 4.0, 3.0, 0.0]),
+        "rows" => Tensor::new(DType::I32, &[3, 3], vec![0.0, 3.0, PAGE as f64 - 2.0, 3.0, 1.0, 0.0, 4.0, 3.0, 0.0]),
         "pages" => Tensor::new(DType::I32, &[3, 2], vec![5.0, 0.0, 2.0, 0.0, 1.0, 3.0]),
         _ => fill(&input.ty, &sizes),
     };

@@ -1,10 +1,13 @@
 //! The sharding certificate: that ranks together compute what one rank computes.
 //!
-//! Two checks that fail for different reasons. The *symbolic* one is the verifier over the graphs that `shard` and
+//! Three checks that fail for different reasons. The *symbolic* one is the verifier over the graphs that `shard` and
 //! `partition` made: every type follows from its operands' by the letters of the operation, what owes a sum is not taken for
 //! it, collectives go over axes of the mesh that are owed or split. It says nothing of values that have the right type and
 //! are wrong. The *numeric* one runs all ranks on the interpreter in f64 and compares with one rank, so its inputs may be
 //! small: sums in another order differ by 1e-15 of their size, every mistake that was tried by far more (`tests/it/mutants.rs`).
+//! The third runs the [program](certify_program) that was made of the graphs.
+
+mod program;
 
 use bloomery_ir::graph::Role;
 use bloomery_ir::interpret::{InterpretError, shard};
@@ -12,6 +15,8 @@ use bloomery_ir::sharding::global;
 use bloomery_ir::{Graph, Input, Interpreter, Mesh, Module, Precision, Tensor, TensorType, VerifyError, verify};
 use std::collections::BTreeMap;
 use std::ops::Range;
+
+pub use program::{PROGRAM_TOLERANCE, certify_program};
 
 /// Differences above this, of values of about 1, are no roundings of f64.
 pub const TOLERANCE: f64 = 1e-10;
@@ -52,6 +57,23 @@ pub enum Uncertified {
         /// What a rank has.
         ty: TensorType,
     },
+    /// A rank's program computes something else.
+    #[error(
+        "the program of rank {rank} of {ranks} differs from one rank by {difference:e} in output {output} of @{graph}, \
+         more than {PROGRAM_TOLERANCE:e}"
+    )]
+    ProgramDiffers {
+        /// The graph.
+        graph: String,
+        /// The output's position.
+        output: usize,
+        /// The rank.
+        rank: u64,
+        /// How many there are.
+        ranks: u64,
+        /// The largest difference, of the largest value there is.
+        difference: f64,
+    },
     /// A rank computes something else.
     #[error(
         "rank {rank} of {ranks} differs from one rank by {difference:e} in output {output} of @{graph}, more than {TOLERANCE:e}"
@@ -79,8 +101,7 @@ pub enum Uncertified {
 /// When the whole module has no such graph or does not run on its inputs.
 pub fn certify(whole: &Module, divided: &Module, inputs: &[(&str, Vec<Tensor>)]) -> Result<Certificate, Uncertified> {
     verify(divided)?;
-    let certificate = Certificate { ranks: divided.mesh.ranks(), compared: 0, difference: 0.0 };
-    let mut proof = Proof { divided, ranks: ranks_of_stage(divided), certificate };
+    let mut proof = Proof::new(divided);
     for (name, given) in inputs {
         let expected = Interpreter::new(whole, Precision::Double).run(name, given).expect("one rank runs");
         let names = &whole.graph(name).expect("it ran").inputs;
@@ -109,6 +130,11 @@ struct Proof<'a> {
 }
 
 impl Proof<'_> {
+    fn new(divided: &Module) -> Proof<'_> {
+        let certificate = Certificate { ranks: divided.mesh.ranks(), compared: 0, difference: 0.0 };
+        Proof { divided, ranks: ranks_of_stage(divided), certificate }
+    }
+
     /// Runs what is divided stage by stage, and compares what comes out with the whole's outputs.
     fn stages(&mut self, name: &str, given: &Given<'_>, expected: &[Tensor]) -> Result<(), Uncertified> {
         let parts = self.divided.parts(name);

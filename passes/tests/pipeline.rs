@@ -1,10 +1,10 @@
 //! A small model through all passes: the program equals the graph.
 use bloomery_ir::graph::Graph;
-use bloomery_ir::program::{Interface, Place, View};
-use bloomery_ir::run_program::{Memory, ProgramInterpreter, pack, unpack};
+use bloomery_ir::program::{Interface, Parameter};
+use bloomery_ir::run_program::ProgramInterpreter;
 use bloomery_ir::target::{Refusal, Target};
 use bloomery_ir::types::DType;
-use bloomery_ir::{Bindings, Interpreter, Layout, Mesh, Precision, Program, Tensor};
+use bloomery_ir::{Bindings, Interpreter, Mesh, OwnMemory, Precision, Program, Tensor};
 use bloomery_passes::pipeline::{Stage, run};
 use bloomery_passes::{Context, Stages, Strategy};
 
@@ -45,56 +45,6 @@ graph @body<N: 1..8>(%ids: i32[N], param %table: f16[vocab=12, 8], param %up: f1
   return %2
 }";
 
-/// Memory of one run, by rank.
-struct Bytes<'a> {
-    program: &'a Program,
-    ranks: Vec<Rank>,
-}
-
-/// A rank's memory, by place.
-#[derive(Clone)]
-struct Rank {
-    arena: Vec<u8>,
-    parameters: Vec<Vec<u8>>,
-    ios: Vec<Vec<u8>>,
-}
-
-impl Bytes<'_> {
-    fn find(&self, rank: u64, view: &View, layer: u64) -> (usize, usize) {
-        match view.place {
-            Place::Arena { offset, stride } => (0, (offset + stride * layer) as usize),
-            Place::Parameter(i) => {
-                let layers = self.program.parameters[i].ty.dims[0].extent.as_number().unwrap() as usize;
-                let bytes = self.ranks[0].parameters[i].len();
-                (1, if view.per_layer { bytes / layers * (self.program.first_layer(rank) + layer) as usize } else { 0 })
-            }
-            Place::Io(_) => (2, 0),
-            Place::State(_) | Place::Coordinate(_) => unreachable!("this model keeps nothing"),
-        }
-    }
-}
-
-impl Memory for Bytes<'_> {
-    fn read(&self, rank: u64, view: &View, layer: u64, bytes: usize) -> &[u8] {
-        let (_, start) = self.find(rank, view, layer);
-        let memory = &self.ranks[rank as usize];
-        match view.place {
-            Place::Parameter(i) => &memory.parameters[i][start..start + bytes],
-            Place::Io(i) => &memory.ios[i][..bytes],
-            _ => &memory.arena[start..start + bytes],
-        }
-    }
-
-    fn write(&mut self, rank: u64, view: &View, layer: u64, bytes: usize) -> &mut [u8] {
-        let (_, start) = self.find(rank, view, layer);
-        let memory = &mut self.ranks[rank as usize];
-        match view.place {
-            Place::Io(i) => &mut memory.ios[i][..bytes],
-            _ => &mut memory.arena[start..start + bytes],
-        }
-    }
-}
-
 fn compile(text: &str, strategy: Option<&Strategy>) -> (bloomery_ir::Module, Program) {
     let module = bloomery_ir::parse(text).unwrap();
     let entries = [Interface { graph: "body".into(), rows: "N".into(), outputs: vec!["hidden".into()] }];
@@ -114,28 +64,6 @@ fn some(dtype: DType, shape: &[usize], seed: u64) -> Tensor {
     };
     let count: usize = shape.iter().product();
     Tensor::new(dtype, shape, (0..count).map(|_| next()))
-}
-
-/// What a rank has of a weight.
-fn cut(program: &Program, i: usize, tensor: &Tensor, rank: u64) -> Tensor {
-    program.parameters[i].cuts.iter().fold(tensor.clone(), |tensor, (dim, axis)| {
-        let [size, place] = [program.mesh.size(axis), program.mesh.coordinate(rank, axis)].map(|n| n.unwrap() as usize);
-        let width = tensor.shape[*dim] / size;
-        tensor.slice(*dim, place * width..(place + 1) * width)
-    })
-}
-
-/// A weight's bytes: each layer packed on its own.
-fn packed(program: &Program, i: usize, tensor: &Tensor) -> Vec<u8> {
-    let parameter = &program.parameters[i];
-    let layers = if parameter.stacked { tensor.shape[0] } else { 1 };
-    let layer = |layer| {
-        let one = if parameter.stacked { tensor.layer(layer) } else { tensor.clone() };
-        let mut bytes = vec![0; parameter.layout.bytes(&one.shape, one.dtype) as usize];
-        pack(&parameter.layout, &one, &mut bytes);
-        bytes
-    };
-    (0..layers).flat_map(layer).collect()
 }
 
 #[test]
@@ -175,25 +103,14 @@ fn computes((module, program): &(bloomery_ir::Module, Program)) {
         }
         let expected = Interpreter::new(module, Precision::Typed).run("body", &inputs).unwrap().remove(0);
 
-        let parameter = |i: usize| graph.input(&program.parameters[i].name).unwrap().index();
-        let weight = |rank, i| packed(program, i, &cut(program, i, &inputs[parameter(i)], rank));
-        let of_rank = |rank| Rank {
-            arena: vec![0xFF; program.arena_bytes() as usize],
-            parameters: (0..program.parameters.len()).map(|i| weight(rank, i)).collect(),
-            ios: vec![vec![0; 32 * rows as usize]; program.ios.len()],
-        };
-        let mut memory = Bytes { program, ranks: (0..program.mesh.ranks()).map(of_rank).collect() };
-        for rank in &mut memory.ranks {
-            pack(&Layout::RowMajor, &inputs[0], &mut rank.ios[program.io("ids").unwrap()]);
-        }
+        let weight = |parameter: &Parameter| inputs[graph.input(&parameter.name).unwrap().index()].clone();
+        let mut memory = OwnMemory::new(program, &bindings, weight);
+        memory.put(program.io("ids").unwrap(), &inputs[0]);
         let entry = program.entry("body", rows).unwrap();
         ProgramInterpreter::new(program).run(entry, &bindings, &mut memory);
         // What comes out is with the last stage's ranks, which are all of them without stages.
-        let last = program.ranks_of(program.stages.len().saturating_sub(1) as u64);
-        for rank in last {
-            let memory = &memory.ranks[rank as usize];
-            let hidden = &memory.ios[program.io("hidden").unwrap()];
-            let found = unpack(&Layout::RowMajor, &expected.shape, DType::F32, hidden);
+        for rank in program.ranks_of(program.stages.len().saturating_sub(1) as u64) {
+            let found = memory.get(rank, program.io("hidden").unwrap(), &expected.shape);
             let difference = found.difference(&expected);
             // Sums of ranks are in another order.
             assert!(difference < 2e-5, "{rows} rows, rank {rank}: {difference}");

@@ -19,6 +19,7 @@ mod golden;
 mod library;
 mod mutants;
 mod profile;
+mod program_mutants;
 mod ranks;
 mod retargeted;
 mod samples;

@@ -9,7 +9,7 @@ use bloomery_configs::{self as configs, Shape, Strategy};
 use bloomery_ir::{Bindings, Mesh, Program, Tensor, TensorType};
 use bloomery_models::config::BloomConfig;
 use bloomery_models::trial;
-use bloomery_passes::certificate::certify;
+use bloomery_passes::certificate::{certify, certify_program};
 use bloomery_passes::pipeline::{self, Stage};
 use bloomery_passes::{self as passes, Context, Stages};
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,8 @@ pub struct Certified {
     pub compared: usize,
     /// The largest difference.
     pub difference: f64,
+    /// The largest difference of what the program computes, in the types it is made for, of the largest value there is.
+    pub program_difference: f64,
 }
 
 /// What passes are to do, if there are several ranks, and sentences for a person.
@@ -107,17 +109,24 @@ pub(crate) fn certified(strategy: &Strategy, config: &BloomConfig) -> Result<Opt
     let Stage::Module(divided) = pipeline::run(model.module.clone(), &cx, Some("simplify"), &mut |_, _| {})? else {
         unreachable!("these passes make graphs")
     };
+    let Stage::Program(program) = pipeline::run(model.module.clone(), &cx, None, &mut |_, _| {})? else {
+        unreachable!("all passes make a program")
+    };
     let inputs = |name| {
         let mut state = 0x9E37_79B9_7F4A_7C15;
         let graph = model.module.graph(name).expect("the model's description has a body and a head");
         (name, trial::inputs(graph, |ty, sizes| some(ty, sizes, &mut state)))
     };
-    let certificate = certify(&model.module, &divided, &["body", "head"].map(inputs));
-    let certificate = certificate.map_err(|error| {
+    let (whole, inputs) = (&model.module, ["body", "head"].map(inputs));
+    let certificate = certify(whole, &divided, &inputs).and_then(|certificate| {
+        let program = certify_program(whole, &divided, &program, &model.interfaces, &inputs)?;
+        Ok((certificate, program))
+    });
+    let (certificate, program_difference) = certificate.map_err(|error| {
         Error::Refused(format!("the strategy {strategy} is not proven, a mistake of this program: {error}"))
     })?;
     let passes::certificate::Certificate { ranks, compared, difference } = certificate;
-    Ok(Some(Certified { ranks, compared, difference }))
+    Ok(Some(Certified { ranks, compared, difference, program_difference }))
 }
 
 /// A narrow model, and the strategy for it. Ranks keep one or two of their heads and stages of their layers: what goes wrong
@@ -149,7 +158,7 @@ pub(super) fn certificate(
     }
     progress.begin("prove the strategy", 0);
     let certified = certified(strategy, config)?;
-    if let Some(Certified { ranks, compared, difference }) = &certified {
+    if let Some(Certified { ranks, compared, difference, .. }) = &certified {
         progress.end(&format!("{ranks} ranks, {compared} numbers differ by {difference:.1e} at most"));
     }
     progress.go_on()?;
