@@ -39,6 +39,8 @@ pub struct Share {
     pub whole: String,
     /// Its extents as a whole.
     pub shape: Vec<u64>,
+    /// Whether its first dimension counts layers that stages share.
+    pub staged: bool,
     /// By rank: bytes of all of it that the rank has.
     pub rank_bytes: Vec<u64>,
     /// By rank: what it has of the dimensions that are cut, layers by stages too; no slices where all ranks have all, and
@@ -112,6 +114,7 @@ fn share(program: &Program, parameter: &Parameter, place: &Placement, readers: &
         name: parameter.name.clone(),
         shape: shape.collect(),
         whole: whole.to_string(),
+        staged: parameter.stacked && !program.stages.is_empty(),
         rank_bytes: (0..mesh.ranks()).map(bytes).collect(),
         slices: (0..mesh.ranks()).map(slice).collect(),
     }

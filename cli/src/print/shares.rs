@@ -13,15 +13,15 @@ pub(crate) fn shares(shares: &Shares) -> String {
     let axes = if axes.is_empty() { String::new() } else { format!(" ({})", axes.join(",")) };
     let replicas = if shares.replicas > 1 { format!("{} replicas of ", shares.replicas) } else { String::new() };
     let mut text = format!("{replicas}{}{axes}\n\n", counted(shares.ranks as usize, "rank"));
-    let _ = writeln!(text, "{:<38}{:<26}{:>15}", "weight", "a rank has", "bytes of a rank");
+    let _ = writeln!(text, "{:<35}{:<34}{:>11}", "weight", "a rank has", "its bytes");
     for share in &shares.weights {
         let most = share.rank_bytes.iter().copied().max().unwrap_or(0);
-        let _ = writeln!(text, "{:<38}{:<26}{:>15}", share.name, held(share), size(most));
+        let _ = writeln!(text, "{:<35}{:<34}{:>11}", share.name, held(share), size(most));
     }
     for (ranks, total) in totals(shares) {
         let everybody = ranks == (0..shares.ranks);
         let of = if everybody { "all".to_owned() } else { format!("all, ranks {}..{}", ranks.start, ranks.end) };
-        let _ = writeln!(text, "{of:<38}{:<26}{:>15}", "", size(total));
+        let _ = writeln!(text, "{of:<35}{:<34}{:>11}", "", size(total));
     }
     text += &exchanges(&shares.collectives);
     harmless(&text)
@@ -60,14 +60,17 @@ fn totals(shares: &Shares) -> Vec<(Range<u64>, u64)> {
     totals
 }
 
-/// `1/4 of dim 2 (1024)`, as the first rank that has any of it does.
+/// `own layers, 1/4 of dim 2 (1024)`: what each of the ranks has that have any of it.
 fn held(share: &Share) -> String {
-    let Some(first) = share.slices.iter().flatten().next().filter(|slice| !slice.is_empty()) else {
-        return "all".to_owned();
+    let Some(first) = share.slices.iter().flatten().next() else { return "none".to_owned() };
+    let of = |(dim, range): (&usize, &Range<u64>)| match (share.staged, *dim) {
+        (true, 0) => "own layers".to_owned(),
+        _ => {
+            let whole = share.shape[*dim];
+            format!("1/{} of dim {dim} ({whole})", whole / (range.end - range.start).max(1))
+        }
     };
-    let of = |(dim, range): (&usize, &std::ops::Range<u64>)| {
-        let whole = share.shape[*dim];
-        format!("1/{} of dim {dim} ({whole})", whole / (range.end - range.start).max(1))
-    };
-    first.iter().map(of).collect::<Vec<_>>().join(", ")
+    let cuts: Vec<String> = first.iter().map(of).collect();
+    let text = if cuts.is_empty() { "all".to_owned() } else { cuts.join(", ") };
+    if share.slices.iter().all(Option::is_some) { text } else { format!("{text}, some ranks") }
 }
