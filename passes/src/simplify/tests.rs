@@ -148,6 +148,8 @@ fn takes_what_is_cheaper() {
         ("matmul-transpose", "matmul matmul matmul"),
         ("collective-sum", "matmul matmul add all_reduce matmul matmul add reduce_scatter add all_gather"),
         ("collective-scale", "matmul gelu all_reduce scale scale matmul reduce_scatter all_gather"),
+        ("collective-join", "sub all_gather mul all_gather gelu all_gather cast all_gather matmul all_reduce"),
+        ("collective-piece", "axis_index matmul reduce_scatter matmul piece reduce_scatter add add add cast"),
     ];
     let found: Vec<(&str, String)> = expected.iter().map(|(name, _)| (*name, ops(name))).collect();
     assert_eq!(expected.map(|(name, ops)| (name, ops.to_owned())).to_vec(), found);
