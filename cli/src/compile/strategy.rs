@@ -110,7 +110,7 @@ pub(crate) fn certified(strategy: &Strategy, config: &BloomConfig) -> Result<Opt
     let inputs = |name| {
         let mut state = 0x9E37_79B9_7F4A_7C15;
         let graph = model.module.graph(name).expect("the model's description has a body and a head");
-        (name, trial::inputs(graph, |ty, sizes| some(ty, sizes, &mut state)))
+        (name, trial::inputs(graph, 1, |ty, sizes| some(ty, sizes, &mut state)))
     };
     let certificate = certify(&model.module, &divided, &["body", "head"].map(inputs));
     let certificate = certificate.map_err(|error| {
