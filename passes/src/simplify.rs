@@ -23,6 +23,7 @@ pub(crate) mod tests;
 
 use self::language::{Body, Head, Term, data_of, operation};
 use self::rules::{RULES, Rule};
+use crate::bind::{Numbers, bound};
 use crate::pass::{Context, Pass, PassError};
 use crate::rewrite::Rewrite;
 use bloomery_ir::graph::Role;
@@ -62,7 +63,7 @@ fn simplify_graph(module: &Module, graph: &Graph, target: &dyn Target) -> Result
     let (body, values) = language::load(graph, &module.mesh);
     let body = saturate(body, RULES);
     let roots: Vec<Id> = graph.outputs.iter().map(|output| values[output.index()]).collect();
-    let mut costs = Costs { body: &body, target, known: BTreeMap::new() };
+    let mut costs = Costs { body: &body, target, numbers: Numbers::of(module), known: BTreeMap::new() };
     let choice = extract::extract(&body, &roots, &mut |term| costs.of(term));
     let rewrite = Rewrite::new(PASS.name, module, graph);
     let simplified = rebuild::rebuild(rewrite, graph, &body, &values, &choice)?;
@@ -85,6 +86,7 @@ fn saturate(body: Body, rules: &'static [Rule]) -> Body {
 struct Costs<'a> {
     body: &'a Body,
     target: &'a dyn Target,
+    numbers: Numbers,
     /// Costs by the text of the one-operation graph.
     known: BTreeMap<String, f64>,
 }
@@ -95,8 +97,8 @@ impl Costs<'_> {
             Head::Op(name) => {
                 let (op, types) = operation(name, &data_of(self.body, &term.children));
                 let kernel = self.kernel(op, &types);
-                let target = self.target;
-                *self.known.entry(print_graph(&kernel)).or_insert_with(|| kernel_cost(target, &kernel))
+                let (target, numbers) = (self.target, &self.numbers);
+                *self.known.entry(print_graph(&kernel)).or_insert_with(|| kernel_cost(target, &kernel, numbers))
             }
             _ if extract::is_work(term) => OPAQUE_NS,
             _ => 0.0,
@@ -117,8 +119,10 @@ impl Costs<'_> {
 }
 
 /// The target's estimate, or arithmetic and bytes at the largest sizes when it has no kernel.
-fn kernel_cost(target: &dyn Target, kernel: &Graph) -> f64 {
-    let cost = target.cost(kernel).ok().filter(|cost| cost.is_finite());
+fn kernel_cost(target: &dyn Target, kernel: &Graph, numbers: &Numbers) -> f64 {
+    let is_kernel = kernel.nodes.iter().all(|node| node.op.def().collective().is_none());
+    let asked = bound(PASS.name, kernel, numbers).ok().filter(|_| is_kernel);
+    let cost = asked.and_then(|kernel| target.cost(&kernel).ok()).filter(|cost| cost.is_finite());
     cost.unwrap_or_else(|| REFUSED_NS + work(kernel) + handed_on(kernel)).max(COST_LEAST_NS)
 }
 

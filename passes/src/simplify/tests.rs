@@ -167,7 +167,7 @@ fn is_never_worse() {
 fn total(module: &Module) -> f64 {
     let graph = &module.graphs[0];
     let (body, _) = language::load(graph, &module.mesh);
-    let mut costs = Costs { body: &body, target: &Plain, known: BTreeMap::new() };
+    let mut costs = Costs { body: &body, target: &Plain, numbers: Numbers::of(module), known: BTreeMap::new() };
     let terms: Vec<Term> = body.classes().flat_map(|class| class.nodes.clone()).collect();
     terms.iter().map(|term| costs.of(term)).sum()
 }
