@@ -41,6 +41,39 @@ fn ranks_say_what_hugging_face_recorded() {
     }
 }
 
+/// Ranks that share tokens too, any number of them in a call: the session fills up with rows of no sequence.
+#[test]
+fn ranks_that_share_tokens_say_it_too() {
+    for (name, strategies) in [
+        ("tiny", &["mp=2", "mp=4", "mp=4,vocab_emb_dp=true", "mp=2,pp=2", "mp=2,dp=2"][..]),
+        ("tiny-nonpow2", &["mp=3", "mp=6"]),
+        ("tiny-fp16", &["mp=2"]),
+        ("tiny-bf16", &["mp=4"]),
+        ("tiny-untied", &["mp=4"]),
+        ("tiny-postln", &["mp=2"]),
+    ] {
+        let fixture = Fixture::open(name);
+        for (i, strategy) in strategies.iter().enumerate() {
+            let strategy = format!("{strategy},sequence_parallel=true");
+            let model = shared(name, &strategy, Some(vec![Target::Interpreter]));
+            check_logits(&fixture, &model, INTERPRETER);
+            check_logits(&fixture, &model, How { chunk: 5, ..INTERPRETER });
+            check_greedy(&fixture, &model, INTERPRETER);
+            if i > 0 {
+                continue;
+            }
+            let native = shared(name, &strategy, None);
+            check_logits(&fixture, &native, BEST);
+            check_greedy(&fixture, &native, BEST);
+            let prompts = fixture.prompts();
+            let whole = native.logits(BEST, &prompts);
+            for (threads, chunk) in [(2, 512), (3, 7), (5, 1)] {
+                assert!(native.logits(How { threads, chunk, ..BEST }, &prompts) == whole, "{name}: {threads} threads");
+            }
+        }
+    }
+}
+
 /// Stages and replicas change no bit of what ranks of one stage say, and Hugging Face recorded that, for every model and
 /// every number of ranks that it allows.
 #[test]
