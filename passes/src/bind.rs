@@ -33,12 +33,11 @@ impl Numbers {
 
     /// Lets the symbols of an extent be such that its axes divide it.
     fn share(&mut self, extent: &Extent, symbols: &[SymbolBound], mesh: &Mesh) {
-        let ranks: u64 = extent.divisors().filter_map(|axis| mesh.size(axis)).product();
+        let ranks = extent.divisors().filter_map(|axis| mesh.size(axis)).fold(1, u64::saturating_mul).max(1);
         let is_symbol = |name: &&str| symbols.iter().any(|symbol| symbol.name == **name);
         for name in extent.names().filter(is_symbol) {
             let shared = self.shared.entry(name.to_owned()).or_insert(1);
-            let times = if *shared % ranks == 0 { 1 } else { ranks };
-            *shared *= times;
+            *shared = shared.saturating_mul(if *shared % ranks == 0 { 1 } else { ranks });
         }
     }
 

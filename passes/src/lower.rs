@@ -60,7 +60,7 @@ pub(crate) fn lower(divided: &Module, cx: &Context<'_>) -> Result<Draft, PassErr
         let rows = graph.symbols.iter().find(|symbol| symbol.name == interface.rows);
         let rows = rows.ok_or_else(|| refused(graph, format!("has no symbol {} to count rows", interface.rows)))?;
         // Ranges are of all rows, of which a rank may have its share.
-        let ranges = cx.target.row_ranges(rows.most * numbers.ranks(&rows.name));
+        let ranges = cx.target.row_ranges(rows.most.saturating_mul(numbers.ranks(&rows.name)));
         let ranges = ranges.iter().map(|(least, most)| SymbolBound::new(&rows.name, *least, *most));
         for range in ranges.filter_map(|range| numbers.bounds(&range)) {
             lowering.entry(&parts, interface, range)?;

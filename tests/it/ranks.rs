@@ -161,7 +161,7 @@ fn resharded_artifacts_are_compiled_ones_byte_for_byte() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("resharded.bloom");
     for (name, strategies) in [
-        ("tiny", &["mp=1", "mp=4", "mp=2", "mp=2,vocab_emb_dp=true", "mp=1"][..]),
+        ("tiny", &["mp=1", "mp=4", "mp=2", "mp=2,vocab_emb_dp=true", "mp=2,sequence_parallel=true", "mp=1"][..]),
         ("tiny-nonpow2", &["mp=6", "mp=3", "mp=2"]),
         ("tiny-fp16", &["mp=1", "mp=2"]),
         ("tiny-untied", &["mp=2", "mp=4"]),

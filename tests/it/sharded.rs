@@ -90,6 +90,7 @@ fn ranks_share_tokens_between_the_parts_that_they_share_otherwise() {
         ("tiny", whole_table(4)),
         ("tiny", some(&[("mp", 2)], &["tokens"])),
         ("tiny", some(&[("dp", 2), ("mp", 2)], &["heads", "tokens"])),
+        ("tiny", strategy(&[("a", 2), ("b", 2)], &[("heads", "a"), ("ffn", "b"), ("tokens", "b"), ("vocab", "a")])),
         ("tiny", Strategy { stages: Stages::Balanced, ..some(&[("pp", 2), ("mp", 2)], &["heads", "ffn", "tokens"]) }),
         ("tiny-postln", sequence_parallel(2)),
         ("tiny-untied", sequence_parallel(4)),
