@@ -11,15 +11,18 @@
 //! So a sum is paid as late as may be, once, and values that nobody splits stay whole. Weights and states stay where they
 //! lie, as long as joining what is computed is enough. Results of entered graphs are whole on every rank.
 //!
-//! An axis without a length of its own, such as `tokens` of length `N`, splits nothing that callers give. Where the strategy
-//! shares it, what a repeat carries is split along it, and owed sums are paid slice by slice (`scatter`, which becomes a
+//! An axis without a length of its own, such as `tokens` of length `N`, splits nothing that callers give ([`streams`]). Where
+//! the strategy shares it, what a repeat carries is split along it, and owed sums are paid slice by slice (`scatter`, which becomes a
 //! `reduce_scatter`): then what lies between products whose weights are shared, the stream and its norms, is shared too.
 //!
-//!  Extents are global still: [`partition`](crate::partition) makes them local.
+//! Extents are global still: [`partition`](crate::partition) makes them local.
 //!
 //! That this computes what one rank computed is what the verifier checks after it: every type follows from its operands
 //! by the letters, and nothing that owes a sum is taken for the sum.
 
+mod streams;
+
+use self::streams::Streams;
 use crate::pass::{Context, Pass, PassError, Strategy};
 use crate::pipeline;
 use crate::rewrite::{Rewrite, rebuilt};
@@ -27,7 +30,7 @@ use bloomery_ir::ops::all_gather::AllGather;
 use bloomery_ir::ops::all_reduce::AllReduce;
 use bloomery_ir::ops::scatter::Scatter;
 use bloomery_ir::sharding::used_twice;
-use bloomery_ir::{Extent, Graph, Mesh, Module, Node, Op, Role, TensorType, ValueId};
+use bloomery_ir::{Graph, Mesh, Module, Node, Op, Role, TensorType, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// See the module.
@@ -64,69 +67,13 @@ fn check(module: &Module, strategy: &Strategy) -> Result<(), PassError> {
     Ok(())
 }
 
-/// Lengths that every call has its own of, such as `N`, and the axes that split dimensions so long.
-struct Streams(BTreeMap<Extent, (String, u64)>);
-
-impl Streams {
-    fn of(module: &Module, strategy: &Strategy) -> Streams {
-        let inputs = module.graphs.iter().flat_map(|graph| graph.inputs.iter().map(move |input| (graph, input)));
-        let dims = inputs.flat_map(|(graph, input)| input.ty.dims.iter().map(move |dim| (graph, dim)));
-        let of = |(graph, dim): (&Graph, &bloomery_ir::Dim)| {
-            let axis = strategy.axes.get(dim.logical.as_ref()?)?;
-            let is_symbol = graph.symbols.iter().any(|symbol| Extent::symbol(&symbol.name) == dim.extent);
-            let size = strategy.mesh.size(axis).filter(|size| is_symbol && *size > 1)?;
-            Some((dim.extent.clone(), (axis.clone(), size)))
-        };
-        Streams(dims.filter_map(of).collect())
-    }
-
-    /// Whether inputs of this length stay whole, and only what is computed from them is split.
-    fn have(&self, extent: &Extent) -> bool {
-        self.0.contains_key(extent)
-    }
-
-    /// Splits what repeats carry, and lets lengths be such as ranks can share.
-    fn seed(&self, module: &mut Module) {
-        for graph in &mut module.graphs {
-            for symbol in &mut graph.symbols {
-                let Some((_, size)) = self.0.get(&Extent::symbol(&symbol.name)) else { continue };
-                symbol.least = symbol.least.next_multiple_of(*size);
-                symbol.most = (symbol.most - symbol.most % size).max(symbol.least);
-            }
-        }
-        let nodes = module.graphs.iter().flat_map(|graph| &graph.nodes);
-        let repeats = nodes.filter_map(|node| if let Op::Repeat(repeat) = &node.op { Some(repeat) } else { None });
-        let carries: BTreeMap<String, usize> = repeats.map(|repeat| (repeat.body.clone(), repeat.carry)).collect();
-        for graph in &mut module.graphs {
-            for i in 0..carries.get(&graph.name).copied().unwrap_or_default() {
-                let ty = &mut graph.inputs[i].ty;
-                if let Some((dim, axis)) = self.split(ty) {
-                    ty.dims[dim].split = Some(axis);
-                }
-                graph.types[i] = ty.clone();
-            }
-        }
-    }
-
-    /// The dimension of a value that is to be split, and over which axis, once it owes no sum over that.
-    fn split(&self, ty: &TensorType) -> Option<(usize, String)> {
-        let of = |(dim, length): (usize, &bloomery_ir::Dim)| {
-            let (axis, _) = self.0.get(&length.extent).filter(|_| length.split.is_none())?;
-            let mut split = ty.clone();
-            split.partial.retain(|owed| owed != axis);
-            split.dims[dim].split = Some(axis.clone());
-            used_twice(&split).is_none().then(|| (dim, axis.clone()))
-        };
-        ty.dims.iter().enumerate().find_map(of)
-    }
-}
-
 /// Splits a graph's inputs as the strategy says.
 fn seed(graph: &mut Graph, strategy: &Strategy, streams: &Streams) -> Result<(), PassError> {
     for (i, input) in graph.inputs.iter_mut().enumerate() {
         for dim in input.ty.dims.iter_mut().filter(|dim| !streams.have(&dim.extent)) {
             let axis = dim.logical.as_ref().and_then(|logical| strategy.axes.get(logical));
-            let Some((axis, size)) = axis.and_then(|axis| Some((axis, strategy.mesh.size(axis)?))) else { continue };
+            let sized = axis.and_then(|axis| Some((axis, strategy.mesh.size(axis)?)));
+            let Some((axis, size)) = sized.filter(|(_, size)| *size > 1) else { continue };
             let extent = dim.extent.as_number().filter(|extent| extent % size == 0);
             if extent.is_none() {
                 let (logical, of) = (dim.logical.clone().unwrap_or_default(), dim.extent.clone());
@@ -134,9 +81,7 @@ fn seed(graph: &mut Graph, strategy: &Strategy, streams: &Streams) -> Result<(),
                 let message = format!("{axis} = {size} does not divide the {of} of axis {logical} of %{}{works}", input.name);
                 return Err(PassError::Refused { pass: PASS.name, graph: graph.name.clone(), message });
             }
-            if size > 1 {
-                dim.split = Some(axis.clone());
-            }
+            dim.split = Some(axis.clone());
         }
         if let Some(axis) = used_twice(&input.ty) {
             let message = format!("{axis} would split two dimensions of %{}: {}; share one of them", input.name, input.ty);

@@ -35,9 +35,13 @@ impl OpDef for Scatter {
         Ok(vec![result])
     }
 
-    /// Global extents are those of the whole, which is what the ranks' sum is.
-    fn reference(&self, operands: &[&Tensor], results: &[TensorType], _: &RankContext<'_>) -> Vec<Tensor> {
-        vec![Tensor { dtype: results[0].dtype, ..operands[0].clone() }]
+    fn reference(&self, _: &[&Tensor], _: &[TensorType], _: &RankContext<'_>) -> Vec<Tensor> {
+        unreachable!("`check_indices` refuses it")
+    }
+
+    /// There is nothing to run: a rank's value is shorter than its type says.
+    fn check_indices(&self, _: &[&Tensor]) -> Result<(), String> {
+        Err("extents are those of all ranks together: `partition` makes them a rank's own".to_owned())
     }
 
     fn takes_parts(&self, _: usize) -> bool {
