@@ -63,6 +63,13 @@ impl Extent {
         Extent { factor: self.factor, powers }
     }
 
+    /// The same extent where a name stands for `factor` times itself: `N/mp` becomes `2*N/mp`.
+    #[must_use]
+    pub fn scaled(&self, name: &str, factor: u64) -> Extent {
+        let power = self.powers.get(name).map_or(0, |power| (*power).max(0) as u32);
+        Extent { factor: self.factor.saturating_mul(factor.saturating_pow(power)), powers: self.powers.clone() }
+    }
+
     /// The one name without a value, and the value that makes this extent `value`, where there is exactly one such.
     pub fn solve(&self, value: u64, bindings: &Bindings) -> Option<(&str, u64)> {
         let mut open = self.powers.iter().filter(|(name, _)| !bindings.contains_key(*name));
@@ -285,6 +292,12 @@ mod tests {
             ["7*N", "2", "3*N"].map(|text| Ok(text.to_owned()))
         );
         assert!(bound("4*N/mp").unwrap_err().to_string().contains("`4*N/mp` does not divide: 4 / 3"));
+    }
+
+    #[test]
+    fn names_can_stand_for_multiples() {
+        let scaled = |text: &str| text.parse::<Extent>().unwrap().scaled("N", 3).to_string();
+        assert_eq!(["N", "2*N*N/mp", "S", "4/N"].map(scaled), ["3*N", "18*N*N/mp", "S", "4/N"]);
     }
 
     #[test]

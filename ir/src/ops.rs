@@ -121,6 +121,7 @@ operations! {
     "call" => call::Call,
     "piece" => piece::Piece,
     "gather_part" => gather_part::GatherPart,
+    "scatter" => scatter::Scatter,
 }
 
 /// Attributes by serde; an operation without any is written without braces.

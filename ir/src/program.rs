@@ -10,6 +10,7 @@ use crate::layout::Layout;
 use crate::ops::Op;
 use crate::ops::all_gather::AllGather;
 use crate::ops::all_reduce::AllReduce;
+use crate::ops::reduce_scatter::ReduceScatter;
 use crate::types::{Mesh, TensorType};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -253,7 +254,7 @@ pub enum Step {
         /// Where to.
         to: View,
     },
-    /// Ranks make one value of what each has: a sum, slices joined.
+    /// Ranks make one value of what each has: a sum, or slices of it, slices joined.
     Collective {
         /// What they make of it.
         what: Collective,
@@ -261,7 +262,7 @@ pub enum Step {
         over: String,
         /// What each has.
         from: View,
-        /// Where each gets it.
+        /// Where each gets what is made.
         to: View,
     },
 }
@@ -282,13 +283,18 @@ fn steps_of_loop<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Step>
     steps
 }
 
-/// What ranks make of what each of them has: every one of them gets it.
+/// What ranks make of what each of them has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Collective {
-    /// The sum, in order of the ranks.
+    /// The sum, in order of the ranks, for every one of them.
     Sum,
-    /// Slices, joined along a dimension.
+    /// Slices, joined along a dimension, for every one of them.
     Join {
+        /// The dimension.
+        dim: usize,
+    },
+    /// The sum as [`Collective::Sum`] makes it, for each of them its slice along a dimension.
+    Scatter {
         /// The dimension.
         dim: usize,
     },
@@ -300,6 +306,7 @@ impl Collective {
         match op {
             Op::AllReduce(sum) => Some((Collective::Sum, &sum.over)),
             Op::AllGather(join) => Some((Collective::Join { dim: join.dim }, &join.over)),
+            Op::ReduceScatter(cut) => Some((Collective::Scatter { dim: cut.dim }, &cut.over)),
             _ => None,
         }
     }
@@ -310,6 +317,7 @@ impl Collective {
         match self {
             Collective::Sum => AllReduce { over }.into(),
             Collective::Join { dim } => AllGather { over, dim }.into(),
+            Collective::Scatter { dim } => ReduceScatter { over, dim }.into(),
         }
     }
 
@@ -318,6 +326,7 @@ impl Collective {
         match self {
             Collective::Sum => "all_reduce",
             Collective::Join { .. } => "all_gather",
+            Collective::Scatter { .. } => "reduce_scatter",
         }
     }
 }

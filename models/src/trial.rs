@@ -8,8 +8,11 @@ use bloomery_ir::{Bindings, DType, Graph, Input, Tensor, TensorType};
 use crate::bloom::{BloomOptions, Model, bloom};
 use crate::config::BloomConfig;
 
-/// Tokens, sequences, pages of a sequence, pages of the cache, rows that logits are wanted of.
-const SIZES: [(&str, u64); 5] = [("N", 7), ("S", 3), ("P", 2), ("C", 6), ("R", 4)];
+/// Tokens of the sequences.
+const TOKENS: u64 = 7;
+
+/// Sequences, pages of a sequence, pages of the cache, rows that logits are wanted of.
+const SIZES: [(&str, u64); 4] = [("S", 3), ("P", 2), ("C", 6), ("R", 4)];
 
 /// Tokens in a page: as few as any target takes.
 const PAGE: u64 = 16;
@@ -20,14 +23,15 @@ pub const INDEX_MOST: i64 = 6;
 /// The graphs of a model, small in what may vary.
 pub fn model(config: &BloomConfig) -> Model {
     let options =
-        BloomOptions { page_tokens: PAGE, chunk: 16, sequences: 4, pages: 4, pool: 8, ..BloomOptions::default() };
+        BloomOptions { page_tokens: PAGE, chunk: 128, sequences: 4, pages: 4, pool: 8, ..BloomOptions::default() };
     bloom(config, &options)
 }
 
 /// Inputs of one of its graphs: tables of sequences and pages, and what `fill` makes of each other type. Whole numbers must
-/// be from 0 to [`INDEX_MOST`].
-pub fn inputs(graph: &Graph, mut fill: impl FnMut(&TensorType, &Bindings) -> Tensor) -> Vec<Tensor> {
-    let sizes: Bindings = SIZES.iter().map(|(name, size)| ((*name).to_owned(), *size)).collect();
+/// be from 0 to [`INDEX_MOST`]. Ranks that share tokens want some multiple of them: rows of no sequence follow.
+pub fn inputs(graph: &Graph, multiple: u64, mut fill: impl FnMut(&TensorType, &Bindings) -> Tensor) -> Vec<Tensor> {
+    let tokens = ("N", TOKENS.next_multiple_of(multiple));
+    let sizes: Bindings = SIZES.iter().chain([&tokens]).map(|(name, size)| ((*name).to_owned(), *size)).collect();
     let of = |input: &Input| match input.name.as_str() {
         "rows" => Tensor::new(DType::I32, &[3, 3], vec![0.0, 3.0, PAGE as f64 - 2.0, 3.0, 1.0, 0.0, 4.0, 3.0, 0.0]),
         "pages" => Tensor::new(DType::I32, &[3, 2], vec![5.0, 0.0, 2.0, 0.0, 1.0, 3.0]),

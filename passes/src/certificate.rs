@@ -198,7 +198,7 @@ impl Proof<'_> {
         found: &[Vec<Tensor>],
         expected: &[Tensor],
     ) -> Result<(), Uncertified> {
-        check_outputs(graph)?;
+        check_outputs(graph, own)?;
         let ranks = self.certificate.ranks;
         for (place, outputs) in (0..).zip(found) {
             for (output, (found, expected)) in (own..).zip(outputs[own..].iter().zip(expected)) {
@@ -226,12 +226,13 @@ fn of_layers(whole: &Tensor, layers: &Range<u64>) -> Tensor {
     Tensor { dtype: whole.dtype, shape, data }
 }
 
-/// States stay where they lie, everything else comes whole.
-fn check_outputs(graph: &Graph) -> Result<(), Uncertified> {
+/// States stay where they lie, and so do slices of what is for the next stage; everything else comes whole.
+fn check_outputs(graph: &Graph, own: usize) -> Result<(), Uncertified> {
     let states = || graph.inputs.iter().filter(|input| input.role == Role::State).map(|input| input.ty.unnamed());
     for (output, value) in graph.outputs.iter().enumerate() {
         let ty = graph.ty(*value);
-        if (global(ty) != *ty || !ty.partial.is_empty()) && !states().any(|state| state == *ty) {
+        let in_slices = global(ty) != *ty && output >= own;
+        if (in_slices || !ty.partial.is_empty()) && !states().any(|state| state == *ty) {
             return Err(Uncertified::Parted { graph: graph.name.clone(), output, ty: ty.clone() });
         }
     }

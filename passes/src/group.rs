@@ -7,7 +7,7 @@
 //! Before: `%0 = matmul %x, %w`, `%1 = add %0, %b`, `%2 = gelu %1`
 //! After:  `%0 = call @matmul_add_gelu %x, %w, %b`, the three as a graph of that name
 
-use crate::bind::bound;
+use crate::bind::{Numbers, bound};
 use crate::pass::{Context, Pass, PassError};
 use bloomery_ir::graph::{Builder, Graph, Input, Module, Role, SymbolBound, ValueId};
 use bloomery_ir::ops::{Op, call::Call};
@@ -20,8 +20,9 @@ pub(crate) const PASS: Pass = Pass { name: "group", run: group };
 fn group(module: Module, cx: &Context<'_>) -> Result<Module, PassError> {
     let mut kernels = Kernels::default();
     let mut graphs = Vec::new();
+    let numbers = Numbers::of(&module);
     for graph in &module.graphs {
-        let groups = Groups::of(graph, &module, cx)?;
+        let groups = Groups::of(graph, &module, &numbers, cx)?;
         graphs.push(rebuild(graph, &module, &groups, &mut kernels)?);
     }
     graphs.extend(kernels.graphs);
@@ -48,21 +49,21 @@ struct Groups {
 impl Groups {
     /// Joins producers to consumers, in order of the producers; again as long as that joins any, since a consumer may have
     /// found its own place only after a producer asked for it.
-    fn of(graph: &Graph, module: &Module, cx: &Context<'_>) -> Result<Groups, PassError> {
+    fn of(graph: &Graph, module: &Module, numbers: &Numbers, cx: &Context<'_>) -> Result<Groups, PassError> {
         let nodes = 0..graph.nodes.len();
         let mut groups = Groups { last: nodes.clone().collect(), members: nodes.map(|node| vec![node]).collect() };
         let readers = graph.readers();
         let mut costs: BTreeMap<usize, f64> = BTreeMap::new();
         for (position, node) in graph.nodes.iter().enumerate().filter(|(_, node)| !stays(&node.op)) {
             let alone = kernel_graph(graph, &[position], module, "kernel")?;
-            let cost = cx.target.cost(&bound(PASS.name, &alone, &module.mesh)?).map_err(|refusal| PassError::Refused {
+            let cost = cx.target.cost(&bound(PASS.name, &alone, numbers)?).map_err(|refusal| PassError::Refused {
                 pass: PASS.name,
                 graph: graph.name.clone(),
                 message: format!("`{}` on {}: {refusal}", node.op.name(), cx.target.name()),
             })?;
             costs.insert(position, cost);
         }
-        while groups.join(graph, module, &readers, &mut costs, cx)? {}
+        while groups.join(graph, module, numbers, &readers, &mut costs, cx)? {}
         Ok(groups)
     }
 
@@ -71,6 +72,7 @@ impl Groups {
         &mut self,
         graph: &Graph,
         module: &Module,
+        numbers: &Numbers,
         readers: &[Vec<usize>],
         costs: &mut BTreeMap<usize, f64>,
         cx: &Context<'_>,
@@ -89,7 +91,7 @@ impl Groups {
             }
             let joined = kernel_graph(graph, &members, module, "kernel")?;
             let apart = costs[&position] + costs[&into];
-            if let Ok(cost) = cx.target.cost(&bound(PASS.name, &joined, &module.mesh)?)
+            if let Ok(cost) = cx.target.cost(&bound(PASS.name, &joined, numbers)?)
                 && cost <= apart
             {
                 self.members[position].clear();

@@ -10,7 +10,7 @@
 //! Ranks run one program: extents are numbers from here on ([`bind`](crate::bind)), collectives are steps, and a rank's place on
 //! the mesh is a number that its kernels read.
 
-use crate::bind::bound_module;
+use crate::bind::{Numbers, bound_module};
 use crate::cut;
 use crate::layouts::{self, Layouts};
 use crate::pass::{Context, PassError};
@@ -38,7 +38,8 @@ pub struct Draft {
 
 /// Lowers a grouped module.
 pub(crate) fn lower(divided: &Module, cx: &Context<'_>) -> Result<Draft, PassError> {
-    let module = &bound_module(NAME, divided)?;
+    let numbers = Numbers::of(divided);
+    let module = &bound_module(NAME, divided, &numbers)?;
     let layouts = Layouts::of(module, cx.entries)?;
     let program = Program {
         name: module.graphs.first().map(|graph| graph.name.clone()).unwrap_or_default(),
@@ -58,8 +59,11 @@ pub(crate) fn lower(divided: &Module, cx: &Context<'_>) -> Result<Draft, PassErr
         let graph = parts[0].graph;
         let rows = graph.symbols.iter().find(|symbol| symbol.name == interface.rows);
         let rows = rows.ok_or_else(|| refused(graph, format!("has no symbol {} to count rows", interface.rows)))?;
-        for (least, most) in cx.target.row_ranges(rows.most) {
-            lowering.entry(&parts, interface, SymbolBound::new(&rows.name, least, most))?;
+        // Ranges are of all rows, of which a rank may have its share.
+        let ranges = cx.target.row_ranges(rows.most.saturating_mul(numbers.ranks(&rows.name)));
+        let ranges = ranges.iter().map(|(least, most)| SymbolBound::new(&rows.name, *least, *most));
+        for range in ranges.filter_map(|range| numbers.bounds(&range)) {
+            lowering.entry(&parts, interface, range)?;
         }
     }
     Ok(lowering.draft)

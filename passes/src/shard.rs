@@ -8,18 +8,29 @@
 //! types say the rest: an operation's letters carry splits from operands to results
 //! ([`sharding`](bloomery_ir::sharding)), sums over a split dimension are owed. What an operation does not take as it lies
 //! is made fit just before: owed sums are paid (`all_reduce`), and if that is not enough, slices are joined (`all_gather`).
-//! So a sum is paid as late as may be, once, and values that nobody splits stay whole. Results of entered graphs are whole on every rank;
-//! states stay where they lie. Extents are global still: [`partition`](crate::partition) makes them local.
+//! So a sum is paid as late as may be, once, and values that nobody splits stay whole. Weights and states stay where they
+//! lie, as long as joining what is computed is enough. Results of entered graphs are whole on every rank.
+//!
+//! An axis without a length of its own, such as `tokens` of length `N`, splits nothing that callers give ([`streams`]). Where
+//! the strategy shares it, what a repeat carries is split along it, and owed sums are paid slice by slice (`scatter`, which becomes a
+//! `reduce_scatter`): then what lies between products whose weights are shared, the stream and its norms, is shared too.
+//!
+//! Extents are global still: [`partition`](crate::partition) makes them local.
 //!
 //! That this computes what one rank computed is what the verifier checks after it: every type follows from its operands
 //! by the letters, and nothing that owes a sum is taken for the sum.
 
+mod streams;
+
+use self::streams::Streams;
 use crate::pass::{Context, Pass, PassError, Strategy};
 use crate::pipeline;
 use crate::rewrite::{Rewrite, rebuilt};
 use bloomery_ir::ops::all_gather::AllGather;
 use bloomery_ir::ops::all_reduce::AllReduce;
-use bloomery_ir::{Graph, Mesh, Module, Node, Op, TensorType, ValueId};
+use bloomery_ir::ops::scatter::Scatter;
+use bloomery_ir::sharding::used_twice;
+use bloomery_ir::{Graph, Mesh, Module, Node, Op, Role, TensorType, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// See the module.
@@ -28,10 +39,12 @@ pub(crate) const PASS: Pass = Pass { name: "shard", run: shard };
 fn shard(module: Module, cx: &Context<'_>) -> Result<Module, PassError> {
     let Some(strategy) = cx.strategy.filter(|strategy| strategy.mesh.ranks() > 1) else { return Ok(module) };
     check(&module, strategy)?;
+    let streams = Streams::of(&module, strategy);
     let mut seeded = Module { mesh: strategy.mesh.clone(), ..module };
-    seeded.graphs.iter_mut().try_for_each(|graph| seed(graph, strategy))?;
+    seeded.graphs.iter_mut().try_for_each(|graph| seed(graph, strategy, &streams))?;
+    streams.seed(&mut seeded);
     let wanted = Wanted::of(&seeded, cx);
-    let graphs = rebuilt(&seeded, |graph, callees| propagate(graph, &seeded.mesh, callees, &wanted))?;
+    let graphs = rebuilt(&seeded, |graph, callees| propagate(graph, &seeded.mesh, callees, &wanted, &streams))?;
     Ok(Module { graphs, ..seeded })
 }
 
@@ -55,11 +68,12 @@ fn check(module: &Module, strategy: &Strategy) -> Result<(), PassError> {
 }
 
 /// Splits a graph's inputs as the strategy says.
-fn seed(graph: &mut Graph, strategy: &Strategy) -> Result<(), PassError> {
+fn seed(graph: &mut Graph, strategy: &Strategy, streams: &Streams) -> Result<(), PassError> {
     for (i, input) in graph.inputs.iter_mut().enumerate() {
-        for dim in &mut input.ty.dims {
+        for dim in input.ty.dims.iter_mut().filter(|dim| !streams.have(&dim.extent)) {
             let axis = dim.logical.as_ref().and_then(|logical| strategy.axes.get(logical));
-            let Some((axis, size)) = axis.and_then(|axis| Some((axis, strategy.mesh.size(axis)?))) else { continue };
+            let sized = axis.and_then(|axis| Some((axis, strategy.mesh.size(axis)?)));
+            let Some((axis, size)) = sized.filter(|(_, size)| *size > 1) else { continue };
             let extent = dim.extent.as_number().filter(|extent| extent % size == 0);
             if extent.is_none() {
                 let (logical, of) = (dim.logical.clone().unwrap_or_default(), dim.extent.clone());
@@ -67,11 +81,9 @@ fn seed(graph: &mut Graph, strategy: &Strategy) -> Result<(), PassError> {
                 let message = format!("{axis} = {size} does not divide the {of} of axis {logical} of %{}{works}", input.name);
                 return Err(PassError::Refused { pass: PASS.name, graph: graph.name.clone(), message });
             }
-            if size > 1 {
-                dim.split = Some(axis.clone());
-            }
+            dim.split = Some(axis.clone());
         }
-        if let Some(axis) = bloomery_ir::sharding::used_twice(&input.ty) {
+        if let Some(axis) = used_twice(&input.ty) {
             let message = format!("{axis} would split two dimensions of %{}: {}; share one of them", input.name, input.ty);
             return Err(PassError::Refused { pass: PASS.name, graph: graph.name.clone(), message });
         }
@@ -114,10 +126,17 @@ impl Wanted {
     }
 }
 
-fn propagate(graph: &Graph, mesh: &Mesh, callees: &[&Graph], wanted: &Wanted) -> Result<Graph, PassError> {
+fn propagate(
+    graph: &Graph,
+    mesh: &Mesh,
+    callees: &[&Graph],
+    wanted: &Wanted,
+    streams: &Streams,
+) -> Result<Graph, PassError> {
     let rewrite = Rewrite::among(PASS.name, graph, mesh, callees.iter().copied(), TensorType::clone);
-    let mut placing = Placing { rewrite, paid: BTreeMap::new(), joined: BTreeMap::new() };
-    graph.nodes.iter().try_for_each(|node| placing.node(node))?;
+    let stored = graph.inputs.iter().map(|input| input.role != Role::Plain).collect();
+    let mut placing = Placing { rewrite, stored, streams, paid: BTreeMap::new(), joined: BTreeMap::new() };
+    graph.nodes.iter().try_for_each(|node| placing.node(node, callees))?;
     let free = vec![None; graph.outputs.len()];
     let wanted = wanted.0.get(&graph.name).unwrap_or(&free);
     let outputs = graph.outputs.iter().zip(wanted).map(|(output, wanted)| placing.output(*output, wanted.as_ref()));
@@ -128,6 +147,9 @@ fn propagate(graph: &Graph, mesh: &Mesh, callees: &[&Graph], wanted: &Wanted) ->
 /// A graph on its way.
 struct Placing<'a> {
     rewrite: Rewrite<'a>,
+    /// Of each input, whether it is kept: a weight or a state.
+    stored: Vec<bool>,
+    streams: &'a Streams,
     /// Values that owe sums, and what they are once the sums are paid.
     paid: BTreeMap<ValueId, ValueId>,
     /// Values that are split, and what they are once they are whole.
@@ -135,8 +157,14 @@ struct Placing<'a> {
 }
 
 impl Placing<'_> {
-    fn node(&mut self, node: &Node) -> Result<(), PassError> {
-        let operands = self.rewrite.values(&node.operands);
+    fn node(&mut self, node: &Node, callees: &[&Graph]) -> Result<(), PassError> {
+        let mut operands = self.rewrite.values(&node.operands);
+        if let Op::Repeat(repeat) = &node.op {
+            let body = callees.iter().find(|graph| graph.name == repeat.body).expect("callees come first");
+            for (operand, input) in operands.iter_mut().zip(&body.inputs).take(repeat.carry) {
+                *operand = self.placed(*operand, &input.ty)?;
+            }
+        }
         let results = match self.rewrite.builder.node(node.op.clone(), &operands) {
             Ok(results) => results,
             Err(_) => self.made_fit(node, &operands)?,
@@ -145,13 +173,17 @@ impl Placing<'_> {
         Ok(())
     }
 
-    /// The node on operands that are paid, and joined where that is not enough.
+    /// The node on operands that are paid, and joined where that is not enough: what is computed before what is kept.
     fn made_fit(&mut self, node: &Node, operands: &[ValueId]) -> Result<Vec<ValueId>, PassError> {
         let paid = self.each(operands, Self::pay)?;
         if let Ok(results) = self.rewrite.builder.node(node.op.clone(), &paid) {
             return Ok(results);
         }
-        let joined = self.each(&paid, Self::join)?;
+        let joined = self.each(&paid, Self::join_computed)?;
+        if let Ok(results) = self.rewrite.builder.node(node.op.clone(), &joined) {
+            return Ok(results);
+        }
+        let joined = self.each(&joined, Self::join)?;
         self.rewrite.node(node.op.clone(), &joined)
     }
 
@@ -166,9 +198,24 @@ impl Placing<'_> {
     /// An output as it has to be.
     fn output(&mut self, old: ValueId, wanted: Option<&TensorType>) -> Result<ValueId, PassError> {
         let value = self.rewrite.value(old);
-        let Some(wanted) = wanted else { return Ok(value) };
+        match wanted {
+            Some(wanted) => self.placed(value, wanted),
+            None => Ok(value),
+        }
+    }
+
+    /// A value that lies as this type says.
+    fn placed(&mut self, value: ValueId, wanted: &TensorType) -> Result<ValueId, PassError> {
+        let fits = |placing: &Self, value| placing.rewrite.builder.ty(value).unnamed() == wanted.unnamed();
         let paid = self.pay(value)?;
-        if self.rewrite.builder.ty(paid).unnamed() == wanted.unnamed() { Ok(paid) } else { self.join(paid) }
+        if fits(self, paid) {
+            return Ok(paid);
+        }
+        let mut placed = self.join(paid)?;
+        if let Some((dim, over)) = self.streams.split(self.rewrite.builder.ty(placed)).filter(|_| !fits(self, placed)) {
+            placed = self.one(Scatter { over, dim }, placed)?;
+        }
+        Ok(placed)
     }
 
     /// The sums that a value owes, paid.
@@ -178,10 +225,19 @@ impl Placing<'_> {
         }
         let mut paid = value;
         for over in self.rewrite.builder.ty(value).partial.clone() {
-            paid = self.one(AllReduce { over }, paid)?;
+            let slices = self.streams.split(self.rewrite.builder.ty(paid)).filter(|(_, axis)| *axis == over);
+            paid = match slices {
+                Some((dim, _)) => self.one(Scatter { over, dim }, paid)?,
+                None => self.one(AllReduce { over }, paid)?,
+            };
         }
         self.paid.insert(value, paid);
         Ok(paid)
+    }
+
+    /// All of a value on every rank, unless it is kept in slices.
+    fn join_computed(&mut self, value: ValueId) -> Result<ValueId, PassError> {
+        if self.stored.get(value.index()) == Some(&true) { Ok(value) } else { self.join(value) }
     }
 
     /// All of a value on every rank.

@@ -23,12 +23,13 @@ pub(crate) mod tests;
 
 use self::language::{Body, Head, Term, data_of, operation};
 use self::rules::{RULES, Rule};
+use crate::bind::{Numbers, bound};
 use crate::pass::{Context, Pass, PassError};
 use crate::rewrite::Rewrite;
 use bloomery_ir::graph::Role;
 use bloomery_ir::op::elements;
 use bloomery_ir::print::print_graph;
-use bloomery_ir::{Bindings, Builder, Graph, Module, Op, SymbolBound, Target, TensorType};
+use bloomery_ir::{Bindings, Builder, Extent, Graph, Module, Op, SymbolBound, Target, TensorType};
 use egg::{Id, Runner, SimpleScheduler};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -62,7 +63,7 @@ fn simplify_graph(module: &Module, graph: &Graph, target: &dyn Target) -> Result
     let (body, values) = language::load(graph, &module.mesh);
     let body = saturate(body, RULES);
     let roots: Vec<Id> = graph.outputs.iter().map(|output| values[output.index()]).collect();
-    let mut costs = Costs { body: &body, target, known: BTreeMap::new() };
+    let mut costs = Costs { body: &body, target, numbers: Numbers::of(module), known: BTreeMap::new() };
     let choice = extract::extract(&body, &roots, &mut |term| costs.of(term));
     let rewrite = Rewrite::new(PASS.name, module, graph);
     let simplified = rebuild::rebuild(rewrite, graph, &body, &values, &choice)?;
@@ -85,6 +86,7 @@ fn saturate(body: Body, rules: &'static [Rule]) -> Body {
 struct Costs<'a> {
     body: &'a Body,
     target: &'a dyn Target,
+    numbers: Numbers,
     /// Costs by the text of the one-operation graph.
     known: BTreeMap<String, f64>,
 }
@@ -95,8 +97,8 @@ impl Costs<'_> {
             Head::Op(name) => {
                 let (op, types) = operation(name, &data_of(self.body, &term.children));
                 let kernel = self.kernel(op, &types);
-                let target = self.target;
-                *self.known.entry(print_graph(&kernel)).or_insert_with(|| kernel_cost(target, &kernel))
+                let (target, numbers) = (self.target, &self.numbers);
+                *self.known.entry(print_graph(&kernel)).or_insert_with(|| kernel_cost(target, &kernel, numbers))
             }
             _ if extract::is_work(term) => OPAQUE_NS,
             _ => 0.0,
@@ -117,19 +119,44 @@ impl Costs<'_> {
 }
 
 /// The target's estimate, or arithmetic and bytes at the largest sizes when it has no kernel.
-fn kernel_cost(target: &dyn Target, kernel: &Graph) -> f64 {
-    let cost = target.cost(kernel).ok().filter(|cost| cost.is_finite());
-    cost.unwrap_or_else(|| REFUSED_NS + work(kernel)).max(COST_LEAST_NS)
+fn kernel_cost(target: &dyn Target, kernel: &Graph, numbers: &Numbers) -> f64 {
+    let is_kernel = kernel.nodes.iter().all(|node| node.op.def().collective().is_none());
+    let asked = bound(PASS.name, kernel, numbers).ok().filter(|_| is_kernel);
+    let cost = asked.and_then(|kernel| target.cost(&kernel).ok()).filter(|cost| cost.is_finite());
+    cost.unwrap_or_else(|| REFUSED_NS + work(kernel) + handed_on(kernel)).max(COST_LEAST_NS)
 }
 
-/// Arithmetic operations plus bytes moved, at the largest sizes.
+/// Arithmetic operations plus bytes read and written, at the largest sizes.
 fn work(kernel: &Graph) -> f64 {
-    let bindings: Bindings = kernel.symbols.iter().map(|symbol| (symbol.name.clone(), symbol.most)).collect();
-    let number = |extent: bloomery_ir::Extent| extent.eval(&bindings).unwrap_or(0) as f64;
-    let bytes = kernel.types.iter().map(|ty| number(elements(ty)) * ty.dtype.bits() as f64 / 8.0);
     let flops = kernel.nodes.iter().map(|node| {
         let (operands, results) = (kernel.types_of(&node.operands), kernel.types_of(&node.results));
-        number(node.op.def().flops(&operands, &results))
+        at_most(kernel, &node.op.def().flops(&operands, &results))
     });
+    let bytes = kernel.types.iter().map(|ty| bytes_at_most(kernel, ty));
     bytes.chain(flops).sum()
+}
+
+/// Bytes that ranks hand each other in collectives: of a sum every rank makes a slice, from all but its own of the terms;
+/// what comes out as long as it went in, or longer, it gets from the others but for a slice.
+fn handed_on(kernel: &Graph) -> f64 {
+    let of = |node: &bloomery_ir::Node| {
+        let Some(axis) = node.op.def().collective() else { return 0.0 };
+        let (from, to) = (kernel.ty(node.operands[0]), kernel.ty(node.results[0]));
+        let [given, gotten] = [from, to].map(|ty| bytes_at_most(kernel, ty));
+        let summed = if from.partial == to.partial { 0.0 } else { given };
+        let joined = if gotten < given { 0.0 } else { gotten };
+        let others = 1.0 - 1.0 / at_most(kernel, &Extent::symbol(axis)).max(1.0);
+        others * (summed + joined)
+    };
+    kernel.nodes.iter().map(of).sum()
+}
+
+fn bytes_at_most(kernel: &Graph, ty: &TensorType) -> f64 {
+    at_most(kernel, &elements(ty)) * ty.dtype.bits() as f64 / 8.0
+}
+
+/// An extent at the largest sizes.
+fn at_most(kernel: &Graph, extent: &Extent) -> f64 {
+    let bindings: Bindings = kernel.symbols.iter().map(|symbol| (symbol.name.clone(), symbol.most)).collect();
+    extent.eval(&bindings).unwrap_or(0) as f64
 }

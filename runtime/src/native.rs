@@ -381,38 +381,43 @@ impl Run {
         });
     }
 
-    /// Sums, or joins slices; a piece is some rows of one group.
+    /// Sums, or slices of sums, or joins slices. What lies together and is treated alike is a run; a piece is some of one.
     fn collective(&self, together: &Together, layer: u64, worker: &Worker<'_>) {
         let Together { what, groups, ty } = together;
+        let members = groups.first().map_or(1, Vec::len);
         let shape = ty.shape(&self.bindings).expect("sizes were checked");
-        let elements: usize = shape.iter().product();
-        // What lies together, and how much of it is a piece.
-        let (run, step) = match what {
-            Collective::Sum => (elements, COLLECTIVE_PIECE),
-            Collective::Join { dim } => {
-                let run = shape[*dim..].iter().product();
-                (run, run)
-            }
+        let from_dim = |dim: usize| shape[dim..].iter().product::<usize>();
+        let (run, runs) = match *what {
+            Collective::Sum => (from_dim(0), 1),
+            Collective::Join { dim } => (from_dim(dim), shape[..dim].iter().product()),
+            Collective::Scatter { dim } => (from_dim(dim) / members, shape[..dim].iter().product()),
         };
-        let pieces = elements.div_ceil(step.max(1)) as u32;
+        let pieces = run.div_ceil(COLLECTIVE_PIECE);
         let bytes = |elements: usize| ty.dtype.bytes(elements as u64) as usize;
-        self.moved(groups.len() as u32 * pieces, worker, |piece| {
-            let (group, i) = (&groups[(piece / pieces) as usize], (piece % pieces) as usize);
-            let at =
-                |side: usize| -> Vec<usize> { group.iter().map(|pair| self.resolve(&pair[side], layer)).collect() };
-            let (from, to) = (at(0), at(1));
-            let (start, end) = (i * step, (i * step + step).min(elements));
+        self.moved((groups.len() * runs * pieces) as u32, worker, |piece| {
+            let (piece, i) = (piece as usize / pieces, piece as usize % pieces);
+            let (group, at) = (&groups[piece / runs], piece % runs);
+            let of = |side: usize, run_of: usize| -> Vec<usize> {
+                group.iter().map(|pair| self.resolve(&pair[side], layer) + bytes(run_of * run)).collect()
+            };
+            let (start, end) = (i * COLLECTIVE_PIECE, ((i + 1) * COLLECTIVE_PIECE).min(run));
             #[allow(unsafe_code, reason = "sums and copies between views of ranks")]
             // SAFETY: all views were checked to hold their types; what is read was written in phases before this one, and
             // of what is written each piece has places of its own.
             unsafe {
-                if *what == Collective::Sum {
-                    sum(&from, &to, start..end);
-                    return;
-                }
-                for (member, from) in from.iter().enumerate() {
-                    for to in &to {
-                        copy(from + bytes(start), to + bytes(start * group.len() + member * run), bytes(run));
+                match what {
+                    Collective::Sum => sum(&of(0, at), &of(1, at), start..end),
+                    Collective::Join { .. } => {
+                        for (member, from) in of(0, at).iter().enumerate() {
+                            for to in of(1, at * members + member) {
+                                copy(from + bytes(start), to + bytes(start), bytes(end - start));
+                            }
+                        }
+                    }
+                    Collective::Scatter { .. } => {
+                        for (member, to) in of(1, at).into_iter().enumerate() {
+                            sum(&of(0, at * members + member), &[to], start..end);
+                        }
                     }
                 }
             }

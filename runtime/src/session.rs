@@ -382,7 +382,10 @@ impl Session {
     fn body(&mut self, chunks: &[Chunk<'_>], pieces: &[Piece]) -> Result<(), RunError> {
         let held = |piece: &Piece| self.sequence(chunks[piece.chunk].sequence);
         let ids = pieces.iter().flat_map(|p| &chunks[p.chunk].ids[p.from..p.from + p.count]).map(|&id| id as i32);
-        let ids: Vec<i32> = ids.collect();
+        let mut ids: Vec<i32> = ids.collect();
+        let tokens = ids.len();
+        // Rows of no sequence, whatever their id: caches and attention pass over them, and nobody reads what they become.
+        ids.resize(tokens.next_multiple_of(self.names.tokens_multiple), 0);
         let width =
             pieces.iter().map(|p| (held(p).length + p.count).div_ceil(self.names.page_tokens)).max().unwrap_or(1);
         let (mut rows, mut pages, mut start) = (Vec::new(), Vec::new(), 0);
@@ -393,7 +396,8 @@ impl Session {
             // Pages beyond the last token are never read; entries of shorter sequences are filled up with 0.
             pages.extend((0..width).map(|i| sequence.pages.get(i).copied().unwrap_or(0)));
         }
-        let sizes = [ids.len(), pieces.len(), width, 1];
+        let shared = ids.len() / self.names.tokens_multiple;
+        let sizes = [shared, pieces.len(), width, 1];
         let replica = held(&pieces[0]).replica;
         let span = |piece: &Piece| Span { first: held(piece).length as u64, tokens: piece.count as u64 };
         let spans: Vec<Span> = pieces.iter().map(span).collect();
@@ -403,8 +407,8 @@ impl Session {
         for (io, values) in [(self.names.ids, &ids), (self.names.rows, &rows), (self.names.pages, &pages)] {
             put(self.executor.io_mut(replica, io), values);
         }
-        self.run(replica, "body", ids.len(), sizes)?;
-        self.computed += ids.len() as u64;
+        self.run(replica, "body", shared, sizes)?;
+        self.computed += tokens as u64;
         for piece in pieces {
             self.sequence_mut(chunks[piece.chunk].sequence).length += piece.count;
         }
@@ -418,13 +422,14 @@ impl Session {
         row: &mut impl FnMut(usize, usize, &[f32]),
     ) -> Result<(), RunError> {
         let tokens: usize = pieces.iter().map(|piece| piece.count).sum();
+        let shared = tokens.div_ceil(self.names.tokens_multiple);
         let wanted = wanted(chunks, pieces);
         let mut logits = vec![0.0; self.names.vocabulary];
         let replica = self.sequence(chunks[pieces[0].chunk].sequence).replica;
         for part in wanted.chunks(self.names.picks_most) {
             let picks: Vec<i32> = part.iter().map(|(flat, ..)| *flat as i32).collect();
             put(self.executor.io_mut(replica, self.names.pick), &picks);
-            self.run(replica, "head", part.len(), [tokens, 1, 1, part.len()])?;
+            self.run(replica, "head", part.len(), [shared, 1, 1, part.len()])?;
             let begin = self.executor.recorder().map_or(0, |recorder| recorder.now());
             let bytes = self.executor.io(replica, self.names.logits);
             for ((_, chunk, position), bytes) in part.iter().zip(bytes.chunks_exact(4 * logits.len())) {
@@ -438,7 +443,7 @@ impl Session {
         Ok(())
     }
 
-    /// Runs an entry on a replica for so many rows; sizes are those of N, S, P, R.
+    /// Runs an entry on a replica for so many rows; sizes are those of N, of which ranks may share a multiple, S, P, R.
     fn run(&mut self, replica: usize, group: &str, rows: usize, sizes: [usize; 4]) -> Result<(), RunError> {
         let program = self.executor.artifact().program();
         let takes = |entry: &bloomery_ir::program::Entry| {

@@ -12,12 +12,13 @@ use bloomery_ir::ops::all_reduce::AllReduce;
 use bloomery_ir::ops::axis_index::AxisIndex;
 use bloomery_ir::ops::constant::Constant;
 use bloomery_ir::ops::gather::Gather;
+use bloomery_ir::ops::piece::Piece;
 use bloomery_ir::ops::reduce_scatter::ReduceScatter;
 use bloomery_ir::ops::scale::Scale;
 use bloomery_ir::{Builder, DType, Extent, Graph, Module, Op, TypeError, ValueId};
 use bloomery_passes::{Stages, Strategy};
 
-use crate::sharded::{certified, divided, megatron, model, strategy};
+use crate::sharded::{certified, divided, megatron, model, sequence_parallel, strategy};
 
 /// A node that is about to be built again: its operation and operands, which a mistake changes.
 struct Site<'a, 'b> {
@@ -57,6 +58,11 @@ impl Site<'_, '_> {
         names.contains(&self.op.name())
     }
 
+    /// Whether it pays a sum that is owed.
+    fn pays(&self) -> bool {
+        self.is(&["all_reduce", "reduce_scatter"])
+    }
+
     /// Another axis of the mesh.
     fn other(&self, axis: &str) -> Option<String> {
         self.axes.iter().find(|other| *other != axis).cloned()
@@ -78,6 +84,7 @@ const MISTAKES: &[Mistake] = &[
         name: "a sum paid twice",
         make: |s| match s.op.clone() {
             Op::AllReduce(op) => s.then(op),
+            Op::ReduceScatter(op) => s.then(op),
             _ => Ok(None),
         },
     },
@@ -86,6 +93,10 @@ const MISTAKES: &[Mistake] = &[
         make: |s| match s.op.clone() {
             Op::AllReduce(AllReduce { over }) => match s.other(&over) {
                 Some(over) => node(AllReduce { over }, &s.operands),
+                None => Ok(None),
+            },
+            Op::ReduceScatter(ReduceScatter { over, dim }) => match s.other(&over) {
+                Some(over) => node(ReduceScatter { over, dim }, &s.operands),
                 None => Ok(None),
             },
             _ => Ok(None),
@@ -98,14 +109,50 @@ const MISTAKES: &[Mistake] = &[
             _ => Ok(None),
         },
     },
+    Mistake { name: "a sum taken for a mean", make: |s| if s.pays() { s.then(Scale { by: 0.5 }) } else { Ok(None) } },
     Mistake {
-        name: "a sum taken for a mean",
-        make: |s| if s.is(&["all_reduce"]) { s.then(Scale { by: 0.5 }) } else { Ok(None) },
+        name: "a sum shared instead of scattered",
+        make: |s| match s.op.clone() {
+            Op::ReduceScatter(ReduceScatter { over, .. }) => node(AllReduce { over }, &s.operands),
+            _ => Ok(None),
+        },
+    },
+    Mistake {
+        name: "a sum scattered along another dimension",
+        make: |s| match s.op.clone() {
+            Op::ReduceScatter(ReduceScatter { over, dim }) => node(ReduceScatter { over, dim: 1 - dim }, &s.operands),
+            _ => Ok(None),
+        },
+    },
+    Mistake {
+        name: "a rank's own part taken for its slice of the sum",
+        make: |s| match s.op.clone() {
+            Op::ReduceScatter(ReduceScatter { over, dim }) => {
+                let size = s.builder.ty(s.operands[0]).dims[dim].extent.over(&over);
+                let place = s.builder.one(AxisIndex { axis: over }, &[])?;
+                node(Piece { dim, size }, &[s.operands[0], place])
+            }
+            _ => Ok(None),
+        },
+    },
+    Mistake {
+        name: "the first slice of a sum for every rank",
+        make: |s| match s.op.clone() {
+            // The sum is right, and types are; the slices are not.
+            Op::ReduceScatter(ReduceScatter { over, dim }) => {
+                let size = s.builder.ty(s.operands[0]).dims[dim].extent.over(&over);
+                let sum = s.builder.one(AllReduce { over }, &s.operands)?;
+                let first = Constant { dtype: DType::I32, shape: vec![1], values: vec![0.0] };
+                let first = s.builder.one(first, &[])?;
+                node(Piece { dim, size }, &[sum, first])
+            }
+            _ => Ok(None),
+        },
     },
     Mistake {
         name: "slices joined along another dimension",
         make: |s| match s.op.clone() {
-            Op::AllGather(AllGather { over, .. }) => node(AllGather { over, dim: 0 }, &s.operands),
+            Op::AllGather(AllGather { over, dim }) => node(AllGather { over, dim: 1 - dim }, &s.operands),
             _ => Ok(None),
         },
     },
@@ -143,7 +190,8 @@ const MISTAKES: &[Mistake] = &[
     Mistake {
         name: "pieces of half the size",
         make: |s| match s.op.clone() {
-            Op::Piece(mut op) => {
+            // `4/mp` of four slopes; tokens have no number.
+            Op::Piece(mut op) if op.size.to_string().contains('4') => {
                 op.size = op.size.to_string().replacen('4', "2", 1).parse::<Extent>().expect("an extent");
                 node(op, &s.operands)
             }
@@ -161,7 +209,7 @@ const MISTAKES: &[Mistake] = &[
         name: "a bias added on every rank",
         make: |s| match s.op.clone() {
             // What follows a sum owed goes before it, as it would without types that say what is owed.
-            Op::AllReduce(op) => match s.parameters.iter().copied().find(|p| s.builder.ty(*p).rank() == 1) {
+            op if s.pays() => match s.parameters.iter().copied().find(|p| s.builder.ty(*p).rank() == 1) {
                 Some(bias) => {
                     let part = s.builder.one(bloomery_ir::ops::add::Add, &[s.operands[0], bias])?;
                     node(op, &[part])
@@ -175,7 +223,7 @@ const MISTAKES: &[Mistake] = &[
         name: "a bias added once more after the sum",
         make: |s| {
             let width = |s: &Site<'_, '_>, p: ValueId| s.builder.ty(p).dims[0].extent.clone();
-            if !s.is(&["all_reduce"]) {
+            if !s.pays() {
                 return Ok(None);
             }
             let result = s.builder.node(s.op.clone(), &s.operands)?[0];
@@ -340,7 +388,7 @@ fn mutant(module: &Module, graph: usize, place: usize, mistake: &Mistake) -> Opt
     Some(Ok(changed))
 }
 
-fn strategies() -> [(&'static str, Strategy); 6] {
+fn strategies() -> [(&'static str, Strategy); 9] {
     let stages = strategy(&[("pp", 2), ("mp", 2)], &[("heads", "mp"), ("ffn", "mp"), ("vocab", "mp")]);
     [
         ("tiny", Strategy { stages: Stages::Layers(vec![1, 1]), ..stages }),
@@ -349,6 +397,9 @@ fn strategies() -> [(&'static str, Strategy); 6] {
         ("tiny", megatron(4)),
         ("tiny", strategy(&[("a", 2), ("b", 2)], &[("heads", "a"), ("ffn", "b"), ("vocab", "b")])),
         ("tiny-untied", megatron(2)),
+        ("tiny", sequence_parallel(2)),
+        ("tiny", strategy(&[("mp", 4)], &[("heads", "mp"), ("tokens", "mp")])),
+        ("tiny", strategy(&[("a", 2), ("b", 2)], &[("heads", "a"), ("ffn", "b"), ("tokens", "a"), ("vocab", "b")])),
     ]
 }
 

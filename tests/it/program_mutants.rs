@@ -33,10 +33,16 @@ impl Made {
         let Ok(Stage::Program(program)) = pipeline::run(model.module.clone(), &cx, None, &mut |_, _| {}) else {
             panic!("all passes make a program")
         };
+        let multiple = if strategy.axes.contains_key("tokens") { strategy.mesh.ranks() } else { 1 };
         let inputs = |name| {
             let mut random = Random::new(7);
             let graph: &Graph = model.module.graph(name).unwrap();
-            (name, trial::inputs(graph, |ty, sizes| random.tensor(ty, sizes, (-0.5, 0.5), (0, trial::INDEX_MOST))))
+            (
+                name,
+                trial::inputs(graph, multiple, |ty, sizes| {
+                    random.tensor(ty, sizes, (-0.5, 0.5), (0, trial::INDEX_MOST))
+                }),
+            )
         };
         let inputs = ["body", "head"].map(inputs).into();
         Made { divided: divided(&model, strategy).unwrap(), program: *program, inputs, model }
@@ -85,8 +91,15 @@ const STEPS: &[(&str, StepMistake)] = &[
         _ => false,
     }),
     ("slices joined along another dimension", |steps, i| match &mut steps[i] {
-        Step::Collective { what: Collective::Join { dim }, .. } => {
+        Step::Collective { what: Collective::Join { dim } | Collective::Scatter { dim }, .. } => {
             *dim = 1 - *dim;
+            true
+        }
+        _ => false,
+    }),
+    ("a sum that every rank gets the first slice of", |steps, i| match &mut steps[i] {
+        Step::Collective { what: what @ Collective::Scatter { .. }, .. } => {
+            *what = Collective::Sum;
             true
         }
         _ => false,
@@ -215,9 +228,13 @@ fn mutants(program: &Program, entry: usize, mistake: StepMistake) -> Vec<Program
 fn every_mistake_in_a_program_is_caught() {
     let stages = Strategy { stages: Stages::Layers(vec![1, 2]), ..strategy(&[("pp", 2)], &[]) };
     let apart = strategy(&[("a", 2), ("b", 2)], &[("heads", "a"), ("ffn", "b"), ("vocab", "b")]);
+    let tokens = [("heads", "mp"), ("ffn", "mp"), ("vocab", "mp"), ("tokens", "mp")];
+    let sequence = strategy(&[("mp", 2)], &tokens);
     let both = Strategy { stages: Stages::Layers(vec![1, 1]), ..megatron_in_stages() };
     let mut made: BTreeMap<&str, usize> = BTreeMap::new();
-    for (fixture, strategy) in [("tiny", megatron(2)), ("tiny-eps", stages), ("tiny", apart), ("tiny", both)] {
+    for (fixture, strategy) in
+        [("tiny", megatron(2)), ("tiny-eps", stages), ("tiny", apart), ("tiny", both), ("tiny", sequence)]
+    {
         let whole = Made::of(fixture, &strategy);
         assert!(whole.certified(&whole.program).unwrap() < 1e-6);
         let trial_rows = |entry: &&bloomery_ir::program::Entry| (entry.least..=entry.most).contains(&4);

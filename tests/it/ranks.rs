@@ -17,6 +17,38 @@ fn shared(name: &str, strategy: &str, targets: Option<Vec<Target>>) -> Compiled 
     })
 }
 
+/// Ranks that share tokens too, any number of them in a call: the session fills up with rows of no sequence.
+#[test]
+fn ranks_that_share_tokens_say_it_too() {
+    for (name, strategies) in [
+        ("tiny-nonpow2", &["mp=3", "mp=6", "mp=3,dp=2"][..]),
+        ("tiny", &["mp=2", "mp=4", "mp=4,vocab_emb_dp=true", "mp=2,pp=2"]),
+        ("tiny-bf16", &["mp=4"]),
+        ("tiny-untied", &["mp=4"]),
+        ("tiny-postln", &["mp=2"]),
+    ] {
+        let fixture = Fixture::open(name);
+        for (i, strategy) in strategies.iter().enumerate() {
+            let strategy = format!("{strategy},sequence_parallel=true");
+            let model = shared(name, &strategy, Some(vec![Target::Interpreter]));
+            check_logits(&fixture, &model, INTERPRETER);
+            check_logits(&fixture, &model, How { chunk: 5, ..INTERPRETER });
+            check_greedy(&fixture, &model, INTERPRETER);
+            if i > 0 || name != "tiny-nonpow2" {
+                continue;
+            }
+            let native = shared(name, &strategy, None);
+            check_logits(&fixture, &native, BEST);
+            check_greedy(&fixture, &native, BEST);
+            let prompts = fixture.prompts();
+            let whole = native.logits(BEST, &prompts);
+            for (threads, chunk) in [(2, 512), (3, 7), (5, 1)] {
+                assert!(native.logits(How { threads, chunk, ..BEST }, &prompts) == whole, "{name}: {threads} threads");
+            }
+        }
+    }
+}
+
 /// Every model, every number of ranks that it allows. Stages and replicas change no bit of what ranks of one stage say.
 #[test]
 fn ranks_say_what_hugging_face_recorded_and_stages_and_replicas_change_no_bit() {
@@ -108,7 +140,7 @@ fn resharded_artifacts_are_compiled_ones_byte_for_byte() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("resharded.bloom");
     for (name, strategies) in [
-        ("tiny", &["mp=1", "mp=4", "mp=2", "mp=2,vocab_emb_dp=true", "mp=1"][..]),
+        ("tiny", &["mp=1", "mp=4", "mp=2", "mp=2,vocab_emb_dp=true", "mp=2,sequence_parallel=true", "mp=1"][..]),
         ("tiny-nonpow2", &["mp=6", "mp=3", "mp=2"]),
         ("tiny-fp16", &["mp=1", "mp=2"]),
         ("tiny-untied", &["mp=2", "mp=4"]),

@@ -137,7 +137,8 @@ fn every_sample_can_be_shared_along_its_letters() {
 /// Operations whose samples need more than one graph or rank; `filetests` runs them.
 #[test]
 fn every_operation_has_samples() {
-    let elsewhere = ["all_reduce", "all_gather", "reduce_scatter", "axis_index", "repeat", "call", "gather_part"];
+    let elsewhere =
+        ["all_reduce", "all_gather", "reduce_scatter", "axis_index", "repeat", "call", "gather_part", "scatter"];
     let sampled: Vec<&str> = Op::samples().iter().map(|sample| sample.op.name()).collect();
     let without: Vec<&str> = Op::NAMES.iter().copied().filter(|name| !sampled.contains(name)).collect();
     assert_eq!(without, elsewhere);

@@ -39,15 +39,22 @@ pub(crate) fn divided(model: &Model, strategy: &Strategy) -> Result<Module, Pass
     }
 }
 
-/// Inputs of a graph, with weights of a model's size.
-fn inputs(graph: &Graph, seed: u64) -> Vec<Tensor> {
+/// Megatron's with tokens over the same axis: what lies between products is split by them.
+pub(crate) fn sequence_parallel(mp: u64) -> Strategy {
+    strategy(&[("mp", mp)], &[("heads", "mp"), ("ffn", "mp"), ("tokens", "mp"), ("vocab", "mp")])
+}
+
+/// Inputs of a graph, with weights of a model's size, and so many tokens that ranks can share them.
+fn inputs(graph: &Graph, multiple: u64, seed: u64) -> Vec<Tensor> {
     let mut random = Random::new(seed);
-    trial::inputs(graph, |ty, sizes| random.tensor(ty, sizes, (-0.5, 0.5), (0, trial::INDEX_MOST)))
+    trial::inputs(graph, multiple, |ty, sizes| random.tensor(ty, sizes, (-0.5, 0.5), (0, trial::INDEX_MOST)))
 }
 
 /// The certificate of a model's divided graphs.
 pub(crate) fn certified(model: &Model, divided: &Module, seed: u64) -> Result<Certificate, Uncertified> {
-    let inputs = ["body", "head"].map(|name| (name, inputs(model.module.graph(name).unwrap(), seed)));
+    let shared = divided.graphs.iter().flat_map(|graph| &graph.symbols).find(|symbol| symbol.name == "N");
+    let multiple = shared.map_or(1, |symbol| symbol.least);
+    let inputs = ["body", "head"].map(|name| (name, inputs(model.module.graph(name).unwrap(), multiple, seed)));
     certify(&model.module, divided, &inputs)
 }
 
@@ -67,6 +74,50 @@ fn ranks_together_compute_what_one_computes() {
             assert_eq!(parse(&print(&module)).as_ref(), Ok(&module));
         }
     }
+}
+
+/// Tokens that ranks share, rows of no sequence among them: seven tokens are no multiple of two.
+#[test]
+fn ranks_share_tokens_between_the_parts_that_they_share_otherwise() {
+    let some = |axes: &[(&str, u64)], split: &[&str]| {
+        let split: Vec<(&str, &str)> = split.iter().map(|logical| (*logical, "mp")).collect();
+        strategy(axes, &split)
+    };
+    let whole_table = |mp| some(&[("mp", mp)], &["heads", "ffn", "tokens"]);
+    for (fixture, strategy) in [
+        ("tiny", sequence_parallel(2)),
+        ("tiny", sequence_parallel(4)),
+        ("tiny", whole_table(4)),
+        ("tiny", some(&[("mp", 2)], &["tokens"])),
+        ("tiny", some(&[("dp", 2), ("mp", 2)], &["heads", "tokens"])),
+        ("tiny", strategy(&[("a", 2), ("b", 2)], &[("heads", "a"), ("ffn", "b"), ("tokens", "b"), ("vocab", "a")])),
+        ("tiny", Strategy { stages: Stages::Balanced, ..some(&[("pp", 2), ("mp", 2)], &["heads", "ffn", "tokens"]) }),
+        ("tiny-postln", sequence_parallel(2)),
+        ("tiny-untied", sequence_parallel(4)),
+        ("tiny-nonpow2", whole_table(3)),
+    ] {
+        let model = model(fixture);
+        let module = divided(&model, &strategy).unwrap_or_else(|error| panic!("{fixture}, {strategy:?}: {error}"));
+        let certificate = certified(&model, &module, 4).unwrap_or_else(|e| panic!("{fixture}, {strategy:?}: {e}"));
+        assert!(certificate.difference < 1e-12, "{fixture}: {certificate:?}");
+        assert_eq!(parse(&print(&module)).as_ref(), Ok(&module));
+    }
+}
+
+/// A layer's sums are slices, twice; twice ranks join what a product needs. No rank has all of the stream.
+#[test]
+fn shared_tokens_are_joined_for_products_alone() {
+    let module = divided(&model("tiny"), &sequence_parallel(4)).unwrap();
+    let text = print(&module);
+    let count =
+        |graph: &str, op: &str| module.graph(graph).unwrap().nodes.iter().filter(|node| node.op.name() == op).count();
+    let of = |graph| ["all_reduce", "reduce_scatter", "all_gather", "piece"].map(|op| count(graph, op));
+    assert_eq!((of("block"), of("body")), ([0, 2, 2, 1], [0, 1, 1, 0]), "{text}");
+    let block = module.graph("block").unwrap();
+    let whole_norm = |node: &bloomery_ir::Node| {
+        node.op.name() == "layer_norm" && block.ty(node.results[0]).dims[0].extent.to_string() != "N/mp"
+    };
+    assert!(!block.nodes.iter().any(whole_norm), "{text}");
 }
 
 /// Of a model too large to run, its narrow form is certified, and divided it is the same graphs but for extents.

@@ -1,7 +1,8 @@
 //! How ranks share a model: from what people ask for to what passes do, and the proof that it changes nothing.
 //!
 //! The passes know logical axes and axes of the mesh; which is split over which is Megatron's layout: heads and the MLP's
-//! width over `mp`, so that two sums a layer are all that ranks have to say to each other, and the vocabulary's rows. The
+//! width over `mp`, so that two sums a layer are all that ranks have to say to each other, and the vocabulary's rows; with
+//! `sequence_parallel` tokens too, so that what lies between is shared and sums are slices, joined before products. The
 //! certificate is of the model's narrow form, which is the same but for widths, divided by the same strategy.
 
 use bloomery_codegen::cpu::Cpu;
@@ -42,7 +43,7 @@ pub(crate) fn shared(
     strategy: &Strategy,
     config: &BloomConfig,
 ) -> Result<(Option<passes::Strategy>, Vec<String>), Error> {
-    check(strategy, config)?;
+    check_fits(strategy, config)?;
     let notes = uneven(strategy, config);
     let sizes = [(PP, strategy.pp), (MP, strategy.mp)].into_iter().filter(|(_, size)| *size > 1);
     let mesh = Mesh { axes: sizes.map(|(axis, size)| (axis.to_owned(), u64::from(size))).collect() };
@@ -50,7 +51,8 @@ pub(crate) fn shared(
         return Ok((None, notes));
     }
     let vocab = (notes.is_empty() && !strategy.vocab_emb_dp).then_some("vocab");
-    let shared = ["heads", "ffn"].into_iter().chain(vocab).filter(|_| strategy.mp > 1);
+    let tokens = strategy.sequence_parallel.then_some("tokens");
+    let shared = ["heads", "ffn"].into_iter().chain(vocab).chain(tokens).filter(|_| strategy.mp > 1);
     let axes = shared.map(|axis| (axis.to_owned(), MP.to_owned())).collect();
     Ok((Some(passes::Strategy { mesh, axes, stages: stages(strategy, config) }), notes))
 }
@@ -81,16 +83,6 @@ pub(super) fn check_fits(strategy: &Strategy, config: &BloomConfig) -> Result<()
     })
 }
 
-fn check(strategy: &Strategy, config: &BloomConfig) -> Result<(), Error> {
-    check_fits(strategy, config)?;
-    if strategy.sequence_parallel {
-        return Err(Error::Refused(format!(
-            "the strategy {strategy} splits by tokens, which artifacts do not do yet: leave sequence_parallel out"
-        )));
-    }
-    Ok(())
-}
-
 /// A program with as many replicas as the strategy has: they do the same with sequences of their own, which no pass needs to
 /// know.
 pub(crate) fn replicated(program: Program, strategy: &Strategy) -> Program {
@@ -112,10 +104,11 @@ pub(crate) fn certified(strategy: &Strategy, config: &BloomConfig) -> Result<Opt
     let Stage::Program(program) = pipeline::run(model.module.clone(), &cx, None, &mut |_, _| {})? else {
         unreachable!("all passes make a program")
     };
+    let multiple = if strategy.sequence_parallel { u64::from(strategy.mp) } else { 1 };
     let inputs = |name| {
         let mut state = 0x9E37_79B9_7F4A_7C15;
         let graph = model.module.graph(name).expect("the model's description has a body and a head");
-        (name, trial::inputs(graph, |ty, sizes| some(ty, sizes, &mut state)))
+        (name, trial::inputs(graph, multiple, |ty, sizes| some(ty, sizes, &mut state)))
     };
     let (whole, inputs) = (&model.module, ["body", "head"].map(inputs));
     let certificate = certify(whole, &divided, &inputs).and_then(|certificate| {

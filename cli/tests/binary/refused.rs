@@ -636,7 +636,6 @@ fn strategies_for_another_model() {
     compile("mp=3", &["4 heads cannot be split evenly among 3 ranks", "can be 1, 2 or 4"]);
     compile("pp=3", &["3 pipeline stages for 2 layers", "at most 2"]);
     compile("pp=2,stages=1:2", &["the layers given for each stage are 3 in all, and the model has 2"]);
-    compile("mp=2,sequence_parallel=true", &["sequence_parallel=true splits by tokens", "leave sequence_parallel out"]);
     let unknown = call(args!["compile", &model("tiny"), "-o", "x", "--strategy", "tp=2"]);
     assert_eq!(unknown.status.code(), Some(2));
     assert!(stderr(&unknown).contains("there are dp, mp, pp"), "{}", stderr(&unknown));

@@ -103,10 +103,8 @@ pub(crate) fn of(reading: &Reading, node: &Node, out: usize) -> Result<LoopsSpec
         }
         Op::Piece(op) => {
             let mut x = operand(0)?.strided((0..result.counts.len()).map(Some).collect());
-            if result.counts[op.dim].dim.is_some() {
-                return refuse("a piece whose size has a symbol inside");
-            }
-            let size = result.counts[op.dim].times * x.strides[op.dim];
+            let Count { dim, times } = result.counts[op.dim];
+            let size = Count { dim, times: times * x.strides[op.dim] };
             x.place = Some((reading.row_major(node.operands[1])?, size));
             vec![result.nest(result.counts.clone(), vec![x], Fold::Copy)]
         }

@@ -374,7 +374,7 @@ pub struct Strided {
     /// Of the first.
     pub offset: usize,
     /// Where the first depends on data: the data pointer of a whole number, and elements for each one of it.
-    pub place: Option<(usize, usize)>,
+    pub place: Option<(usize, Count)>,
     /// One for each loop.
     pub strides: Vec<usize>,
 }

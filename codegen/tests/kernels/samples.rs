@@ -19,8 +19,17 @@ use bloomery_ir::{
 };
 
 /// Operations between ranks or around graphs, and constants, are no kernels.
-const NOT_KERNELS: &[&str] =
-    &["constant", "axis_index", "all_reduce", "all_gather", "reduce_scatter", "repeat", "call", "gather_part"];
+const NOT_KERNELS: &[&str] = &[
+    "constant",
+    "axis_index",
+    "all_reduce",
+    "all_gather",
+    "reduce_scatter",
+    "repeat",
+    "call",
+    "gather_part",
+    "scatter",
+];
 
 struct Run {
     launch: usize,

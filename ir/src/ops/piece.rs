@@ -59,5 +59,8 @@ impl OpDef for Piece {
 }
 
 pub(crate) fn samples() -> Vec<Sample> {
-    vec![sample(Piece { dim: 1, size: 3.into() }, &["f32[2, 6, 2]", "i32[1]"])]
+    vec![
+        sample(Piece { dim: 1, size: 3.into() }, &["f32[2, 6, 2]", "i32[1]"]),
+        sample(Piece { dim: 0, size: "N".into() }, &["f32[2*N, 3]", "i32[1]"]),
+    ]
 }

@@ -6,7 +6,6 @@
 
 use super::{Given, Proof, Uncertified};
 use bloomery_ir::graph::Role;
-use bloomery_ir::interpret::bind;
 use bloomery_ir::program::{Interface, Parameter};
 use bloomery_ir::run_program::ProgramInterpreter;
 use bloomery_ir::{Bindings, Graph, Interpreter, Module, OwnMemory, Precision, Program, Tensor};
@@ -61,11 +60,7 @@ impl Run<'_> {
         let inputs: Vec<Tensor> =
             self.graph.inputs.iter().map(|input| self.given[input.name.as_str()].clone()).collect();
         let expected = Interpreter::new(whole, Precision::Double).run(&self.graph.name, &inputs)?;
-        let mut sizes = Bindings::new();
-        bind(self.graph, &inputs, &mut sizes)?;
-        for symbol in &self.program.symbols {
-            sizes.entry(symbol.name.clone()).or_insert(symbol.least);
-        }
+        let sizes = self.sizes();
         let memory = self.ran(&sizes);
         let mut largest = 0.0_f64;
         for (output, (name, expected)) in self.interface.outputs.iter().zip(&expected).enumerate() {
@@ -80,6 +75,22 @@ impl Run<'_> {
             }
         }
         Ok(largest)
+    }
+
+    /// Values of the program's symbols, by the inputs: a length that ranks share is what one of them has.
+    fn sizes(&self) -> Bindings {
+        let mut sizes = Bindings::new();
+        for buffer in self.program.ios.iter().chain(&self.program.states) {
+            let Some(given) = self.given.get(buffer.name.as_str()) else { continue };
+            for (extent, found) in buffer.ty.extents().zip(&given.shape) {
+                let solved = extent.solve(*found as u64, &sizes).map(|(name, value)| (name.to_owned(), value));
+                sizes.extend(solved);
+            }
+        }
+        for symbol in &self.program.symbols {
+            sizes.entry(symbol.name.clone()).or_insert(symbol.least);
+        }
+        sizes
     }
 
     /// Memory after the run.

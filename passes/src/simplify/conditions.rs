@@ -1,8 +1,10 @@
 //! What rules ask of types and attributes, and the attributes they make.
 
 use super::apply::{Match, New};
+use bloomery_ir::ops::all_reduce::AllReduce;
 use bloomery_ir::ops::matmul::{Letters, MatMul};
 use bloomery_ir::ops::reduce::{Kind, Reduce};
+use bloomery_ir::ops::reduce_scatter::ReduceScatter;
 use bloomery_ir::ops::scale::Scale;
 use bloomery_ir::ops::slice::Slice;
 use bloomery_ir::ops::transpose::Transpose;
@@ -120,6 +122,27 @@ pub(super) fn both_reductions(m: &Match<'_>) -> Option<New> {
     dims.sort_unstable();
     let allowed = outer.kind == inner.kind && (outer.kind == Kind::Max || single(m, &["x"]));
     if allowed { make("c", Reduce { kind: outer.kind, dims }) } else { None }
+}
+
+/// One sum for all, in place of its slices `s` that `g` joins.
+pub(super) fn shared_sum(m: &Match<'_>) -> Option<New> {
+    let (join, cut) = (read!(m, "g", AllGather), read!(m, "s", ReduceScatter));
+    let same = join.over == cut.over && join.dim == cut.dim;
+    if same { make("r", AllReduce { over: join.over.clone() }) } else { None }
+}
+
+/// The sum of which each rank gets its slice, in place of the piece `p`, by the place `i`, of the sum that all get.
+pub(super) fn scattered_sum(m: &Match<'_>) -> Option<New> {
+    let (piece, over) = (read!(m, "p", Piece), &read!(m, "o", AllReduce).over);
+    let whole = &m.ty("x").dims[piece.dim].extent;
+    let own = read!(m, "i", AxisIndex).axis == *over && piece.size == whole.over(over);
+    if own { make("s", ReduceScatter { over: over.clone(), dim: piece.dim }) } else { None }
+}
+
+/// Whether the piece `p`, by the place `i`, of slices that `g` joins is the rank's own slice.
+pub(super) fn own_slice(m: &Match<'_>) -> Option<New> {
+    let (piece, join, place) = (read!(m, "p", Piece), read!(m, "g", AllGather), read!(m, "i", AxisIndex));
+    when(piece.dim == join.dim && place.axis == join.over && m.root() == m.ty("x"))
 }
 
 /// Which tensor of a product a transposition is taken off.

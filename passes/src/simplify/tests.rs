@@ -148,6 +148,8 @@ fn takes_what_is_cheaper() {
         ("matmul-transpose", "matmul matmul matmul"),
         ("collective-sum", "matmul matmul add all_reduce matmul matmul add reduce_scatter add all_gather"),
         ("collective-scale", "matmul gelu all_reduce scale scale matmul reduce_scatter all_gather"),
+        ("collective-join", "sub all_gather mul all_gather gelu all_gather cast all_gather matmul all_reduce"),
+        ("collective-piece", "axis_index matmul reduce_scatter matmul piece reduce_scatter add add add cast"),
     ];
     let found: Vec<(&str, String)> = expected.iter().map(|(name, _)| (*name, ops(name))).collect();
     assert_eq!(expected.map(|(name, ops)| (name, ops.to_owned())).to_vec(), found);
@@ -165,7 +167,7 @@ fn is_never_worse() {
 fn total(module: &Module) -> f64 {
     let graph = &module.graphs[0];
     let (body, _) = language::load(graph, &module.mesh);
-    let mut costs = Costs { body: &body, target: &Plain, known: BTreeMap::new() };
+    let mut costs = Costs { body: &body, target: &Plain, numbers: Numbers::of(module), known: BTreeMap::new() };
     let terms: Vec<Term> = body.classes().flat_map(|class| class.nodes.clone()).collect();
     terms.iter().map(|term| costs.of(term)).sum()
 }

@@ -360,21 +360,27 @@ impl Scope<'_> {
         self.written(to, place)
     }
 
-    /// Ranks sum, or join slices along a dimension; they read what they do not write.
+    /// Ranks sum, or join or get slices along a dimension; they read what they do not write.
     fn collective(&self, what: Collective, over: &str, from: &View, to: &View, place: &Within) -> Checked {
         let stages = self.program.mesh.axes.first().filter(|_| place.stages.is_some());
         ensure(stages.is_none_or(|(axis, _)| axis != over), || "stages do something together".into())?;
         let ranks = self.program.mesh.size(over).ok_or_else(|| format!("the mesh has no axis {over}"))?;
-        let mut made = from.ty.unnamed();
-        match what {
-            Collective::Sum => ensure(from.ty.dtype == DType::F32, || format!("a sum of {}", from.ty))?,
-            Collective::Join { dim } => {
-                let joined = made.dims.get_mut(dim).ok_or_else(|| format!("{} has no dimension {dim}", from.ty))?;
-                joined.extent = joined.extent.times(&Extent::number(ranks));
-            }
+        ensure(from.ty.dtype == DType::F32 || matches!(what, Collective::Join { .. }), || {
+            format!("a sum of {}", from.ty)
+        })?;
+        // What it is made of, and what is made: slices are the other's so many times over.
+        let (mut given, mut made) = (from.ty.unnamed(), to.ty.unnamed());
+        let (slices, dim) = match what {
+            Collective::Sum => (None, 0),
+            Collective::Join { dim } => (Some(&mut given), dim),
+            Collective::Scatter { dim } => (Some(&mut made), dim),
+        };
+        if let Some(slices) = slices {
+            let joined = slices.dims.get_mut(dim).ok_or_else(|| format!("{} has no dimension {dim}", from.ty))?;
+            joined.extent = joined.extent.times(&Extent::number(ranks));
         }
         let plain = from.layout == Layout::RowMajor && to.layout == Layout::RowMajor && from.place != to.place;
-        let fits = made.dims == to.ty.unnamed().dims && made.dtype == to.ty.dtype;
+        let fits = given.dims == made.dims && given.dtype == made.dtype;
         ensure(plain && fits, || format!("`{}` of {} gives {}", what.name(), from.ty, to.ty))?;
         self.view(from, place)?;
         self.written(to, place)
@@ -610,6 +616,39 @@ pub(crate) mod tests {
             },
             "3 layers of 2",
         );
+    }
+
+    /// What two ranks do with `x` and `y`, of so many rows for each N.
+    fn collective(what: Collective, rows: [&str; 2]) -> Result<(), CheckError> {
+        let mut program = adding_program();
+        program.mesh.axes = vec![("mp".into(), 2)];
+        let rows = rows.map(|rows| TensorType::new(DType::F32, [rows.parse::<Extent>().unwrap(), 4.into()]));
+        let view =
+            |i: usize| View { place: Place::Io(i), per_layer: false, ty: rows[i].clone(), layout: Layout::RowMajor };
+        let (from, to) = (view(0), view(1));
+        (0..2).for_each(|i| program.ios[i].ty = rows[i].clone());
+        program.entries[0].steps = vec![Step::Collective { what, over: "mp".into(), from, to }];
+        check_program(&program)
+    }
+
+    #[test]
+    fn ranks_get_as_much_as_there_is() {
+        let (join, scatter) = (Collective::Join { dim: 0 }, Collective::Scatter { dim: 0 });
+        for (what, rows) in [(Collective::Sum, ["N", "N"]), (join, ["N", "2*N"]), (scatter, ["2*N", "N"])] {
+            collective(what, rows).unwrap();
+        }
+        let none = Collective::Scatter { dim: 2 };
+        for (what, rows) in [
+            (Collective::Sum, ["2*N", "N"]),
+            (join, ["N", "N"]),
+            (scatter, ["N", "2*N"]),
+            (scatter, ["N", "N"]),
+            (scatter, ["3*N", "N"]),
+            (Collective::Scatter { dim: 1 }, ["2*N", "N"]),
+            (none, ["2*N", "N"]),
+        ] {
+            collective(what, rows).expect_err(what.name());
+        }
     }
 
     #[test]

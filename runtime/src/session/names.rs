@@ -1,7 +1,7 @@
 //! A language model's program, as a session sees it: which inputs, outputs, states and bounds are what.
 
 use crate::error::RunError;
-use bloomery_ir::{DType, Program};
+use bloomery_ir::{Bindings, DType, Program};
 
 /// Where a language model's program has what a session needs.
 pub(super) struct Names {
@@ -14,6 +14,8 @@ pub(super) struct Names {
     pub(super) caches: Vec<usize>,
     pub(super) vocabulary: usize,
     pub(super) page_tokens: usize,
+    /// Tokens come in multiples of this, which ranks share.
+    pub(super) tokens_multiple: usize,
     pub(super) tokens_most: usize,
     pub(super) sequences_most: usize,
     pub(super) width_most: usize,
@@ -42,8 +44,13 @@ impl Names {
         let logits = io("logits", DType::F32)?;
         let vocabulary = program.ios[logits].ty.dims.last().and_then(|dim| dim.extent.as_number());
         let vocabulary = vocabulary.filter(|vocabulary| (1..1 << 31).contains(vocabulary));
+        // What programs call N is what a rank has of the tokens, where ranks share them.
+        let ids = io("ids", DType::I32)?;
+        let of_one = Bindings::from([("N".to_owned(), 1)]);
+        let multiple = program.ios[ids].ty.elements(&of_one).ok().filter(|multiple| (1..1 << 16).contains(multiple));
+        let multiple = multiple.ok_or_else(|| RunError::Program("has ids of no N tokens".to_owned()))? as usize;
         Ok(Names {
-            ids: io("ids", DType::I32)?,
+            ids,
             rows: io("rows", DType::I32)?,
             pages: io("pages", DType::I32)?,
             pick: io("pick", DType::I32)?,
@@ -51,7 +58,8 @@ impl Names {
             caches,
             vocabulary: vocabulary.ok_or_else(|| RunError::Program("has no vocabulary".to_owned()))? as usize,
             page_tokens: page_tokens as usize,
-            tokens_most: group("body")?,
+            tokens_multiple: multiple,
+            tokens_most: group("body")?.saturating_mul(multiple),
             sequences_most: most("S")?,
             width_most: most("P")?,
             picks_most: group("head")?,
