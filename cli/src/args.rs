@@ -142,10 +142,10 @@ pub(crate) struct Compile {
     #[arg(long, value_name = "NAME", group = "what", value_parser = published)]
     size: Option<String>,
     /// Random weights from this seed, for benchmarks: of a size, or of a configuration
-    #[arg(long, value_name = "SEED", required_unless_present_any = ["model", "save_strategy"])]
+    #[arg(long, value_name = "SEED", required_unless_present_any = ["model", "save_strategy", "plan_only"])]
     random_weights: Option<u64>,
     /// The artifact, or the text that --emit prints
-    #[arg(short, long, value_name = "FILE.bloom", required_unless_present_any = ["emit", "stop_after", "save_strategy"])]
+    #[arg(short, long, value_name = "FILE.bloom", required_unless_present_any = ["emit", "stop_after", "save_strategy", "plan_only"])]
     output: Option<PathBuf>,
     /// The type of weights [default: keep, or what the configuration says, but none wider than stored]
     #[arg(long, value_enum)]
@@ -170,8 +170,14 @@ pub(crate) struct Compile {
     /// [default: one rank, or what the configuration says]
     #[arg(long, value_name = "AXIS=RANKS,..", value_parser = strategy)]
     strategy: Option<Shared>,
+    /// Make the programs of all ranks and prove the strategy, without weights and code; print what a rank holds and does
+    #[arg(long, conflicts_with_all = ["emit", "stop_after", "output", "random_weights", "target"])]
+    plan_only: bool,
+    /// Print the plan as one JSON document
+    #[arg(long, requires = "plan_only")]
+    pub(crate) json: bool,
     /// Write the strategy into this folder as MindSpore's files, ckpt_strategy_rank_N.ckpt for every rank; without -o that
-    /// is all, and strategies will do that artifacts cannot have yet (dp, pp)
+    /// is all
     #[arg(long, value_name = "DIR", conflicts_with_all = ["emit", "stop_after"])]
     pub(crate) save_strategy: Option<PathBuf>,
     /// Print this instead, and stop there
@@ -263,6 +269,11 @@ impl Compile {
             None => return None,
         };
         Some((what, self.stop_after.as_deref()))
+    }
+
+    /// Whether a plan is all that is wanted.
+    pub(crate) fn plan_only(&self) -> bool {
+        self.plan_only
     }
 
     /// Where the result goes.

@@ -9,6 +9,7 @@ mod compute_error;
 mod configured;
 pub(crate) mod in_order;
 mod model;
+mod plan;
 mod random;
 mod save_strategy;
 pub mod strategy;
@@ -25,14 +26,15 @@ use bloomery_configs::Strategy;
 use bloomery_ir::{DType, Module, Op, Program, Target as _};
 use bloomery_models::config::WeightType;
 use bloomery_models::{BloomOptions, bloom};
-use bloomery_passes::Context;
 use bloomery_passes::pipeline::{self, Stage};
+use bloomery_passes::{self as passes, Context};
 
 use crate::code::{self, Made};
 use crate::targets::Target;
 use crate::{Error, Progress, output};
 pub use configured::Configured;
 use model::{Loaded, Weights};
+pub use plan::{Plan, StagePlan, plan};
 pub use save_strategy::{Saved, save_strategy};
 use values::Values;
 
@@ -172,7 +174,7 @@ fn write(
     progress: &mut dyn Progress,
 ) -> Result<Compiled, Error> {
     let description = describe(loaded, options)?;
-    let program = lower(loaded, &description, options, progress)?;
+    let program = lower(loaded, &description, &Values::of(loaded), options, progress)?;
     let certificate = strategy::proven(&options.strategy, &loaded.config, progress)?;
     // The file comes before the code: where it cannot be written, nobody waits for the compiler.
     let mut writer = ArtifactWriter::create(output)?;
@@ -207,11 +209,12 @@ pub fn emit(
     check(options)?;
     let loaded = load(options, progress)?;
     let description = describe(&loaded, options)?;
+    let values = Values::of(&loaded);
     match (what, stop_after) {
         (Emit::Ir, None) => Ok(bloomery_ir::print::print(&description.module)),
-        (Emit::Ir | Emit::Stage, last) => Ok(passes(&loaded, &description, options, last, progress)?.print()),
-        (Emit::Program, None) => Ok(lower(&loaded, &description, options, progress)?.print()),
-        (Emit::C, None) => code::source(&lower(&loaded, &description, options, progress)?, &options.targets),
+        (Emit::Ir | Emit::Stage, last) => Ok(through(&loaded, &description, &values, options, last, progress)?.print()),
+        (Emit::Program, None) => Ok(lower(&loaded, &description, &values, options, progress)?.print()),
+        (Emit::C, None) => code::source(&lower(&loaded, &description, &values, options, progress)?, &options.targets),
         (Emit::Program | Emit::C, Some(pass)) => Err(Error::Refused(format!(
             "--stop-after {pass} stops before there is what --emit asks for: leave one of both out"
         ))),
@@ -234,7 +237,11 @@ fn check(options: &CompileOptions) -> Result<(), Error> {
 
 fn load(options: &CompileOptions, progress: &mut dyn Progress) -> Result<Loaded, Error> {
     progress.begin("read the model", 0);
-    let mut loaded = Loaded::open(&options.model, progress)?;
+    opened(Loaded::open(&options.model, progress)?, options, progress)
+}
+
+/// Says what was opened, with what there is to say of the strategy.
+fn opened(mut loaded: Loaded, options: &CompileOptions, progress: &mut dyn Progress) -> Result<Loaded, Error> {
     loaded.notes.extend(strategy::shared(&options.strategy, &loaded.config)?.1);
     let config = &loaded.config;
     progress.end(&format!(
@@ -302,19 +309,21 @@ fn kv_dtype(loaded: &Loaded, options: &CompileOptions) -> WeightType {
 fn lower(
     loaded: &Loaded,
     description: &Description,
+    values: &dyn passes::Weights,
     options: &CompileOptions,
     progress: &mut dyn Progress,
 ) -> Result<Program, Error> {
-    match passes(loaded, description, options, None, progress)? {
+    match through(loaded, description, values, options, None, progress)? {
         Stage::Program(program) => Ok(strategy::replicated(*program, &options.strategy)),
         _ => unreachable!("the last pass makes a program"),
     }
 }
 
 /// Runs the passes, and writes down what each makes if that is asked for.
-fn passes(
+fn through(
     loaded: &Loaded,
     description: &Description,
+    values: &dyn passes::Weights,
     options: &CompileOptions,
     last: Option<&str>,
     progress: &mut dyn Progress,
@@ -323,10 +332,9 @@ fn passes(
         std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
     }
     progress.begin("run the passes", 0);
-    let values = Values::of(loaded);
     let (shared, _) = strategy::shared(&options.strategy, &loaded.config)?;
     let (entries, strategy) = (&description.interfaces, shared.as_ref());
-    let cx = Context { target: &Cpu, entries, strategy, inference: Some(&values) };
+    let cx = Context { target: &Cpu, entries, strategy, inference: Some(values) };
     let (mut names, mut failed) = (Vec::new(), None);
     let stage = pipeline::run(description.module.clone(), &cx, last, &mut |name, stage| {
         names.push(name.to_owned());

@@ -101,9 +101,13 @@ fn compile(args: &Compile) -> Result<(), Failure> {
     if let Some(folder) = &args.save_strategy {
         let saved = compile::save_strategy(&options, folder, &mut shown())?;
         print::out(&print::saved_strategy(folder, &saved))?;
-        if args.output().is_none() {
+        if args.output().is_none() && !args.plan_only() {
             return Ok(());
         }
+    }
+    if args.plan_only() {
+        let plan = compile::plan(&options, &mut shown())?;
+        return if args.json { Ok(print::json(&plan)?) } else { Ok(print::out(&print::plan(&plan))?) };
     }
     if let Some((what, last)) = args.emit() {
         let text = compile::emit(&options, what, last, &mut Silent)?;

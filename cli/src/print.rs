@@ -2,7 +2,9 @@
 
 mod config;
 mod inspection;
+mod plan;
 mod profile;
+
 mod shares;
 mod tensors;
 mod wrap;
@@ -21,6 +23,7 @@ use serde::Serialize;
 
 pub(crate) use config::config;
 pub(crate) use inspection::inspection;
+pub(crate) use plan::plan;
 pub(crate) use profile::profile;
 pub(crate) use shares::shares;
 

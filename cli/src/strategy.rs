@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 
-use bloomery_artifact::{Artifact, Check, Placement};
+use bloomery_artifact::{Artifact, Check, Placement, WeightTable};
 use bloomery_ir::program::{Parameter, Place, Step};
 use bloomery_ir::{Bindings, Program};
 use serde::Serialize;
@@ -73,12 +73,15 @@ pub struct Exchange {
 /// It is none, or damaged.
 pub fn strategy(path: &Path) -> Result<Shares, Error> {
     let artifact = Artifact::open(path, Check::None)?;
-    let program = artifact.program();
+    Ok(shares(artifact.program(), artifact.weight_table()))
+}
+
+/// How ranks share a program, of weights that lie as the table says.
+pub(crate) fn shares(program: &Program, table: &WeightTable) -> Shares {
     let readers = readers(program);
-    let placements = artifact.weight_table().placements.iter();
-    let weights =
-        program.parameters.iter().zip(placements).filter(|(parameter, _)| parameter.origin.literal().is_none());
-    Ok(Shares {
+    let weights = program.parameters.iter().zip(&table.placements);
+    let weights = weights.filter(|(parameter, _)| parameter.origin.literal().is_none());
+    Shares {
         replicas: program.replicas,
         ranks: program.mesh.ranks(),
         mesh: program.mesh.axes.clone(),
@@ -86,7 +89,7 @@ pub fn strategy(path: &Path) -> Result<Shares, Error> {
             .map(|(parameter, place)| share(program, parameter, place, &readers[&parameter.name]))
             .collect(),
         collectives: exchanges(program),
-    })
+    }
 }
 
 fn share(program: &Program, parameter: &Parameter, place: &Placement, readers: &BTreeSet<u64>) -> Share {
@@ -161,7 +164,7 @@ fn exchanges(program: &Program) -> Vec<Exchange> {
 }
 
 /// Calls back with every step that has none inside, the stages that do it, and how often each of them does.
-fn each(steps: &[Step], stages: Range<u64>, times: u64, seen: &mut impl FnMut(&Step, &Range<u64>, u64)) {
+pub(crate) fn each(steps: &[Step], stages: Range<u64>, times: u64, seen: &mut impl FnMut(&Step, &Range<u64>, u64)) {
     for step in steps {
         match step {
             Step::Loop { from, to, steps, .. } => each(steps, stages.clone(), times * (to - from), seen),

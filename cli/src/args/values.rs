@@ -105,6 +105,13 @@ impl FromStr for Eos {
     }
 }
 
+/// `balanced`, `12:12`
+pub(super) fn stages(text: &str) -> Result<Stages, String> {
+    let layers = || text.split(':').map(|layers| layers.parse().ok()).collect::<Option<_>>().map(Stages::Layers);
+    let wrong = || format!("`{text}` is neither balanced nor layers of each stage, such as 12:12");
+    if text == "balanced" { Ok(Stages::Balanced) } else { layers().ok_or_else(wrong) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,11 +126,4 @@ mod tests {
         assert_eq!(eos, [Ok(Eos(vec![2])), Ok(Eos(vec![2, 3])), Ok(Eos(vec![]))]);
         assert!("2,none".parse::<Eos>().is_err());
     }
-}
-
-/// `balanced`, `12:12`
-pub(super) fn stages(text: &str) -> Result<Stages, String> {
-    let layers = || text.split(':').map(|layers| layers.parse().ok()).collect::<Option<_>>().map(Stages::Layers);
-    let wrong = || format!("`{text}` is neither balanced nor layers of each stage, such as 12:12");
-    if text == "balanced" { Ok(Stages::Balanced) } else { layers().ok_or_else(wrong) }
 }

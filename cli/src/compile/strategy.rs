@@ -120,10 +120,11 @@ pub(crate) fn certified(strategy: &Strategy, config: &BloomConfig) -> Result<Opt
     Ok(Some(Certified { ranks, compared, difference }))
 }
 
-/// A narrow model, and the strategy for it. Stages keep one or two of their layers: a stage's steps are a loop over its
-/// layers, and what goes wrong with many goes wrong with two.
+/// A narrow model, and the strategy for it. Ranks keep one or two of their heads and stages of their layers: what goes wrong
+/// with many goes wrong with two.
 fn narrow(strategy: &Strategy, config: &BloomConfig) -> (BloomConfig, Strategy) {
-    let narrow = config.narrow();
+    let mp = strategy.mp as usize;
+    let narrow = BloomConfig { heads: mp * (config.heads / mp).min(2), ..config.clone() }.narrow();
     let layers = strategy.layers(config.layers as u32);
     let layers = layers.unwrap_or_else(|| vec![2.min(config.layers as u32 / strategy.pp); strategy.pp as usize]);
     let layers: Vec<u32> = layers.into_iter().map(|layers| layers.min(2)).collect();
@@ -134,20 +135,34 @@ fn narrow(strategy: &Strategy, config: &BloomConfig) -> (BloomConfig, Strategy) 
     )
 }
 
+/// As [`certified`], with word of it.
+///
+/// # Errors
+/// As [`certified`]; an interruption.
+pub(super) fn certificate(
+    strategy: &Strategy,
+    config: &BloomConfig,
+    progress: &mut dyn Progress,
+) -> Result<Option<Certified>, Error> {
+    if shared(strategy, config)?.0.is_none() {
+        return Ok(None);
+    }
+    progress.begin("prove the strategy", 0);
+    let certified = certified(strategy, config)?;
+    if let Some(Certified { ranks, compared, difference }) = &certified {
+        progress.end(&format!("{ranks} ranks, {compared} numbers differ by {difference:.1e} at most"));
+    }
+    progress.go_on()?;
+    Ok(certified)
+}
+
 /// What artifacts hold of a proof, as JSON text; nothing for one rank.
 ///
 /// # Errors
 /// As [`certified`]; an interruption.
 pub(crate) fn proven(strategy: &Strategy, config: &BloomConfig, progress: &mut dyn Progress) -> Result<String, Error> {
-    if shared(strategy, config)?.0.is_none() {
-        return Ok(String::new());
-    }
-    progress.begin("prove the strategy", 0);
-    let Some(certified) = certified(strategy, config)? else { return Ok(String::new()) };
-    let Certified { ranks, compared, difference } = &certified;
-    progress.end(&format!("{ranks} ranks, {compared} numbers differ by {difference:.1e} at most"));
-    progress.go_on()?;
-    Ok(serde_json::to_string(&certified).expect("it is plain data"))
+    let certified = certificate(strategy, config, progress)?;
+    Ok(certified.map_or(String::new(), |certified| serde_json::to_string(&certified).expect("it is plain data")))
 }
 
 /// Numbers between -0.5 and 0.5, or from 0 to 6, the same every time (xorshift).

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::ops::Range;
 
-use bloomery::strategy::{Share, Shares};
+use bloomery::strategy::{Exchange, Share, Shares};
 
 use super::{counted, harmless, size};
 
@@ -23,10 +23,17 @@ pub(crate) fn shares(shares: &Shares) -> String {
         let of = if everybody { "all".to_owned() } else { format!("all, ranks {}..{}", ranks.start, ranks.end) };
         let _ = writeln!(text, "{of:<38}{:<26}{:>15}", "", size(total));
     }
-    if !shares.collectives.is_empty() {
+    text += &exchanges(&shares.collectives);
+    harmless(&text)
+}
+
+/// Who tells whom, under a line of its own.
+pub(super) fn exchanges(collectives: &[Exchange]) -> String {
+    let mut text = String::new();
+    if !collectives.is_empty() {
         text += "\nin a step of one token, and for its scores\n";
     }
-    for exchange in &shares.collectives {
+    for exchange in collectives {
         let what = format!("{} over {}", exchange.op, exchange.over);
         let _ = writeln!(
             text,
@@ -37,7 +44,7 @@ pub(crate) fn shares(shares: &Shares) -> String {
             size(exchange.bytes)
         );
     }
-    harmless(&text)
+    text
 }
 
 /// What ranks have of all weights, neighbours with equally much together.

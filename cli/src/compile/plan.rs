@@ -1,0 +1,151 @@
+//! `--plan-only`: what ranks would run, hold and tell each other, without weights and without code.
+//!
+//! Sizes and the strategy say it all, so this is for machines that nobody has yet: passes make the program, the certificate
+//! proves the strategy, and the rest is counted. Time goes by different stages, not by layers or ranks.
+
+use std::ops::Range;
+
+use bloomery_artifact::{WeightTable, plan_weights, sizes};
+use bloomery_ir::program::{Buffer, Step};
+use bloomery_ir::{Bindings, Program};
+use bloomery_models::config::BloomConfig;
+use bloomery_passes::Unseen;
+use serde::Serialize;
+
+use super::configured::Configured;
+use super::model::Loaded;
+use super::strategy::{self, Certified};
+use super::{CompileOptions, ModelSource, check, describe, lower, opened};
+use crate::strategy::{Exchange, each, shares};
+use crate::{Error, Progress, find};
+
+/// What ranks would run and hold.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    /// The strategy, in its short form.
+    pub strategy: String,
+    /// All ranks.
+    pub ranks: u64,
+    /// Numbers in the model's weights.
+    pub parameters: u64,
+    /// Different programs: those that stages have.
+    pub programs: usize,
+    /// Stages, neighbours that run the same together.
+    pub stages: Vec<StagePlan>,
+    /// What ranks of a replica tell each other in a step of one token, and for its scores.
+    pub collectives: Vec<Exchange>,
+    /// That ranks together compute what one computes.
+    pub certificate: Option<Certified>,
+}
+
+/// What each rank of some stages runs and holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StagePlan {
+    /// The stages.
+    pub stages: Range<u64>,
+    /// Layers of each.
+    pub layers: u64,
+    /// Ranks of each, of all replicas.
+    pub ranks: u64,
+    /// Bytes of weights on a rank.
+    pub weight_bytes: u64,
+    /// Bytes of the cache on a rank, for a sequence of the longest context.
+    pub cache_bytes: u64,
+    /// Bytes of intermediate values on a rank.
+    pub arena_bytes: u64,
+    /// Kernels that a rank launches for one token and its scores.
+    pub launches: u64,
+}
+
+/// Plans a model for ranks. No weight is opened: matrices count as f16 where neither an option nor a configuration says
+/// otherwise.
+///
+/// # Errors
+/// As [`compile`](super::compile), but for what is about weights, code and the artifact.
+pub fn plan(options: &CompileOptions, progress: &mut dyn Progress) -> Result<Plan, Error> {
+    check(options)?;
+    progress.begin("read the model", 0);
+    let loaded = opened(sized(&options.model, progress)?, options, progress)?;
+    let description = describe(&loaded, options)?;
+    let program = lower(&loaded, &description, &Unseen, options, progress)?;
+    let certificate = strategy::certificate(&options.strategy, &loaded.config, progress)?;
+    let table = plan_weights(&program).map_err(|error| Error::Refused(error.to_string()))?;
+    let layers = loaded.config.layers as u64;
+    let pages = options.max_context.div_ceil(page_tokens(&program));
+    let stages = stages(&program, &table, layers, pages);
+    Ok(Plan {
+        strategy: options.strategy.to_string(),
+        ranks: program.ranks(),
+        parameters: loaded.config.parameters(),
+        programs: stages.len(),
+        stages,
+        collectives: shares(&program, &table).collectives,
+        certificate,
+    })
+}
+
+/// A model's sizes, with nothing in place of its weights.
+fn sized(source: &ModelSource, progress: &mut dyn Progress) -> Result<Loaded, Error> {
+    match source {
+        ModelSource::Folder(folder) => {
+            Ok(Loaded::random(BloomConfig::from_folder(&find::noted(folder, progress)?)?, 0))
+        }
+        ModelSource::Random { .. } => Loaded::open(source, progress),
+        ModelSource::Configured(configured) => {
+            let configured = Configured { random: Some(0), ..(**configured).clone() };
+            Loaded::open(&ModelSource::Configured(Box::new(configured)), progress)
+        }
+    }
+}
+
+fn page_tokens(program: &Program) -> u64 {
+    let tokens = program.states.first().and_then(|state| state.ty.dims.get(4)?.extent.as_number());
+    tokens.expect("a model's program has a cache of pages")
+}
+
+/// What ranks of each stage have and do.
+fn stages(program: &Program, table: &WeightTable, layers: u64, pages: u64) -> Vec<StagePlan> {
+    let shares = shares(program, table);
+    let all = [0..layers];
+    let stages = if program.stages.is_empty() { &all[..] } else { &program.stages };
+    let mut plans: Vec<StagePlan> = Vec::new();
+    for (number, layers) in (0..).zip(stages) {
+        let (ranks, layers) = (program.ranks_of(number), layers.end - layers.start);
+        let weights = shares.weights.iter().map(|share| share.rank_bytes[ranks.start as usize]);
+        let plan = StagePlan {
+            stages: number..number + 1,
+            layers,
+            ranks: program.replicas * (ranks.end - ranks.start),
+            weight_bytes: weights.sum(),
+            cache_bytes: program.states.iter().map(|state| pages * page_bytes(program, state) * layers).sum(),
+            arena_bytes: program.arena_bytes(),
+            launches: launches(program, number),
+        };
+        match plans.last_mut() {
+            Some(last) if *last == (StagePlan { stages: last.stages.clone(), ..plan.clone() }) => {
+                last.stages.end = number + 1;
+            }
+            _ => plans.push(plan),
+        }
+    }
+    plans
+}
+
+/// Bytes of a page of one layer, on a rank.
+fn page_bytes(program: &Program, state: &Buffer) -> u64 {
+    let one: Bindings = program.symbols.iter().map(|symbol| (symbol.name.clone(), 1)).collect();
+    sizes::bytes_of(&state.ty.inner(), &state.layout, &one).unwrap_or(0)
+}
+
+/// Kernels that a rank of a stage launches for one row of every entry.
+fn launches(program: &Program, stage: u64) -> u64 {
+    let mut count = 0;
+    for entry in program.entries.iter().filter(|entry| entry.least == 1) {
+        each(&entry.steps, 0..1, 1, &mut |step, stages, times| {
+            if stages.contains(&stage) && matches!(step, Step::Launch(_)) {
+                count += times;
+            }
+        });
+    }
+    count
+}
