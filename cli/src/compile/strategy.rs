@@ -124,7 +124,7 @@ pub(crate) fn certified(strategy: &Strategy, config: &BloomConfig) -> Result<Opt
 /// with many goes wrong with two.
 fn narrow(strategy: &Strategy, config: &BloomConfig) -> (BloomConfig, Strategy) {
     let mp = strategy.mp as usize;
-    let narrow = BloomConfig { heads: mp * (config.heads / mp).min(2), ..config.clone() }.narrow();
+    let narrow = BloomConfig { heads: mp * (config.heads / mp).min(2), ..config.clone() }.narrow(mp);
     let layers = strategy.layers(config.layers as u32);
     let layers = layers.unwrap_or_else(|| vec![2.min(config.layers as u32 / strategy.pp); strategy.pp as usize]);
     let layers: Vec<u32> = layers.into_iter().map(|layers| layers.min(2)).collect();
