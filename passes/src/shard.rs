@@ -58,8 +58,8 @@ fn check(module: &Module, strategy: &Strategy) -> Result<(), PassError> {
 fn seed(graph: &mut Graph, strategy: &Strategy) -> Result<(), PassError> {
     for (i, input) in graph.inputs.iter_mut().enumerate() {
         for dim in &mut input.ty.dims {
-            let axis = dim.logical.as_ref().and_then(|logical| strategy.axes.get(logical));
-            let Some((axis, size)) = axis.and_then(|axis| Some((axis, strategy.mesh.size(axis)?))) else { continue };
+            let found = dim.logical.as_ref().and_then(|logical| strategy.size(logical));
+            let Some((axis, size)) = found else { continue };
             let extent = dim.extent.as_number().filter(|extent| extent % size == 0);
             if extent.is_none() {
                 let (logical, of) = (dim.logical.clone().unwrap_or_default(), dim.extent.clone());
@@ -68,7 +68,7 @@ fn seed(graph: &mut Graph, strategy: &Strategy) -> Result<(), PassError> {
                 return Err(PassError::Refused { pass: PASS.name, graph: graph.name.clone(), message });
             }
             if size > 1 {
-                dim.split = Some(axis.clone());
+                dim.split = Some(axis.to_owned());
             }
         }
         if let Some(axis) = bloomery_ir::sharding::used_twice(&input.ty) {
@@ -81,7 +81,7 @@ fn seed(graph: &mut Graph, strategy: &Strategy) -> Result<(), PassError> {
 }
 
 /// `; mp = 1, 2, 4, 8 do`
-fn works(axis: &str, extent: u64) -> String {
+pub(crate) fn works(axis: &str, extent: u64) -> String {
     const SHOWN: u64 = 64;
     let divisors: Vec<String> = (1..=extent.min(SHOWN)).filter(|size| extent % size == 0).map(|size| size.to_string()).collect();
     format!("; {axis} = {} does", divisors.join(", "))

@@ -4,6 +4,8 @@
 //! width over `mp`, so that two sums a layer are all that ranks have to say to each other, and the vocabulary's rows. The
 //! certificate is of the model's narrow form, which is the same but for widths, divided by the same strategy.
 
+use std::collections::BTreeSet;
+
 use bloomery_codegen::cpu::Cpu;
 use bloomery_configs::{self as configs, Shape, Strategy};
 use bloomery_ir::{Bindings, Mesh, Program, Tensor, TensorType};
@@ -50,7 +52,7 @@ pub(crate) fn shared(
     let vocab = (notes.is_empty() && !strategy.vocab_emb_dp).then_some("vocab");
     let shared = ["heads", "ffn"].into_iter().chain(vocab).filter(|_| strategy.mp > 1);
     let axes = shared.map(|axis| (axis.to_owned(), MP.to_owned())).collect();
-    Ok((Some(passes::Strategy { mesh, axes, stages: stages(strategy, config) }), notes))
+    Ok((Some(passes::Strategy { mesh, axes, padded: BTreeSet::new(), stages: stages(strategy, config) }), notes))
 }
 
 /// Layers of each stage, if that is not left to costs.
