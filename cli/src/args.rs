@@ -555,6 +555,9 @@ pub(crate) struct Ir {
     /// Which of them splits a logical axis of inputs, e.g. heads=mp,ffn=mp,vocab=mp
     #[arg(long, value_name = "LOGICAL=AXIS,..", value_delimiter = ',', requires = "mesh", value_parser = pair)]
     share: Vec<(String, String)>,
+    /// Which of those get longer, by zeros, where the axis of the mesh does not divide them, e.g. vocab
+    #[arg(long, value_name = "LOGICAL,..", value_delimiter = ',', requires = "mesh")]
+    pad: Vec<String>,
     /// Layers of each stage, which the first axis of the mesh numbers: balanced, or so many such as 12:12
     #[arg(long, value_name = "LAYERS", requires = "mesh", value_parser = stages)]
     stages: Option<Stages>,
@@ -573,6 +576,7 @@ impl Ir {
         let strategy = (!self.mesh.is_empty()).then(|| Strategy {
             mesh,
             axes: self.share.iter().cloned().collect(),
+            padded: self.pad.iter().cloned().collect(),
             stages: self.stages.clone().unwrap_or_default(),
         });
         let Ir { file, passes, run, check, .. } = self;

@@ -10,13 +10,13 @@ use std::path::Path;
 use bloomery_artifact::{Artifact, ArtifactWriter, Check, Meta, Slot, WeightSink, WeightTable, plan_weights};
 use bloomery_codegen::cpu::Cpu;
 use bloomery_configs::Strategy;
-use bloomery_ir::program::Parameter;
+use bloomery_ir::program::{Origin, Parameter};
 use bloomery_ir::tensor::indices;
-use bloomery_ir::{DType, Layout, Mesh, Module, Program};
+use bloomery_ir::{DType, Layout, Mesh, Module, Program, TensorType};
 use bloomery_models::config::BloomConfig;
 use bloomery_models::{BloomOptions, bloom};
 use bloomery_passes::pipeline::{self, Stage};
-use bloomery_passes::{Context, Unseen, Weights};
+use bloomery_passes::{Context, Unseen, Weights, pad};
 
 use crate::code::{self, Made};
 use crate::compile::in_order::in_order;
@@ -123,15 +123,26 @@ fn passes(module: &Module, asked: &Strategy, config: &BloomConfig, answer: &dyn 
     }
 }
 
+/// Whether a program has the weights of another, each in other pieces, with or without zeros after the last.
 fn same_weights(old: &Program, new: &Program) -> bool {
     let same = |parameter: &Parameter| {
         let known = find(old, parameter);
         known.is_some_and(|(_, known)| {
-            (known.whole(&old.mesh), known.stacked, &known.layout, &known.origin)
-                == (parameter.whole(&new.mesh), parameter.stacked, &parameter.layout, &parameter.origin)
+            (unpadded(known, &old.mesh), known.stacked, &known.layout)
+                == (unpadded(parameter, &new.mesh), parameter.stacked, &parameter.layout)
         })
     };
     new.parameters.iter().all(same)
+}
+
+/// What a weight is and where its values come from, without the zeros that some numbers of ranks need.
+fn unpadded(parameter: &Parameter, mesh: &Mesh) -> (TensorType, Origin) {
+    let whole = parameter.whole(mesh).unnamed();
+    let Origin::Computed(graph) = &parameter.origin else { return (whole, parameter.origin.clone()) };
+    let graph = pad::unpadded(graph);
+    let ty = graph.ty(graph.outputs[0]).unnamed();
+    let origin = if graph.nodes.is_empty() { Origin::Checkpoint } else { Origin::Computed(Box::new(graph)) };
+    (ty, origin)
 }
 
 fn find<'a>(program: &'a Program, wanted: &Parameter) -> Option<(usize, &'a Parameter)> {

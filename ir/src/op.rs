@@ -30,6 +30,11 @@ pub trait OpDef {
         Ok(())
     }
 
+    /// The operand whose first dimension is looked into by index: what no index points to is not read.
+    fn indexed(&self) -> Option<usize> {
+        None
+    }
+
     /// How dimensions of operands and results relate, as letters: `m k, k n -> m n`. A letter in the operands alone
     /// is summed over. `None`: the operation takes no sharded operand.
     fn sharding(&self, _operands: &[TensorType]) -> Option<String> {

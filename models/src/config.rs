@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 pub use generation::GenerationSettings;
 use json::Object;
 
+use crate::trial;
+
 /// The widest model that is believed; larger numbers are taken for a damaged file.
 pub const HIDDEN_MAX: usize = 65_536;
 /// The deepest model that is believed.
@@ -193,15 +195,13 @@ impl BloomConfig {
         Ok(())
     }
 
-    /// The same model as narrow as can be, for what depends on its structure alone: all its heads, each two wide, two
-    /// layers at most, and a vocabulary that everything up to 64 divides if it divided the whole one.
+    /// The same model as narrow as can be, for what depends on its structure and on how many ranks share it alone: all its
+    /// heads, each two wide, two layers at most, and a vocabulary of a few rows for each rank, of which as many are left over
+    /// as of the whole one.
     #[must_use]
-    pub fn narrow(&self) -> BloomConfig {
-        let divisors = (1..=64).filter(|divisor| self.vocab % divisor == 0);
-        let vocab = divisors.fold(1, |product, divisor| {
-            let common = (1..=divisor).rev().find(|d| divisor % d == 0 && product % d == 0).unwrap_or(1);
-            product / common * divisor
-        });
+    pub fn narrow(&self, ranks: usize) -> BloomConfig {
+        let ids = trial::INDEX_MOST as usize + 1;
+        let vocab = ids.next_multiple_of(ranks).max(2 * ranks) + self.vocab % ranks;
         BloomConfig { hidden: 2 * self.heads, layers: self.layers.min(2), vocab, ..self.clone() }
     }
 

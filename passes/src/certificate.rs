@@ -5,6 +5,8 @@
 //! it, collectives go over axes of the mesh that are owed or split. It says nothing of values that have the right type and
 //! are wrong. The *numeric* one runs all ranks on the interpreter in f64 and compares with one rank, so its inputs may be
 //! small: sums in another order differ by 1e-15 of their size, every mistake that was tried by far more (`tests/it/mutants.rs`).
+//! Parameters that only the divided graphs have computed beforehand, such as longer ones, are computed from what the whole is
+//! given.
 //! The third runs the [program](certify_program) that was made of the graphs.
 
 mod program;
@@ -105,7 +107,9 @@ pub fn certify(whole: &Module, divided: &Module, inputs: &[(&str, Vec<Tensor>)])
     for (name, given) in inputs {
         let expected = Interpreter::new(whole, Precision::Double).run(name, given).expect("one rank runs");
         let names = &whole.graph(name).expect("it ran").inputs;
-        let given: Given<'_> = names.iter().map(|input| input.name.as_str()).zip(given).collect();
+        let mut given: Given<'_> = names.iter().map(|input| input.name.as_str()).zip(given).collect();
+        let computed = computed(whole, divided, &given)?;
+        given.extend(computed.iter().map(|(name, tensor)| (*name, tensor)));
         proof.stages(name, &given, &expected)?;
     }
     Ok(proof.certificate)
@@ -113,6 +117,19 @@ pub fn certify(whole: &Module, divided: &Module, inputs: &[(&str, Vec<Tensor>)])
 
 /// What a graph is run on, by the names of its inputs.
 type Given<'a> = BTreeMap<&'a str, &'a Tensor>;
+
+/// Parameters that the divided graphs alone have computed beforehand, as far as they are made of what is given.
+fn computed<'a>(whole: &Module, divided: &'a Module, given: &Given<'_>) -> Result<Vec<(&'a str, Tensor)>, Uncertified> {
+    let alone = Module { graphs: divided.weights.clone(), ..Module::default() };
+    let interpreter = Interpreter::new(&alone, Precision::Double);
+    let made = |graph: &'a Graph| {
+        let names = graph.inputs.iter().map(|input| given.get(input.name.as_str()));
+        let sources: Vec<Tensor> = names.map(|tensor| tensor.copied().cloned()).collect::<Option<_>>()?;
+        let made = interpreter.run(&graph.name, &sources);
+        Some(made.map(|mut made| (graph.name.as_str(), made.remove(0))).map_err(Uncertified::from))
+    };
+    divided.weights.iter().filter(|graph| whole.weight(&graph.name).is_none()).filter_map(made).collect()
+}
 
 /// The ranks of one stage, on a mesh of their own; all of them without stages.
 fn ranks_of_stage(divided: &Module) -> Module {

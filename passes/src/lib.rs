@@ -22,6 +22,7 @@ macro_rules! graph_passes {
 graph_passes! {
     clean,
     fold_weights,
+    pad,
     shard,
     cut,
     partition,

@@ -2,7 +2,7 @@
 
 use bloomery_ir::program::Interface;
 use bloomery_ir::{DType, Mesh, Module, Target, TypeError, VerifyError};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A named function from module to module.
 pub struct Pass {
@@ -32,8 +32,18 @@ pub struct Strategy {
     pub mesh: Mesh,
     /// For each logical axis that is shared, the mesh axis that splits it.
     pub axes: BTreeMap<String, String>,
+    /// Those of them that zeros are added to where the number of ranks does not divide them; others have to come out even.
+    pub padded: BTreeSet<String>,
     /// How layers are shared.
     pub stages: Stages,
+}
+
+impl Strategy {
+    /// The mesh axis that splits a logical axis, and its ranks.
+    pub(crate) fn size(&self, logical: &str) -> Option<(&str, u64)> {
+        let axis = self.axes.get(logical)?;
+        Some((axis, self.mesh.size(axis)?))
+    }
 }
 
 /// How layers are dealt out to stages of a pipeline, which the first axis of the mesh numbers.

@@ -5,8 +5,8 @@
 //! 2. `fold-weights` computes beforehand what depends on weights alone, if they are not trained. It comes before ranks
 //!    share the work, or what it moves through a product would be a sum over ranks; and before `simplify`, which then
 //!    finds less to do;
-//! 3. `shard`, `cut` and `partition` divide the work among ranks, if there are several: `cut` by layers, while sizes are
-//!    still those of the model;
+//! 3. `pad`, `shard`, `cut` and `partition` divide the work among ranks, if there are several: `pad` makes what does not come
+//!    out even longer, after which `shard` finds that it does; `cut` goes by layers, while sizes are still the model's;
 //! 4. `simplify` does algebra while operations are still single;
 //! 5. `group` joins operations into kernels, on the final algebra;
 //! 6. `lower`, `schedule`, `memory-plan` turn the grouped graphs into a program.

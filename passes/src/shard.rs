@@ -71,8 +71,7 @@ fn check(module: &Module, strategy: &Strategy) -> Result<(), PassError> {
 fn seed(graph: &mut Graph, strategy: &Strategy, streams: &Streams) -> Result<(), PassError> {
     for (i, input) in graph.inputs.iter_mut().enumerate() {
         for dim in input.ty.dims.iter_mut().filter(|dim| !streams.have(&dim.extent)) {
-            let axis = dim.logical.as_ref().and_then(|logical| strategy.axes.get(logical));
-            let sized = axis.and_then(|axis| Some((axis, strategy.mesh.size(axis)?)));
+            let sized = dim.logical.as_ref().and_then(|logical| strategy.size(logical));
             let Some((axis, size)) = sized.filter(|(_, size)| *size > 1) else { continue };
             let extent = dim.extent.as_number().filter(|extent| extent % size == 0);
             if extent.is_none() {
@@ -81,7 +80,7 @@ fn seed(graph: &mut Graph, strategy: &Strategy, streams: &Streams) -> Result<(),
                 let message = format!("{axis} = {size} does not divide the {of} of axis {logical} of %{}{works}", input.name);
                 return Err(PassError::Refused { pass: PASS.name, graph: graph.name.clone(), message });
             }
-            dim.split = Some(axis.clone());
+            dim.split = Some(axis.to_owned());
         }
         if let Some(axis) = used_twice(&input.ty) {
             let message = format!("{axis} would split two dimensions of %{}: {}; share one of them", input.name, input.ty);
@@ -93,7 +92,7 @@ fn seed(graph: &mut Graph, strategy: &Strategy, streams: &Streams) -> Result<(),
 }
 
 /// `; mp = 1, 2, 4, 8 do`
-fn works(axis: &str, extent: u64) -> String {
+pub(crate) fn works(axis: &str, extent: u64) -> String {
     const SHOWN: u64 = 64;
     let divisors: Vec<String> = (1..=extent.min(SHOWN)).filter(|size| extent % size == 0).map(|size| size.to_string()).collect();
     format!("; {axis} = {} does", divisors.join(", "))

@@ -84,7 +84,7 @@ fn ranks_compute_the_graph_together() {
         let stages = if axes[0].0 == "pp" { Stages::Balanced } else { Stages::One };
         let axes = axes.iter().map(|(name, size)| ((*name).to_owned(), *size)).collect();
         let shared = shared.iter().map(|(logical, axis)| ((*logical).to_owned(), (*axis).to_owned())).collect();
-        let strategy = Strategy { mesh: Mesh { axes }, axes: shared, stages };
+        let strategy = Strategy { mesh: Mesh { axes }, axes: shared, stages, ..Strategy::default() };
         let compiled = compile(TEXT, Some(&strategy));
         let text = compiled.1.print();
         assert!(text.contains("all_reduce over") || text.contains("send"), "{text}");

@@ -7,7 +7,8 @@
 //! Inputs of a `run` case are random, small, and the same each time. Comments can say otherwise: `// bind N = 4` gives a
 //! name its value (else 3, or what its bounds allow), `// input %rows = [0, 2, 0]` an input its elements, row major, and
 //! `// input %kv = 0` all of them the same; `// strategy mesh = mp=2` and `// strategy axes = heads=mp, ffn=mp` how ranks
-//! share. On a mesh inputs are made whole, and every rank gets its slice.
+//! share, and `// strategy padded = ffn` what may get longer for that. On a mesh inputs are made whole, and every rank gets
+//! its slice.
 
 use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -106,7 +107,7 @@ fn apply_pass(name: &str, module: &Module, text: &str) -> Result<String, String>
     let cx = Context { target: &Cpu, entries: &entries, strategy: strategy.as_ref(), inference: Some(&Unseen) };
     // What ranks hold follows from how they share.
     let shares = ["cut", "partition"].contains(&name);
-    let first = if shares { place("shard").expect("there is a pass that shares") } else { last.min(group) };
+    let first = if shares { place("pad").expect("there is a pass before ranks share") } else { last.min(group) };
     let passes = &names[first..=last];
     let stage = pipeline::run_named(module.clone(), &cx, passes, &mut |_, _| {});
     stage.map(|stage| stage.print()).map_err(|error| error.to_string())
@@ -122,12 +123,14 @@ pub(crate) fn strategy(text: &str) -> Option<Strategy> {
     let mesh = Mesh { axes: pairs("mesh")?.into_iter().map(size).collect() };
     let axes = pairs("axes").unwrap_or_default().into_iter();
     let axes = axes.map(|(logical, axis)| (logical.to_owned(), axis.to_owned())).collect();
+    let padded = directive(text, "strategy", "padded").map_or(vec![], |names| names.split(", ").collect());
+    let padded = padded.into_iter().map(str::to_owned).collect();
     let stages = match directive(text, "strategy", "stages") {
         None => Stages::One,
         Some("balanced") => Stages::Balanced,
         Some(layers) => Stages::Layers(layers.split(':').map(|layers| number(layers) as u64).collect()),
     };
-    Some(Strategy { mesh, axes, stages })
+    Some(Strategy { mesh, axes, padded, stages })
 }
 
 /// Outputs of the first graph on every rank.

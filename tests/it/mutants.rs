@@ -15,7 +15,9 @@ use bloomery_ir::ops::gather::Gather;
 use bloomery_ir::ops::piece::Piece;
 use bloomery_ir::ops::reduce_scatter::ReduceScatter;
 use bloomery_ir::ops::scale::Scale;
-use bloomery_ir::{Builder, DType, Extent, Graph, Module, Op, TypeError, ValueId};
+use bloomery_ir::ops::slice::Slice;
+use bloomery_ir::print::print;
+use bloomery_ir::{Builder, DType, Extent, Graph, Module, Op, TypeError, ValueId, parse};
 use bloomery_passes::{Stages, Strategy};
 
 use crate::sharded::{certified, divided, megatron, model, sequence_parallel, strategy};
@@ -191,10 +193,22 @@ const MISTAKES: &[Mistake] = &[
         name: "pieces of half the size",
         make: |s| match s.op.clone() {
             // `4/mp` of four slopes; tokens have no number.
-            Op::Piece(mut op) if op.size.to_string().contains('4') => {
-                op.size = op.size.to_string().replacen('4', "2", 1).parse::<Extent>().expect("an extent");
+            Op::Piece(mut op) if op.size.to_string().contains(['4', '6']) => {
+                let half = op.size.to_string().replacen('4', "2", 1).replacen('6', "3", 1);
+                op.size = half.parse::<Extent>().expect("an extent");
                 node(op, &s.operands)
             }
+            _ => Ok(None),
+        },
+    },
+    Mistake {
+        name: "zeros taken for values",
+        make: |s| if s.is(&["slice"]) { value(s.operands[0]) } else { Ok(None) },
+    },
+    Mistake {
+        name: "values cut off, and a zero kept",
+        make: |s| match s.op.clone() {
+            Op::Slice(Slice { dim, from, to }) => node(Slice { dim, from: from + 1, to: to + 1 }, &s.operands),
             _ => Ok(None),
         },
     },
@@ -388,7 +402,7 @@ fn mutant(module: &Module, graph: usize, place: usize, mistake: &Mistake) -> Opt
     Some(Ok(changed))
 }
 
-fn strategies() -> [(&'static str, Strategy); 9] {
+fn strategies() -> [(&'static str, Strategy); 10] {
     let stages = strategy(&[("pp", 2), ("mp", 2)], &[("heads", "mp"), ("ffn", "mp"), ("vocab", "mp")]);
     [
         ("tiny", Strategy { stages: Stages::Layers(vec![1, 1]), ..stages }),
@@ -400,6 +414,7 @@ fn strategies() -> [(&'static str, Strategy); 9] {
         ("tiny", sequence_parallel(2)),
         ("tiny", strategy(&[("mp", 4)], &[("heads", "mp"), ("tokens", "mp")])),
         ("tiny", strategy(&[("a", 2), ("b", 2)], &[("heads", "a"), ("ffn", "b"), ("tokens", "a"), ("vocab", "b")])),
+        ("tiny-nonpow2", megatron(3)),
     ]
 }
 
@@ -426,6 +441,27 @@ fn every_mistake_in_a_graph_is_caught() {
         MISTAKES.iter().map(|mistake| mistake.name).filter(|name| !made.contains_key(name)).collect();
     assert!(never.is_empty(), "mistakes that were made nowhere: {never:?}");
     assert!(made.values().sum::<usize>() > 250, "{made:?}");
+}
+
+/// Zeros before a shared table's rows, or in their midst, instead of after them: every rank has others then.
+#[test]
+fn zeros_at_another_place_are_caught() {
+    let model = model("tiny-nonpow2");
+    let module = divided(&model, &megatron(3)).unwrap();
+    certified(&model, &module, 3).unwrap();
+    let mutant = |text: &str, instead: &str| {
+        let printed = print(&module);
+        assert!(printed.contains(text), "{printed}");
+        parse(&printed.replace(text, instead)).unwrap()
+    };
+    let end = "concat %word_embeddings.weight, %1 {dim = 0} : f32[258, 96]";
+    let front = "concat %1, %word_embeddings.weight {dim = 0} : f32[258, 96]";
+    let midst = "slice %word_embeddings.weight {dim = 0, from = 0, to = 5} : f32[5, 96]
+        %3 = slice %word_embeddings.weight {dim = 0, from = 5, to = 256} : f32[251, 96]
+        %4 = concat %2, %1, %3 {dim = 0} : f32[258, 96]";
+    for mutant in [mutant(end, front), mutant(&format!("{end}\n  return %2"), &format!("{midst}\n  return %4"))] {
+        assert!(certified(&model, &mutant, 3).is_err(), "{}", print(&mutant));
+    }
 }
 
 /// What is done to the table; it gets the last stage's number.

@@ -5,6 +5,7 @@ use bloomery::reshard::reshard;
 use bloomery::targets::Target;
 use bloomery_artifact::{Artifact, Check};
 use bloomery_configs::Strategy;
+use bloomery_ir::DType;
 
 use crate::compiled::{BEST, Compiled, How, INTERPRETER, MODELS, check_greedy, check_logits, compiled, standard};
 use crate::fixture::Fixture;
@@ -134,6 +135,32 @@ fn weights_lie_there_once() {
     assert_eq!(parts("h.mlp.down.bias").0, 1);
 }
 
+/// Every rank has its part of a table that does not come out even, and the last one zeros at its end; the model says nothing
+/// of them.
+#[test]
+fn vocabularies_that_do_not_come_out_even_are_shared() {
+    let model = shared("tiny-nonpow2", "mp=3", Some(vec![Target::Interpreter]));
+    let (program, meta) = (model.artifact.program(), model.artifact.meta());
+    let note =
+        "3 ranks share 256 rows of the vocabulary: 2 rows of zeros are added at the end, which nobody can choose";
+    assert!(meta.notes.iter().any(|other| other == note), "{:?}", meta.notes);
+    let (number, table) =
+        program.parameters.iter().enumerate().find(|(_, p)| p.name == "word_embeddings.weight").unwrap();
+    assert_eq!((table.parts(&program.mesh), table.ty.to_string()), (3, "f32[vocab=86, hidden=96]".to_owned()));
+    let logits = &program.ios[program.io("logits").unwrap()];
+    assert_eq!((meta.vocabulary, logits.ty.to_string()), (256, "f32[R, 256]".to_owned()));
+    let [first, last] = [0, 2].map(|part| {
+        let range = model.artifact.weight_table().placements[number].range(0, part);
+        let whole = &model.artifact.weights()[range.start as usize..range.end as usize];
+        let element = |row: usize, k: usize| {
+            let position = table.layout.position(&[86, 96], DType::F32, &[row, k]);
+            f32::from_le_bytes(whole[4 * position..][..4].try_into().unwrap())
+        };
+        (0..86).map(|row| (0..96).all(|k| element(row, k).to_bits() == 0)).collect::<Vec<bool>>()
+    });
+    assert!(!first.contains(&true) && !last[..84].contains(&true) && last[84..] == [true, true]);
+}
+
 /// From its own weights, whatever types and layouts these have, an artifact becomes what `compile` would have made.
 #[test]
 fn resharded_artifacts_are_compiled_ones_byte_for_byte() {
@@ -141,7 +168,8 @@ fn resharded_artifacts_are_compiled_ones_byte_for_byte() {
     let path = folder.path().join("resharded.bloom");
     for (name, strategies) in [
         ("tiny", &["mp=1", "mp=4", "mp=2", "mp=2,vocab_emb_dp=true", "mp=2,sequence_parallel=true", "mp=1"][..]),
-        ("tiny-nonpow2", &["mp=6", "mp=3", "mp=2"]),
+        // With rows of zeros and without, and back; stages and replicas.
+        ("tiny-nonpow2", &["mp=6", "mp=3", "mp=2", "mp=3", "mp=1", "mp=6", "mp=6,vocab_emb_dp=true", "mp=3,pp=2,dp=2"]),
         ("tiny-fp16", &["mp=1", "mp=2"]),
         ("tiny-untied", &["mp=2", "mp=4"]),
     ] {

@@ -72,7 +72,13 @@ fn described(model: &ModelSource, progress: &mut dyn Progress) -> Result<(BloomC
 
 /// Where MindFormers does otherwise than is said, or than artifacts are shared.
 fn notes(asked: &Strategy, config: &BloomConfig) -> Vec<String> {
-    let mut notes = strategy::uneven(asked, config);
+    let (mp, vocab) = (asked.mp, config.vocab);
+    let mut notes = vec![];
+    if vocab % mp as usize != 0 && !asked.vocab_emb_dp {
+        notes.push(format!(
+            "{mp} ranks cannot share {vocab} rows of the vocabulary evenly: in the files each has all of them, as in MindFormers"
+        ));
+    }
     if asked.pp > 1 && asked.stages == Stages::Balanced {
         let layers: Vec<String> = mindspore::dealt(config, asked).iter().map(u32::to_string).collect();
         notes.push(format!(
@@ -80,7 +86,7 @@ fn notes(asked: &Strategy, config: &BloomConfig) -> Vec<String> {
             layers.join(":")
         ));
     }
-    if asked.pp > 1 && asked.vocab_emb_dp && config.vocab % asked.mp as usize == 0 {
+    if asked.pp > 1 && asked.vocab_emb_dp && vocab % mp as usize == 0 {
         notes.push("vocab_emb_dp is false in the files: MindFormers cuts the table where there are stages".to_owned());
     }
     notes

@@ -5,6 +5,8 @@
 //! `sequence_parallel` tokens too, so that what lies between is shared and sums are slices, joined before products. The
 //! certificate is of the model's narrow form, which is the same but for widths, divided by the same strategy.
 
+use std::collections::BTreeSet;
+
 use bloomery_codegen::cpu::Cpu;
 use bloomery_configs::{self as configs, Shape, Strategy};
 use bloomery_ir::{Bindings, Mesh, Program, Tensor, TensorType};
@@ -21,6 +23,8 @@ use crate::{Error, Progress};
 const MP: &str = "mp";
 /// The axis of stages, which share the layers.
 const PP: &str = "pp";
+/// The logical axis of the vocabulary, the one that may get longer: no number of ranks that share heads is wrong for it.
+const VOCAB: &str = "vocab";
 
 /// That ranks together compute what one computes, and how near they come.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,17 +48,18 @@ pub(crate) fn shared(
     config: &BloomConfig,
 ) -> Result<(Option<passes::Strategy>, Vec<String>), Error> {
     check_fits(strategy, config)?;
-    let notes = uneven(strategy, config);
+    let notes: Vec<String> = padding(strategy, config).into_iter().collect();
     let sizes = [(PP, strategy.pp), (MP, strategy.mp)].into_iter().filter(|(_, size)| *size > 1);
     let mesh = Mesh { axes: sizes.map(|(axis, size)| (axis.to_owned(), u64::from(size))).collect() };
     if mesh.ranks() == 1 {
         return Ok((None, notes));
     }
-    let vocab = (notes.is_empty() && !strategy.vocab_emb_dp).then_some("vocab");
+    let vocab = (!strategy.vocab_emb_dp).then_some(VOCAB);
     let tokens = strategy.sequence_parallel.then_some("tokens");
     let shared = ["heads", "ffn"].into_iter().chain(vocab).chain(tokens).filter(|_| strategy.mp > 1);
     let axes = shared.map(|axis| (axis.to_owned(), MP.to_owned())).collect();
-    Ok((Some(passes::Strategy { mesh, axes, stages: stages(strategy, config) }), notes))
+    let padded = BTreeSet::from([VOCAB.to_owned()]);
+    Ok((Some(passes::Strategy { mesh, axes, padded, stages: stages(strategy, config) }), notes))
 }
 
 /// Layers of each stage, if that is not left to costs.
@@ -66,12 +71,17 @@ fn stages(strategy: &Strategy, config: &BloomConfig) -> Stages {
     }
 }
 
-/// What there is to say where ranks cannot share the vocabulary.
-pub(super) fn uneven(strategy: &Strategy, config: &BloomConfig) -> Vec<String> {
-    let Strategy { mp, vocab_emb_dp, .. } = *strategy;
-    let vocab = config.vocab;
-    let note = || format!("{mp} ranks cannot share {vocab} rows of the vocabulary evenly: each has all of them");
-    (vocab % mp as usize != 0 && !vocab_emb_dp).then(note).into_iter().collect()
+/// What there is to say where ranks share a vocabulary that does not come out even.
+fn padding(strategy: &Strategy, config: &BloomConfig) -> Option<String> {
+    let (mp, vocab) = (strategy.mp as usize, config.vocab);
+    let rows = match vocab.next_multiple_of(mp) - vocab {
+        0 => return None,
+        1 => "1 row of zeros is".to_owned(),
+        more => format!("{more} rows of zeros are"),
+    };
+    let note =
+        format!("{mp} ranks share {vocab} rows of the vocabulary: {rows} added at the end, which nobody can choose");
+    (!strategy.vocab_emb_dp).then_some(note)
 }
 
 /// That a model can be shared so, by ranks of artifacts or by others.
@@ -126,7 +136,7 @@ pub(crate) fn certified(strategy: &Strategy, config: &BloomConfig) -> Result<Opt
 /// with many goes wrong with two.
 fn narrow(strategy: &Strategy, config: &BloomConfig) -> (BloomConfig, Strategy) {
     let mp = strategy.mp as usize;
-    let narrow = BloomConfig { heads: mp * (config.heads / mp).min(2), ..config.clone() }.narrow();
+    let narrow = BloomConfig { heads: mp * (config.heads / mp).min(2), ..config.clone() }.narrow(mp);
     let layers = strategy.layers(config.layers as u32);
     let layers = layers.unwrap_or_else(|| vec![2.min(config.layers as u32 / strategy.pp); strategy.pp as usize]);
     let layers: Vec<u32> = layers.into_iter().map(|layers| layers.min(2)).collect();

@@ -90,6 +90,29 @@ fn plans_need_no_weights() {
     refused(args!["compile", folder.path(), "--plan-only", "--strategy", "mp=3"], &["4 heads cannot be split evenly"]);
 }
 
+/// MindFormers replicates a vocabulary that does not come out even, which the files say; the artifact shares it.
+#[test]
+fn files_and_artifacts_differ_where_the_vocabulary_does_not_come_out_even() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, artifact, saved) = (model("tiny-nonpow2"), folder.path().join("a.bloom"), folder.path().join("saved"));
+    let compile = args!["compile", &path, "--target", "interpreter", "--strategy", "mp=6", "-o", &artifact];
+    let output = call(&[compile, args!["--save-strategy", &saved]].concat());
+    let said = stderr(&output);
+    assert!(output.status.success(), "{said}");
+    let rows =
+        "6 ranks share 256 rows of the vocabulary: 2 rows of zeros are added at the end, which nobody can choose";
+    assert!(said.contains(rows), "{said}");
+    assert!(
+        said.contains("6 ranks cannot share 256 rows of the vocabulary evenly: in the files each has all"),
+        "{said}"
+    );
+    let table = "embedding.word_embedding.embedding_table";
+    let file = StrategyFile::open(&rank(&saved, 5)).unwrap();
+    assert!(file.layout(table).unwrap().tensor_map.iter().all(Vec::is_empty), "{file:?}");
+    let shown = printed(args!["strategy", "show", &artifact]);
+    assert!(shown.contains("1/6 of dim 0 (258)"), "{shown}");
+}
+
 #[test]
 fn strategies_that_have_no_files_are_refused() {
     let folder = tempfile::tempdir().unwrap();

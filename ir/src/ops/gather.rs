@@ -37,6 +37,10 @@ impl OpDef for Gather {
         outside.map_or(Ok(()), |id| Err(format!("index {id} into a table of {rows} rows")))
     }
 
+    fn indexed(&self) -> Option<usize> {
+        Some(0)
+    }
+
     fn sharding(&self, operands: &[TensorType]) -> Option<String> {
         let row = crate::op::LETTERS[..operands[0].rank() - 1].join(" ");
         Some(format!("rows {row}, n -> n {row}"))

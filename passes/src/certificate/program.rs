@@ -4,7 +4,7 @@
 //! layer. So the program runs on the interpreter too, with weights cut and packed as ranks have them, kernels in the types
 //! they are made for; what comes out may differ by roundings of these.
 
-use super::{Given, Proof, Uncertified};
+use super::{Given, Proof, Uncertified, computed};
 use bloomery_ir::graph::Role;
 use bloomery_ir::program::{Interface, Parameter};
 use bloomery_ir::run_program::ProgramInterpreter;
@@ -36,11 +36,14 @@ pub fn certify_program(
             given.entry(input.name.as_str()).or_insert(tensor);
         }
     }
+    let computed = computed(whole, divided, &given)?;
+    let mut weights = given.clone();
+    weights.extend(computed.iter().map(|(name, tensor)| (*name, tensor)));
     let proof = Proof::new(divided);
     let mut largest = 0.0_f64;
     for interface in entries {
         let graph = whole.graph(&interface.graph).expect("entries are graphs");
-        let run = Run { program, proof: &proof, given: &given, interface, graph };
+        let run = Run { program, proof: &proof, given: &given, weights: &weights, interface, graph };
         largest = largest.max(run.difference(whole)?);
     }
     Ok(largest)
@@ -51,6 +54,8 @@ struct Run<'a> {
     program: &'a Program,
     proof: &'a Proof<'a>,
     given: &'a Given<'a>,
+    /// As ranks have them before they are cut.
+    weights: &'a Given<'a>,
     interface: &'a Interface,
     graph: &'a Graph,
 }
@@ -142,7 +147,7 @@ impl Run<'_> {
 
     /// The whole of a weight.
     fn weight(&self, parameter: &Parameter) -> Tensor {
-        let Some(values) = parameter.origin.literal() else { return self.given[parameter.name.as_str()].clone() };
+        let Some(values) = parameter.origin.literal() else { return self.weights[parameter.name.as_str()].clone() };
         let shape = parameter.ty.shape(&Bindings::new()).expect("weights have numbers for extents");
         Tensor { dtype: parameter.ty.dtype, shape, data: values.to_vec() }
     }
