@@ -97,7 +97,7 @@ pub(crate) enum Command {
     Config(Config),
     /// Show which rank has what of an artifact's weights, and what ranks tell each other
     Strategy(Strategies),
-    /// Compare every byte of an artifact with its hashes
+    /// Compare every byte of an artifact with its hashes, and prove its strategy again
     Verify(Verify),
     /// Measure how fast an artifact runs
     Bench(Bench),
@@ -166,8 +166,9 @@ pub(crate) struct Compile {
     /// Tokens that run at once, at most
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = value_parser!(u64).range(1..=CHUNK_MAX))]
     chunk: u64,
-    /// How ranks share the model: mp=2 for two that share every layer; vocab_emb_dp=true leaves each the whole embedding
-    /// [default: one rank, or what the configuration says]
+    /// How ranks share the model: mp=2 for two that share every layer, pp=2 for two stages of layers (stages=10:14 says how
+    /// many each has), dp=2 for two copies; vocab_emb_dp=true leaves each rank of mp the whole embedding,
+    /// sequence_parallel=true splits what lies between by tokens [default: one rank, or what the configuration says]
     #[arg(long, value_name = "AXIS=RANKS,..", value_parser = strategy)]
     strategy: Option<Shared>,
     /// Make the programs of all ranks and prove the strategy, without weights and code; print what a rank holds and does
@@ -540,6 +541,7 @@ impl Tokenize {
 /// `ir`
 #[derive(Debug, Args)]
 #[command(
+    group = ArgGroup::new("sharing").args(["share", "stages"]).multiple(true),
     after_help = "Examples:\n  bloomery ir block.bir --pass clean --pass simplify\n  bloomery ir block.bir --pass shard --mesh mp=2 --share heads=mp,ffn=mp\n  bloomery ir block.bir --run inputs.safetensors"
 )]
 pub(crate) struct Ir {
@@ -549,8 +551,8 @@ pub(crate) struct Ir {
     /// Passes to run, in the order given
     #[arg(long = "pass", value_name = "NAME", value_parser = PossibleValuesParser::new(pipeline::names()))]
     passes: Vec<String>,
-    /// Axes that ranks are arranged along, for `shard`, e.g. mp=2 or dp=2,mp=4
-    #[arg(long, value_name = "AXIS=RANKS,..", value_delimiter = ',', requires = "share", value_parser = ranks)]
+    /// Axes that ranks are arranged along, for `shard` and `cut`, e.g. mp=2 or pp=2,mp=4
+    #[arg(long, value_name = "AXIS=RANKS,..", value_delimiter = ',', requires = "sharing", value_parser = ranks)]
     mesh: Vec<(String, u64)>,
     /// Which of them splits a logical axis of inputs, e.g. heads=mp,ffn=mp,vocab=mp
     #[arg(long, value_name = "LOGICAL=AXIS,..", value_delimiter = ',', requires = "mesh", value_parser = pair)]

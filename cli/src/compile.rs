@@ -35,7 +35,7 @@ use crate::{Error, Progress, output};
 pub use configured::Configured;
 use model::{Loaded, Weights};
 pub use plan::{Plan, StagePlan, plan};
-pub use save_strategy::{Saved, save_strategy};
+pub use save_strategy::{Saved, StrategyFiles, strategy_files};
 use values::Values;
 
 /// What to compile, and how.

@@ -98,27 +98,33 @@ fn kept(model: &Path) -> Result<PathBuf, Failure> {
 fn compile(args: &Compile) -> Result<(), Failure> {
     let options = args.options()?;
     interrupt::ask_first();
-    if let Some(folder) = &args.save_strategy {
-        let saved = compile::save_strategy(&options, folder, &mut shown())?;
-        print::out(&print::saved_strategy(folder, &saved))?;
-        if args.output().is_none() && !args.plan_only() {
-            return Ok(());
-        }
+    let files = args.save_strategy.as_ref().map(|folder| compile::strategy_files(&options, folder, &mut shown()));
+    let files = files.transpose()?;
+    let written = compiled(args, &options)?;
+    // Nobody finds files of a strategy that cannot be compiled.
+    if let (Some(files), Some(folder)) = (files, &args.save_strategy) {
+        let saved = files.write(&mut shown())?;
+        let text = print::saved_strategy(folder, &saved);
+        if args.json { print::notice(&text) } else { print::out(&text)? }
     }
+    Ok(print::out(&written)?)
+}
+
+/// Compiles, plans or emits, and returns what there is to print of it.
+fn compiled(args: &Compile, options: &compile::CompileOptions) -> Result<String, Failure> {
     if args.plan_only() {
-        let plan = compile::plan(&options, &mut shown())?;
-        return if args.json { Ok(print::json(&plan)?) } else { Ok(print::out(&print::plan(&plan))?) };
+        let plan = compile::plan(options, &mut shown())?;
+        return Ok(if args.json { print::json_text(&plan) } else { print::plan(&plan) });
     }
     if let Some((what, last)) = args.emit() {
-        let text = compile::emit(&options, what, last, &mut Silent)?;
-        return match args.output() {
-            Some(path) => Ok(bloomery::write_text(path, &text, &Silent)?),
-            None => Ok(print::out(&text)?),
-        };
+        let text = compile::emit(options, what, last, &mut Silent)?;
+        let Some(path) = args.output() else { return Ok(text) };
+        bloomery::write_text(path, &text, &Silent)?;
+        return Ok(String::new());
     }
-    let output = args.output().expect("clap asks for it");
-    let compiled = compile::compile(&options, output, &mut shown())?;
-    Ok(print::out(&print::written(output, compiled.bytes, &compiled.classes))?)
+    let Some(output) = args.output() else { return Ok(String::new()) };
+    let compiled = compile::compile(options, output, &mut shown())?;
+    Ok(print::written(output, compiled.bytes, &compiled.classes))
 }
 
 fn retarget(args: &Retarget) -> Result<(), Failure> {

@@ -4,7 +4,6 @@ mod config;
 mod inspection;
 mod plan;
 mod profile;
-
 mod shares;
 mod tensors;
 mod wrap;
@@ -39,7 +38,12 @@ pub(crate) fn out(text: &str) -> io::Result<()> {
 
 /// Writes one JSON document and the end of its line.
 pub(crate) fn json<T: Serialize>(value: &T) -> io::Result<()> {
-    out(&(serde_json::to_string(value).expect("results are plain data") + "\n"))
+    out(&json_text(value))
+}
+
+/// The document, as a line.
+pub(crate) fn json_text<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("results are plain data") + "\n"
 }
 
 /// Writes something beside the result.

@@ -83,12 +83,23 @@ impl Tensor {
 pub fn round(dtype: DType, value: f64) -> f64 {
     match dtype {
         DType::F32 => f64::from(value as f32),
-        DType::F16 => f16::from_f64(value).to_f64(),
-        DType::BF16 => bf16::from_f64(value).to_f64(),
+        DType::F16 => f16::from_f32(to_odd(value)).to_f64(),
+        DType::BF16 => bf16::from_f32(to_odd(value)).to_f64(),
         DType::I32 => f64::from(value as i32),
         DType::I8 => f64::from(value as i8),
         DType::U4 => f64::from((value as u8).min(15)),
     }
+}
+
+/// The f32 that rounds to f16 and bf16 as the value itself does: the last bit of what is not exact is one, so it is no tie
+/// (rounding to odd: Boldo and Melquiond 2008). What `half` makes of an f64 misses its last 32 bits.
+fn to_odd(value: f64) -> f32 {
+    let near = value as f32;
+    if value.is_nan() || f64::from(near) == value {
+        return near;
+    }
+    let toward_zero = near.to_bits() - u32::from(f64::from(near).abs() > value.abs());
+    f32::from_bits(toward_zero | 1)
 }
 
 /// The element at `position` of packed little-endian bytes.
@@ -110,8 +121,8 @@ pub fn write_element(dtype: DType, bytes: &mut [u8], position: usize, value: f64
     match dtype {
         DType::F32 => put(&(value as f32).to_le_bytes()),
         DType::I32 => put(&(value as i32).to_le_bytes()),
-        DType::F16 => put(&f16::from_f64(value).to_le_bytes()),
-        DType::BF16 => put(&bf16::from_f64(value).to_le_bytes()),
+        DType::F16 => put(&f16::from_f32(to_odd(value)).to_le_bytes()),
+        DType::BF16 => put(&bf16::from_f32(to_odd(value)).to_le_bytes()),
         DType::I8 => put(&[(value as i8) as u8]),
         DType::U4 => {
             let shift = position % 2 * 4;
@@ -151,6 +162,26 @@ mod tests {
             let mut bytes = vec![0; dtype.bytes(3) as usize];
             (0..3).for_each(|i| write_element(dtype, &mut bytes, i, values[i]));
             assert_eq!(values, [0, 1, 2].map(|i| read_element(dtype, &bytes, i)), "{dtype}");
+        }
+    }
+
+    /// As an f32 of the same number, and to the right side of a tie however near it is.
+    #[test]
+    fn halves_are_rounded_once() {
+        for bits in (0..=u32::MAX).step_by(65_521 * 3) {
+            let value = f32::from_bits(bits);
+            let [half, brain] = [DType::F16, DType::BF16].map(|dtype| round(dtype, f64::from(value)));
+            let same = |found: f64, expected: f64| found == expected || value.is_nan() && found.is_nan();
+            assert!(
+                same(half, f16::from_f32(value).to_f64()) && same(brain, bf16::from_f32(value).to_f64()),
+                "{value:e}"
+            );
+        }
+        for (dtype, unit) in [(DType::F16, 2f64.powi(-10)), (DType::BF16, 2f64.powi(-7))] {
+            let (tie, little) = (1.0 + unit / 2.0, 2f64.powi(-50));
+            let found = [tie - little, tie, tie + little].map(|value| round(dtype, value));
+            assert_eq!(found, [1.0, 1.0, 1.0 + unit], "{dtype}");
+            assert_eq!([1e-300, -1e300].map(|value| round(dtype, value)), [0.0, f64::NEG_INFINITY], "{dtype}");
         }
     }
 

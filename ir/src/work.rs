@@ -151,8 +151,9 @@ fn add_steps(
             Step::Copy { from, to } | Step::Collective { from, to, .. } => (None, copy_work(from, to, sizes)),
             Step::Send { what } => (None, copy_work(what, what, sizes)),
             Step::Stage { stages, steps } => {
-                let of_all = program.stages.len() as u64;
-                add_steps(program, steps, times / of_all * (stages.end - stages.start), sizes, works);
+                // Outside of stages a step is done by all ranks, inside by those of one.
+                let ranks = program.ranks_of(0).end;
+                add_steps(program, steps, ranks * (stages.end - stages.start), sizes, works);
                 continue;
             }
             Step::Loop { from, to, steps, .. } => {

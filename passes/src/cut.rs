@@ -29,7 +29,11 @@ pub(crate) const PASS: Pass = Pass { name: "cut", run: cut };
 
 fn cut(module: Module, cx: &Context<'_>) -> Result<Module, PassError> {
     let Some(strategy) = cx.strategy.filter(|strategy| strategy.stages != Stages::One) else { return Ok(module) };
-    let (_, stages) = *module.mesh.axes.first().expect("there is an axis of stages");
+    if module.mesh != strategy.mesh || module.mesh.axes.is_empty() {
+        let message = "is not of these ranks yet: `shard` comes before `cut`".to_owned();
+        return Err(PassError::Refused { pass: PASS.name, graph: first_name(&module), message });
+    }
+    let stages = module.mesh.axes[0].1;
     let found = pipeline::interfaces(&module);
     let entries = if cx.entries.is_empty() { &found } else { cx.entries };
     let mut layered = vec![];
@@ -46,6 +50,10 @@ fn cut(module: Module, cx: &Context<'_>) -> Result<Module, PassError> {
     };
     check(&layers, stages, &layered)?;
     Cut { module: &module, layers, layered, rest }.module()
+}
+
+fn first_name(module: &Module) -> String {
+    module.graphs.first().map(|graph| graph.name.clone()).unwrap_or_default()
 }
 
 fn refused(graph: &Graph, message: String) -> PassError {

@@ -42,7 +42,7 @@ pub(crate) fn lower(divided: &Module, cx: &Context<'_>) -> Result<Draft, PassErr
     let module = &bound_module(NAME, divided, &numbers)?;
     let layouts = Layouts::of(module, cx.entries)?;
     let program = Program {
-        name: module.graphs.first().map(|graph| graph.name.clone()).unwrap_or_default(),
+        name: cx.entries.first().map(|interface| interface.graph.clone()).unwrap_or_default(),
         mesh: module.mesh.clone(),
         replicas: 1,
         stages: module.stages.iter().map(|stage| stage.layers.clone()).collect(),

@@ -6,6 +6,7 @@ use bloomery::targets::Target;
 use bloomery_artifact::{Artifact, Check};
 use bloomery_configs::Strategy;
 use bloomery_ir::DType;
+use bloomery_models::config::WeightType;
 
 use crate::compiled::{BEST, Compiled, How, INTERPRETER, MODELS, check_greedy, check_logits, compiled, standard};
 use crate::fixture::Fixture;
@@ -164,20 +165,32 @@ fn vocabularies_that_do_not_come_out_even_are_shared() {
 /// From its own weights, whatever types and layouts these have, an artifact becomes what `compile` would have made.
 #[test]
 fn resharded_artifacts_are_compiled_ones_byte_for_byte() {
+    use WeightType::{Bf16, F32};
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("resharded.bloom");
-    for (name, strategies) in [
-        ("tiny", &["mp=1", "mp=4", "mp=2", "mp=2,vocab_emb_dp=true", "mp=2,sequence_parallel=true", "mp=1"][..]),
-        // With rows of zeros and without, and back; stages and replicas.
-        ("tiny-nonpow2", &["mp=6", "mp=3", "mp=2", "mp=3", "mp=1", "mp=6", "mp=6,vocab_emb_dp=true", "mp=3,pp=2,dp=2"]),
-        ("tiny-fp16", &["mp=1", "mp=2"]),
-        ("tiny-untied", &["mp=2", "mp=4"]),
+    for (name, dtype, strategies) in [
+        ("tiny", F32, &["mp=1", "mp=4", "mp=2", "mp=2,vocab_emb_dp=true", "mp=2,sequence_parallel=true", "mp=1"][..]),
+        // With rows of zeros and without, and back.
+        (
+            "tiny-nonpow2",
+            F32,
+            &["mp=6", "mp=3", "mp=2", "mp=3", "mp=1", "mp=6", "mp=6,vocab_emb_dp=true", "mp=3,pp=2,dp=2"],
+        ),
+        ("tiny-nonpow2", Bf16, &["mp=1", "mp=3", "mp=6", "mp=1"]),
+        ("tiny-fp16", F32, &["mp=1", "mp=2"]),
+        ("tiny-untied", F32, &["mp=2", "mp=4"]),
     ] {
-        let compiled: Vec<Compiled> =
-            strategies.iter().map(|strategy| shared(name, strategy, Some(vec![Target::Interpreter]))).collect();
+        let made = |strategy: &&str| {
+            compiled(name, |options| {
+                options.strategy = strategy.parse().unwrap();
+                (options.targets, options.dtype) = (vec![Target::Interpreter], Some(dtype));
+            })
+        };
+        let compiled: Vec<Compiled> = strategies.iter().map(made).collect();
         for (pair, strategy) in compiled.windows(2).zip(&strategies[1..]) {
             reshard(&pair[0].path, &path, &strategy.parse().unwrap(), &mut Quiet).unwrap();
-            assert!(std::fs::read(&path).unwrap() == std::fs::read(&pair[1].path).unwrap(), "{name}, {strategy}");
+            let same = std::fs::read(&path).unwrap() == std::fs::read(&pair[1].path).unwrap();
+            assert!(same, "{name}, {dtype}, {strategy}");
         }
     }
     // In its own place.

@@ -77,7 +77,7 @@ pub fn plan(options: &CompileOptions, progress: &mut dyn Progress) -> Result<Pla
         strategy: options.strategy.to_string(),
         ranks: program.ranks(),
         parameters: loaded.config.parameters(),
-        programs: stages.len(),
+        programs: different(&stages),
         stages,
         collectives: shares(&program, &table).collectives,
         certificate,
@@ -88,7 +88,11 @@ pub fn plan(options: &CompileOptions, progress: &mut dyn Progress) -> Result<Pla
 fn sized(source: &ModelSource, progress: &mut dyn Progress) -> Result<Loaded, Error> {
     match source {
         ModelSource::Folder(folder) => {
-            Ok(Loaded::random(BloomConfig::from_folder(&find::noted(folder, progress)?)?, 0))
+            let config = BloomConfig::from_folder(&find::noted(folder, progress)?)?;
+            let mut loaded = Loaded::random(config, 0);
+            let unseen = "weights are not opened, and count as f16 where --dtype does not say otherwise";
+            loaded.notes.push(unseen.to_owned());
+            Ok(loaded)
         }
         ModelSource::Random { .. } => Loaded::open(source, progress),
         ModelSource::Configured(configured) => {
@@ -122,13 +126,24 @@ fn stages(program: &Program, table: &WeightTable, layers: u64, pages: u64) -> Ve
             launches: launches(program, number),
         };
         match plans.last_mut() {
-            Some(last) if *last == (StagePlan { stages: last.stages.clone(), ..plan.clone() }) => {
-                last.stages.end = number + 1;
-            }
+            Some(last) if last.alike(&plan) => last.stages.end = number + 1,
             _ => plans.push(plan),
         }
     }
     plans
+}
+
+/// How many stages are unlike all before them.
+fn different(stages: &[StagePlan]) -> usize {
+    let is_new = |i: &usize| !stages[..*i].iter().any(|before| before.alike(&stages[*i]));
+    (0..stages.len()).filter(is_new).count()
+}
+
+impl StagePlan {
+    /// Whether stages run the same.
+    fn alike(&self, other: &StagePlan) -> bool {
+        *self == StagePlan { stages: self.stages.clone(), ..other.clone() }
+    }
 }
 
 /// Bytes of a page of one layer, on a rank.

@@ -1,10 +1,9 @@
 //! `--save-strategy`: how ranks share a model, as strategy files of MindSpore's, one for each rank.
 //!
-//! Nothing is compiled and no weight is opened: sizes and the strategy say it all, also where artifacts cannot be shared so
-//! yet. MindSpore's transformation of checkpoints takes the files, and so does MindFormers. They are about MindFormers'
+//! Nothing is compiled and no weight is opened for them: sizes and the strategy say it all. MindSpore's transformation of checkpoints takes the files, and so does MindFormers. They are about MindFormers'
 //! Bloom, so they say what it does where a strategy leaves something open, with a note.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bloomery_configs::{Stages, Strategy};
 use bloomery_formats::strategy::{Layout, Operator, OptimizerShard, Parameter, StrategyFile};
@@ -25,12 +24,24 @@ pub struct Saved {
     pub layers: Vec<u32>,
 }
 
-/// Writes `ckpt_strategy_rank_N.ckpt` for every rank into a folder, which is made if there is none.
+/// Files that are ready to be written.
+pub struct StrategyFiles {
+    folder: PathBuf,
+    strategy: Strategy,
+    layers: Vec<u32>,
+    /// By stage.
+    files: Vec<StrategyFile>,
+}
+
+/// Makes `ckpt_strategy_rank_N.ckpt` for every rank, to be written into a folder.
 ///
 /// # Errors
-/// A strategy that does not fit the model, a model that MindFormers has not, a folder with files of other ranks, the file
-/// system's refusal, an interruption.
-pub fn save_strategy(options: &CompileOptions, folder: &Path, progress: &mut dyn Progress) -> Result<Saved, Error> {
+/// A strategy that does not fit the model, a model that MindFormers has not, a folder with files of other ranks.
+pub fn strategy_files(
+    options: &CompileOptions,
+    folder: &Path,
+    progress: &mut dyn Progress,
+) -> Result<StrategyFiles, Error> {
     let (config, stored) = described(&options.model, progress)?;
     let asked = &options.strategy;
     strategy::check_fits(asked, &config)?;
@@ -41,18 +52,35 @@ pub fn save_strategy(options: &CompileOptions, folder: &Path, progress: &mut dyn
         ));
     }
     notes(asked, &config).iter().for_each(|note| progress.note(note));
-    std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-    check_folder(folder, asked.ranks())?;
+    if folder.is_dir() {
+        check_folder(folder, asked.ranks())?;
+    } else if folder.exists() {
+        let folder = folder.display();
+        return Err(Error::Refused(format!("cannot create the folder {folder}: there is a file of that name")));
+    }
     let element = if options.dtype.unwrap_or(stored) == WeightType::F32 { 4 } else { 2 };
     let stages = mindspore::stages(&config, asked, element, mindspore::SHARED_FROM);
-    let files: Vec<StrategyFile> = (0..).zip(&stages).map(|(number, stage)| file(stage, number)).collect();
-    for rank in 0..asked.ranks() {
-        progress.go_on()?;
-        let path = folder.join(format!("{BEGINNING}{rank}{END}"));
-        output::check(&path)?;
-        files[asked.place(rank).stage as usize].write(&path)?;
+    let files = (0..).zip(&stages).map(|(number, stage)| file(stage, number)).collect();
+    let layers = mindspore::dealt(&config, asked);
+    Ok(StrategyFiles { folder: folder.to_owned(), strategy: asked.clone(), layers, files })
+}
+
+impl StrategyFiles {
+    /// Writes them; the folder is made if there is none.
+    ///
+    /// # Errors
+    /// The file system's refusal, an interruption.
+    pub fn write(self, progress: &mut dyn Progress) -> Result<Saved, Error> {
+        let StrategyFiles { folder, strategy, layers, files } = self;
+        std::fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        let path = |rank: u64| folder.join(format!("{BEGINNING}{rank}{END}"));
+        (0..strategy.ranks()).try_for_each(|rank| output::check(&path(rank)))?;
+        for rank in 0..strategy.ranks() {
+            progress.go_on()?;
+            files[strategy.place(rank).stage as usize].write(&path(rank))?;
+        }
+        Ok(Saved { files: strategy.ranks(), strategy, layers })
     }
-    Ok(Saved { strategy: asked.clone(), files: asked.ranks(), layers: mindspore::dealt(&config, asked) })
 }
 
 /// A file's name, around its rank.
@@ -82,7 +110,7 @@ fn notes(asked: &Strategy, config: &BloomConfig) -> Vec<String> {
     if asked.pp > 1 && asked.stages == Stages::Balanced {
         let layers: Vec<String> = mindspore::dealt(config, asked).iter().map(u32::to_string).collect();
         notes.push(format!(
-            "stages get layers as MindFormers deals them out, {}: say stages= in the strategy for others",
+            "in the files stages get layers as MindFormers deals them out, {}: say stages= in the strategy for others",
             layers.join(":")
         ));
     }

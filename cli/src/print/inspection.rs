@@ -49,7 +49,7 @@ fn artifact(view: &ArtifactView) -> String {
     let _ = writeln!(text, "context   {} tokens", grouped(view.max_context.into()));
     let _ = writeln!(text, "generates {}", generation(&view.generation));
     if view.ranks > 1 {
-        let proof = view.certificate.map_or("not proven".to_owned(), |proof| {
+        let proof = view.certificate.map_or("alike, with nothing to prove".to_owned(), |proof| {
             format!("proven by {} numbers that differ by {:.1e}", grouped(proof.compared as u64), proof.difference)
         });
         let _ = writeln!(text, "ranks     {}, {}, {proof}", view.ranks, view.strategy);

@@ -24,9 +24,9 @@ pub(crate) fn plan(plan: &Plan) -> String {
     if let Some(proof) = &plan.certificate {
         let _ = writeln!(
             text,
-            "\nproven: {} ranks of a narrow model differ from one by {:.1e} in {} numbers,\n\
-             as a program in its own types by {:.1e} of the largest",
-            proof.ranks, proof.difference, proof.compared, proof.program_difference
+            "\nproven: in {} numbers {} ranks of a narrow model differ from one\n\
+             by {:.1e}, and as a program in its own types by {:.1e} of the largest",
+            proof.compared, proof.ranks, proof.difference, proof.program_difference
         );
     }
     text

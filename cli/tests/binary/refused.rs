@@ -662,6 +662,8 @@ fn strategies_for_something_else() {
         refused(args!["ir", &block, "--pass", "shard", "--mesh", mesh, "--share", share], parts);
     };
     shard("mp=3", "ffn=mp", &["mp = 3 does not divide the 8 of axis ffn of %up", "mp = 1, 2, 4, 8 does"]);
+    let cut = args!["ir", &block, "--pass", "cut", "--mesh", "pp=2", "--stages", "balanced"];
+    refused(cut, &["is not of these ranks yet", "`shard` comes before `cut`"]);
     shard("mp=2", "ffn=dp", &["ffn is shared over dp", "it has mp"]);
     shard("mp=2", "fnn=mp", &["no input has an axis fnn", "ffn, hidden"]);
     let shared = printed(args!["ir", &block, "--pass", "shard", "--mesh", "mp=2", "--share", "ffn=mp"]);

@@ -65,7 +65,9 @@ fn a_size_needs_no_weights_and_an_artifact_may_come_with_its_files() {
 fn plans_need_no_weights() {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/bloom/run_bloom_176b.yaml");
     let shown = printed(args!["compile", &config, "--plan-only"]);
-    for part in ["128 ranks, dp=1,mp=8,pp=16", "proven: 128 ranks", "send over pp", "15 times"] {
+    for part in
+        ["128 ranks, dp=1,mp=8,pp=16", " 128 ranks of a narrow model differ from one", "send over pp", "15 times"]
+    {
         assert!(shown.contains(part), "{shown} lacks {part}");
     }
     assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
@@ -85,6 +87,11 @@ fn plans_need_no_weights() {
     assert_eq!(sum("layers"), 70);
     assert!((sum("weight_bytes") as f64 / weights as f64 - 1.0).abs() < 0.01, "{plan}");
     let folder = tempfile::tempdir().unwrap();
+    let saved = folder.path().join("saved");
+    let uneven = args!["compile", "--size", "560m", "--strategy", "pp=4,stages=4:8:4:8", "--plan-only", "--json"];
+    let plan = json(&[uneven, args!["--save-strategy", &saved]].concat());
+    // The first, the last, and two in between that differ; documents stay documents beside files.
+    assert!(plan["programs"] == 4 && rank(&saved, 3).exists(), "{plan}");
     std::fs::copy(model("tiny").join("config.json"), folder.path().join("config.json")).unwrap();
     assert!(printed(args!["compile", folder.path(), "--plan-only", "--strategy", "pp=2"]).contains("2 ranks"));
     refused(args!["compile", folder.path(), "--plan-only", "--strategy", "mp=3"], &["4 heads cannot be split evenly"]);
@@ -125,6 +132,11 @@ fn strategies_that_have_no_files_are_refused() {
     assert!(!saved.exists());
     printed(args!["compile", &model("tiny"), "--strategy", "dp=4", "--save-strategy", &saved]);
     of("tiny", "dp=2", &["saved holds ckpt_strategy_rank_", "of another strategy than this of 2 ranks", "remove it"]);
+    let (late, nowhere) = (folder.path().join("late"), folder.path().join("no/such/folder/x"));
+    let tiny = model("tiny");
+    let compile = args!["compile", &tiny, "--target", "interpreter", "--save-strategy", &late, "-o", &nowhere];
+    refused(compile, &["there is no folder"]);
+    assert!(!late.exists(), "nothing is written of what cannot be compiled");
     let file = folder.path().join("file");
     std::fs::write(&file, "").unwrap();
     refused(args!["compile", &model("tiny"), "--save-strategy", &file], &["cannot create", "file"]);

@@ -302,8 +302,8 @@ impl Scope<'_> {
     fn steps(&self, steps: &[Step], place: &Within) -> Checked {
         ensure(place.depth <= DEPTH_MOST, || format!("loops inside loops, deeper than {DEPTH_MOST}"))?;
         for step in steps {
-            let in_stage = place.stages.is_some() != self.program.stages.is_empty();
-            ensure(in_stage || matches!(step, Step::Stage { .. }), || "a step of no stage".into())?;
+            let fits = place.stages.is_some() != self.program.stages.is_empty();
+            ensure(fits || matches!(step, Step::Stage { .. }), || "a step of no stage".into())?;
             match step {
                 Step::Stage { stages, steps } => self.stage(stages, steps, place)?,
                 Step::Send { what } => self.send(what, place)?,
@@ -323,6 +323,9 @@ impl Scope<'_> {
     fn stage(&self, stages: &Range<u64>, steps: &[Step], place: &Within) -> Checked {
         let there = stages.start < stages.end && stages.end <= self.program.stages.len() as u64;
         ensure(there && place.depth == 0, || format!("stages {}..{}", stages.start, stages.end))?;
+        let counts = self.program.stages[stages.start as usize..stages.end as usize].iter();
+        let counts: BTreeSet<u64> = counts.map(|layers| layers.end - layers.start).collect();
+        ensure(counts.len() == 1, || format!("stages of {counts:?} layers do the same"))?;
         self.steps(steps, &Within { stages: Some(stages.clone()), depth: 1, ..place.clone() })
     }
 
