@@ -161,7 +161,12 @@ fn add_steps(
                 continue;
             }
         };
-        *works.entry(key).or_default() += work.times(times);
+        let mut all = work.times(times);
+        if key.is_none() {
+            // What moves between ranks, or on each of them, they do together.
+            all.launches /= program.ranks_of(0).end;
+        }
+        *works.entry(key).or_default() += all;
     }
 }
 

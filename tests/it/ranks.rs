@@ -1,8 +1,9 @@
 //! Artifacts for several ranks against Hugging Face's recordings: ranks share the work and nobody can tell.
 
-use bloomery::Quiet;
+use bloomery::bench::{BenchOptions, bench};
 use bloomery::reshard::reshard;
 use bloomery::targets::Target;
+use bloomery::{Execution, Quiet};
 use bloomery_artifact::{Artifact, Check};
 use bloomery_configs::Strategy;
 use bloomery_ir::DType;
@@ -105,6 +106,23 @@ fn machine_code_of_stages_has_the_bits_of_one_rank() {
     let model = shared("tiny-eps", "dp=2,pp=3", None);
     assert!(model.logits(how, &prompts) == one.logits(BEST, &prompts));
     check_greedy(&fixture, &model, how);
+    profiles(&model);
+}
+
+/// Every launch and every copy between ranks is timed, which builds with assertions count.
+fn profiles(model: &Compiled) {
+    let options = BenchOptions {
+        artifact: model.path.clone(),
+        prompt_tokens: 8,
+        new_tokens: 2,
+        batch: 2,
+        context: None,
+        repeats: 1,
+        profile: true,
+        execution: Execution { threads: Some(2), ..Execution::default() },
+    };
+    let profile = bench(&options, &mut Quiet).unwrap().profile.expect("it was asked for");
+    assert!(profile.kernels.iter().any(|kernel| kernel.name == "copy"), "{profile:?}");
 }
 
 #[test]
@@ -118,6 +136,7 @@ fn machine_code_of_ranks_says_it_too_on_any_number_of_threads() {
         for (threads, chunk) in [(2, 512), (3, 7), (5, 1)] {
             assert!(model.logits(How { threads, chunk, ..BEST }, &prompts) == whole, "{name}: {threads} threads");
         }
+        profiles(&model);
     }
 }
 
