@@ -4,9 +4,10 @@ use std::path::Path;
 
 use bloomery_artifact::{Artifact, Check};
 use bloomery_configs::Strategy;
+use bloomery_ir::Mesh;
 
 use crate::Error;
-use crate::compile::strategy::{Certified, certified};
+use crate::compile::strategy::{Certified, certified, shared};
 
 /// What was compared.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,7 +26,7 @@ pub struct Verified {
 /// What is foreign, cut off or damaged, and where; a strategy that is none of the model's, or no longer proven.
 pub fn verify(path: &Path) -> Result<Verified, Error> {
     let artifact = Artifact::open(path, Check::Full)?;
-    let certificate = if artifact.program().mesh.ranks() > 1 { prove(&artifact)? } else { None };
+    let certificate = if artifact.program().ranks() > 1 { prove(&artifact)? } else { None };
     Ok(Verified { sections: artifact.sections().len(), weights_bytes: artifact.weight_table().bytes, certificate })
 }
 
@@ -39,5 +40,14 @@ fn prove(artifact: &Artifact) -> Result<Option<Certified>, Error> {
             artifact.path().display()
         ))
     })?;
+    let mesh = shared(&strategy, &config)?.0.map_or_else(Mesh::default, |shared| shared.mesh);
+    let program = artifact.program();
+    if program.mesh != mesh || program.replicas != u64::from(strategy.dp) {
+        return Err(Error::Refused(format!(
+            "{} says that it is for {strategy}, and its program is for {} ranks of another arrangement: compile it again",
+            artifact.path().display(),
+            program.ranks()
+        )));
+    }
     certified(&strategy, &config)
 }
