@@ -173,7 +173,7 @@ pub(crate) struct Compile {
     strategy: Option<Shared>,
     /// Make the programs of all ranks and prove the strategy, without weights and code; print what a rank holds and does
     #[arg(long, conflicts_with_all = ["emit", "stop_after", "output", "random_weights", "target"])]
-    plan_only: bool,
+    pub(crate) plan_only: bool,
     /// Print the plan as one JSON document
     #[arg(long, requires = "plan_only")]
     pub(crate) json: bool,
@@ -270,11 +270,6 @@ impl Compile {
             None => return None,
         };
         Some((what, self.stop_after.as_deref()))
-    }
-
-    /// Whether a plan is all that is wanted.
-    pub(crate) fn plan_only(&self) -> bool {
-        self.plan_only
     }
 
     /// Where the result goes.

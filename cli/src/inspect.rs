@@ -362,36 +362,37 @@ fn parameter_view(parameter: &Parameter, bytes: u64) -> ParameterView {
 }
 
 fn count(steps: &[Step]) -> usize {
-    let one = |step: &Step| match step {
-        Step::Loop { steps, .. } | Step::Stage { steps, .. } => 1 + count(steps),
-        _ => 1,
-    };
-    steps.iter().map(one).sum()
+    steps.iter().map(|step| 1 + count(step.inside())).sum()
 }
 
 fn memory(artifact: &Artifact) -> Memory {
     let program = artifact.program();
     let ranks = program.ranks();
-    let one_page: Bindings = program.symbols.iter().map(|symbol| (symbol.name.clone(), 1)).collect();
-    let page = |state: &Buffer| {
-        let layers = state.ty.dims.first().and_then(|dim| dim.extent.as_number()).unwrap_or(1);
-        program.staged_layers().unwrap_or(layers)
-            * sizes::bytes_of(&state.ty.inner(), &state.layout, &one_page).unwrap_or(0)
-    };
+    let layers = |state: &Buffer| state.ty.dims.first().and_then(|dim| dim.extent.as_number()).unwrap_or(1);
+    let page = |state: &Buffer| program.staged_layers().unwrap_or(layers(state)) * page_bytes(program, state);
     let largest = sizes::largest(&program.symbols);
     let io = |io: &Buffer| IoView {
         name: io.name.clone(),
         bytes: sizes::bytes_of(&io.ty, &io.layout, &largest).unwrap_or(0),
     };
     let ios: Vec<IoView> = program.ios.iter().map(io).collect();
-    let tokens = program.states.first().and_then(|state| state.ty.dims.get(4)?.extent.as_number());
     Memory {
         weights_bytes: artifact.weight_table().bytes,
         arena_bytes: ranks * program.arena_bytes(),
         ios_bytes: ios.iter().map(|io| io.bytes).sum(),
         ios,
-        cache_page_bytes: program.mesh.ranks() / program.stages.len().max(1) as u64
-            * program.states.iter().map(page).sum::<u64>(),
-        cache_page_tokens: tokens.unwrap_or(0),
+        cache_page_bytes: program.ranks_per_stage() * program.states.iter().map(page).sum::<u64>(),
+        cache_page_tokens: page_tokens(program).unwrap_or(0),
     }
+}
+
+/// Bytes of a page of one layer, on a rank.
+pub(crate) fn page_bytes(program: &Program, state: &Buffer) -> u64 {
+    let one: Bindings = program.symbols.iter().map(|symbol| (symbol.name.clone(), 1)).collect();
+    sizes::bytes_of(&state.ty.inner(), &state.layout, &one).unwrap_or(0)
+}
+
+/// Tokens of a page of the cache, `[layers, pages, 2, heads, tokens, d]`.
+pub(crate) fn page_tokens(program: &Program) -> Option<u64> {
+    program.states.first().and_then(|state| state.ty.dims.get(4)?.extent.as_number())
 }

@@ -112,7 +112,7 @@ fn compile(args: &Compile) -> Result<(), Failure> {
 
 /// Compiles, plans or emits, and returns what there is to print of it.
 fn compiled(args: &Compile, options: &compile::CompileOptions) -> Result<String, Failure> {
-    if args.plan_only() {
+    if args.plan_only {
         let plan = compile::plan(options, &mut shown())?;
         return Ok(if args.json { print::json_text(&plan) } else { print::plan(&plan) });
     }

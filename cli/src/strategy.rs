@@ -97,9 +97,8 @@ pub(crate) fn shares(program: &Program, table: &WeightTable) -> Shares {
 fn share(program: &Program, parameter: &Parameter, place: &Placement, readers: &BTreeSet<u64>) -> Share {
     let mesh = &program.mesh;
     let whole = parameter.whole(mesh);
-    let ranks_of_stage = program.ranks_of(0).end;
-    let layers = |rank| program.stages.get((rank / ranks_of_stage) as usize).filter(|_| parameter.stacked).cloned();
-    let has = |rank: &u64| readers.contains(&(rank / ranks_of_stage));
+    let layers = |rank| program.stages.get(program.stage_of(rank) as usize).filter(|_| parameter.stacked).cloned();
+    let has = |rank: &u64| readers.contains(&program.stage_of(*rank));
     let slice = |rank: u64| {
         let mut ranges = parameter.ranges(mesh, parameter.part(mesh, rank));
         ranges.extend(layers(rank).map(|layers| (0, layers)));
@@ -126,12 +125,7 @@ fn readers(program: &Program) -> BTreeMap<String, BTreeSet<u64>> {
     let mut found: BTreeMap<String, BTreeSet<u64>> = program.parameters.iter().map(none).collect();
     for entry in &program.entries {
         each(&entry.steps, 0..1, 1, &mut |step, stages, _| {
-            let views = match step {
-                Step::Launch(launch) => &launch.inputs[..],
-                Step::Copy { from, .. } | Step::Collective { from, .. } => std::slice::from_ref(from),
-                _ => &[],
-            };
-            for view in views {
+            for view in step.reads() {
                 if let Place::Parameter(i) = view.place {
                     found.get_mut(&program.parameters[i].name).expect("all are there").extend(stages.clone());
                 }

@@ -18,6 +18,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::ops::Range;
+use std::slice;
 
 /// Alignment of every buffer in the arena, in bytes: a cache line, and the widest vector.
 pub const ALIGNMENT: u64 = 64;
@@ -267,6 +268,48 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// The steps inside of it, if it has any.
+    pub fn inside(&self) -> &[Step] {
+        match self {
+            Step::Loop { steps, .. } | Step::Stage { steps, .. } => steps,
+            _ => &[],
+        }
+    }
+
+    /// What it reads itself.
+    pub fn reads(&self) -> &[View] {
+        match self {
+            Step::Launch(launch) => &launch.inputs,
+            Step::Copy { from, .. } | Step::Collective { from, .. } | Step::Send { what: from } => {
+                slice::from_ref(from)
+            }
+            Step::Loop { .. } | Step::Stage { .. } => &[],
+        }
+    }
+
+    /// What it writes itself.
+    pub fn writes(&self) -> &[View] {
+        match self {
+            Step::Launch(launch) => &launch.outputs,
+            Step::Copy { to, .. } | Step::Collective { to, .. } | Step::Send { what: to } => slice::from_ref(to),
+            Step::Loop { .. } | Step::Stage { .. } => &[],
+        }
+    }
+
+    /// Changes every view of it, and of the steps inside.
+    pub fn change_views(&mut self, change: &mut dyn FnMut(&mut View)) {
+        match self {
+            Step::Launch(launch) => launch.inputs.iter_mut().chain(&mut launch.outputs).for_each(change),
+            Step::Copy { from, to } | Step::Collective { from, to, .. } => [from, to].into_iter().for_each(change),
+            Step::Send { what } => change(what),
+            Step::Loop { steps, .. } | Step::Stage { steps, .. } => {
+                steps.iter_mut().for_each(|step| step.change_views(change));
+            }
+        }
+    }
+}
+
 /// Loops inside loops that are read at all; checked programs have fewer.
 const LOOPS_MOST: usize = 64;
 
@@ -383,16 +426,30 @@ impl Program {
         self.replicas * self.mesh.ranks()
     }
 
-    /// Ranks that begin a run of an entry together: all of them, or those of a stage.
+    /// How many ranks a stage has; all of a replica's, where there are no stages.
+    pub fn ranks_per_stage(&self) -> u64 {
+        self.mesh.ranks() / self.stages.len().max(1) as u64
+    }
+
+    /// The ranks of a stage, which go through its steps together.
     pub fn ranks_of(&self, stage: u64) -> Range<u64> {
-        let ranks = self.mesh.ranks() / self.stages.len().max(1) as u64;
+        let ranks = self.ranks_per_stage();
         stage * ranks..(stage + 1) * ranks
+    }
+
+    /// The ranks that have what comes out: those of the last stage.
+    pub fn last_ranks(&self) -> Range<u64> {
+        self.ranks_of(self.stages.len().max(1) as u64 - 1)
+    }
+
+    /// A rank's stage.
+    pub fn stage_of(&self, rank: u64) -> u64 {
+        rank / self.ranks_per_stage()
     }
 
     /// The first of a rank's layers.
     pub fn first_layer(&self, rank: u64) -> u64 {
-        let stage = rank * self.stages.len() as u64 / self.mesh.ranks();
-        self.stages.get(stage as usize).map_or(0, |layers| layers.start)
+        self.stages.get(self.stage_of(rank) as usize).map_or(0, |layers| layers.start)
     }
 
     /// Layers of the model, if there are stages.
@@ -483,9 +540,7 @@ impl Program {
                     writeln!(text, "{indent}loop layers {from}..{to}{}", if *reverse { " reverse" } else { "" })
                 }
             };
-            if let Step::Loop { steps, .. } | Step::Stage { steps, .. } = step {
-                self.print_steps(text, steps, depth + 1);
-            }
+            self.print_steps(text, step.inside(), depth + 1);
         }
     }
 

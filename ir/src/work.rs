@@ -152,8 +152,7 @@ fn add_steps(
             Step::Send { what } => (None, copy_work(what, what, sizes)),
             Step::Stage { stages, steps } => {
                 // Outside of stages a step is done by all ranks, inside by those of one.
-                let ranks = program.ranks_of(0).end;
-                add_steps(program, steps, ranks * (stages.end - stages.start), sizes, works);
+                add_steps(program, steps, program.ranks_per_stage() * (stages.end - stages.start), sizes, works);
                 continue;
             }
             Step::Loop { from, to, steps, .. } => {
@@ -164,7 +163,7 @@ fn add_steps(
         let mut all = work.times(times);
         if key.is_none() {
             // What moves between ranks, or on each of them, they do together.
-            all.launches /= program.ranks_of(0).end;
+            all.launches /= program.ranks_per_stage();
         }
         *works.entry(key).or_default() += all;
     }

@@ -16,7 +16,6 @@ use bloomery_ir::interpret::{InterpretError, shard};
 use bloomery_ir::sharding::global;
 use bloomery_ir::{Graph, Input, Interpreter, Mesh, Module, Precision, Tensor, TensorType, VerifyError, verify};
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 pub use program::{PROGRAM_TOLERANCE, certify_program};
 
@@ -201,7 +200,9 @@ impl Proof<'_> {
         let own = ty.dims.first().and_then(|dim| dim.extent.as_number());
         let cut = layers.filter(|layers| own == Some(layers.end - layers.start) && own < Some(whole.shape[0] as u64));
         match cut {
-            Some(layers) => shard(&of_layers(whole, layers), ty, &self.ranks.mesh, rank),
+            Some(layers) => {
+                shard(&whole.slice(0, layers.start as usize..layers.end as usize), ty, &self.ranks.mesh, rank)
+            }
             None => shard(whole, ty, &self.ranks.mesh, rank),
         }
     }
@@ -232,15 +233,6 @@ impl Proof<'_> {
         }
         Ok(())
     }
-}
-
-/// Some layers of a value that has all of them.
-fn of_layers(whole: &Tensor, layers: &Range<u64>) -> Tensor {
-    let layer = whole.data.len() / whole.shape[0];
-    let data = whole.data[layers.start as usize * layer..layers.end as usize * layer].to_vec();
-    let mut shape = whole.shape.clone();
-    shape[0] = (layers.end - layers.start) as usize;
-    Tensor { dtype: whole.dtype, shape, data }
 }
 
 /// States stay where they lie, and so do slices of what is for the next stage; everything else comes whole.

@@ -34,8 +34,7 @@ fn cut(module: Module, cx: &Context<'_>) -> Result<Module, PassError> {
         return Err(PassError::Refused { pass: PASS.name, graph: first_name(&module), message });
     }
     let stages = module.mesh.axes[0].1;
-    let found = pipeline::interfaces(&module);
-    let entries = if cx.entries.is_empty() { &found } else { cx.entries };
+    let entries = pipeline::entered(&module, cx);
     let mut layered = vec![];
     let mut rest = vec![];
     for graph in entries.iter().filter_map(|interface| module.graph(&interface.graph)) {

@@ -30,38 +30,18 @@ type Lives = Vec<Option<(u64, u64)>>;
 fn live(steps: &[Step], now: &mut u64, lives: &mut Lives) {
     let mut wave = None;
     for step in steps {
-        match step {
-            Step::Launch(launch) => {
-                if wave.replace(launch.wave) != Some(launch.wave) {
-                    *now += 1;
-                }
-                launch.inputs.iter().chain(&launch.outputs).for_each(|view| touch(view, *now, *now, lives));
-            }
-            Step::Copy { from, to } | Step::Collective { from, to, .. } => {
-                *now += 1;
-                wave = None;
-                [from, to].into_iter().for_each(|view| touch(view, *now, *now, lives));
-            }
-            Step::Send { what } => {
-                *now += 1;
-                wave = None;
-                touch(what, *now, *now, lives);
-            }
-            Step::Stage { steps, .. } => {
-                *now += 1;
-                wave = None;
-                live(steps, now, lives);
-            }
-            Step::Loop { steps, .. } => {
-                wave = None;
-                *now += 1;
-                let before = lives.clone();
-                let first = *now;
-                live(steps, now, lives);
-                *now += 1;
-                let outside = |i: usize| before[i].is_some();
-                stretch(steps, first, *now, &outside, lives);
-            }
+        let own = if let Step::Launch(launch) = step { Some(launch.wave) } else { None };
+        if own.is_none() || own != wave {
+            *now += 1;
+        }
+        wave = own;
+        step.reads().iter().chain(step.writes()).for_each(|view| touch(view, *now, *now, lives));
+        let (before, first) = (matches!(step, Step::Loop { .. }).then(|| lives.clone()), *now);
+        live(step.inside(), now, lives);
+        if let Some(before) = before {
+            *now += 1;
+            let outside = |i: usize| before[i].is_some();
+            stretch(step.inside(), first, *now, &outside, lives);
         }
     }
 }
@@ -87,21 +67,8 @@ fn stretch(steps: &[Step], first: u64, last: u64, outside: &dyn Fn(usize) -> boo
             touch(view, first, last, lives);
         }
     };
-    for step in steps {
-        match step {
-            Step::Launch(launch) => launch.inputs.iter().chain(&launch.outputs).for_each(&mut each),
-            Step::Copy { from, to } | Step::Collective { from, to, .. } => {
-                [from, to].into_iter().for_each(&mut each);
-            }
-            Step::Send { what } => each(what),
-            Step::Loop { .. } | Step::Stage { .. } => {}
-        }
-    }
-    for step in steps {
-        if let Step::Loop { steps, .. } | Step::Stage { steps, .. } = step {
-            stretch(steps, first, last, outside, lives);
-        }
-    }
+    steps.iter().for_each(|step| step.reads().iter().chain(step.writes()).for_each(&mut each));
+    steps.iter().for_each(|step| stretch(step.inside(), first, last, outside, lives));
 }
 
 /// Offsets by first fit, largest first; ties by number.
@@ -133,19 +100,12 @@ fn place(sizes: &[u64], lives: &Lives) -> Vec<u64> {
 
 /// Replaces buffer numbers by offsets.
 fn settle(steps: &mut [Step], offsets: &[u64]) {
-    let put = |view: &mut View| {
+    let mut put = |view: &mut View| {
         if let Place::Arena { offset, .. } = &mut view.place {
             *offset = offsets[*offset as usize];
         }
     };
-    for step in steps {
-        match step {
-            Step::Launch(launch) => launch.inputs.iter_mut().chain(&mut launch.outputs).for_each(put),
-            Step::Copy { from, to } | Step::Collective { from, to, .. } => [from, to].into_iter().for_each(put),
-            Step::Send { what } => put(what),
-            Step::Loop { steps, .. } | Step::Stage { steps, .. } => settle(steps, offsets),
-        }
-    }
+    steps.iter_mut().for_each(|step| step.change_views(&mut put));
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@
 //! certificate need not know of zeros.
 
 use crate::pass::{Context, Pass, PassError, Strategy};
+use crate::pipeline;
 use crate::rewrite::{Rewrite, rebuilt};
 use crate::shard;
 use bloomery_ir::ops::broadcast::Broadcast;
@@ -24,9 +25,8 @@ use bloomery_ir::ops::concat::Concat;
 use bloomery_ir::ops::constant::Constant;
 use bloomery_ir::ops::slice::Slice;
 use bloomery_ir::sharding::{Rule, WHOLE};
-use bloomery_ir::verify::callee;
 use bloomery_ir::{Builder, Dim, Extent, Graph, Input, Mesh, Module, Node, Op, Role, TensorType, ValueId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// See the module.
 pub(crate) const PASS: Pass = Pass { name: "pad", run: pad };
@@ -44,10 +44,9 @@ fn pad(module: Module, cx: &Context<'_>) -> Result<Module, PassError> {
 /// The module with longer parameters and what makes them, and with graphs that do not know it yet. What a graph is entered
 /// with stays as it is: its caller has that from elsewhere.
 fn lengthened(module: &Module, strategy: &Strategy) -> Result<Module, PassError> {
-    let nodes = module.graphs.iter().flat_map(|graph| &graph.nodes);
-    let entered: BTreeSet<&str> = nodes.filter_map(|node| callee(&node.op)).collect();
+    let callees = pipeline::callees(module);
     let mut longer = module.clone();
-    for graph in longer.graphs.iter_mut().filter(|graph| !entered.contains(graph.name.as_str())) {
+    for graph in longer.graphs.iter_mut().filter(|graph| !callees.contains(graph.name.as_str())) {
         for input in &mut graph.inputs {
             let Some(ty) = padded(input, strategy) else { continue };
             longer.weights.retain(|weight| weight.name != input.name);

@@ -16,7 +16,9 @@ use crate::pass::{Context, Pass, PassError};
 use crate::{GRAPH_PASSES, lower, memory_plan, schedule};
 use bloomery_ir::graph::Role;
 use bloomery_ir::program::Interface;
+use bloomery_ir::verify::callee;
 use bloomery_ir::{Module, Program, verify};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 /// All passes, in order.
@@ -137,13 +139,22 @@ fn unknown(name: &str) -> PassError {
     PassError::Unknown { name: name.to_owned(), known: names().join(", ") }
 }
 
+/// The graphs that callers enter: those the context names, or all that could be.
+pub(crate) fn entered<'a>(module: &Module, cx: &Context<'a>) -> Cow<'a, [Interface]> {
+    if cx.entries.is_empty() { Cow::Owned(interfaces(module)) } else { Cow::Borrowed(cx.entries) }
+}
+
+/// Names of graphs that others enter.
+pub(crate) fn callees(module: &Module) -> BTreeSet<&str> {
+    module.graphs.iter().flat_map(|graph| &graph.nodes).filter_map(|node| callee(&node.op)).collect()
+}
+
 /// Interfaces for a module that came without: every graph that no other enters, its rows the first symbol, its outputs
 /// named after the states they replace or by number.
 pub fn interfaces(module: &Module) -> Vec<Interface> {
-    let nodes = module.graphs.iter().flat_map(|graph| &graph.nodes);
-    let entered: BTreeSet<&str> = nodes.filter_map(|node| bloomery_ir::verify::callee(&node.op)).collect();
+    let callees = callees(module);
     let roots =
-        module.graphs.iter().filter(|graph| !entered.contains(graph.name.as_str()) && !graph.symbols.is_empty());
+        module.graphs.iter().filter(|graph| !callees.contains(graph.name.as_str()) && !graph.symbols.is_empty());
     let interface = |graph: &bloomery_ir::Graph| {
         let states: Vec<_> = graph.inputs.iter().filter(|input| input.role == Role::State).collect();
         let plain = graph.outputs.len().saturating_sub(states.len());

@@ -104,8 +104,7 @@ struct Wanted(BTreeMap<String, Vec<Option<TensorType>>>);
 impl Wanted {
     fn of(module: &Module, cx: &Context<'_>) -> Wanted {
         let mut wanted = BTreeMap::new();
-        let found = pipeline::interfaces(module);
-        for interface in if cx.entries.is_empty() { &found } else { cx.entries } {
+        for interface in pipeline::entered(module, cx).iter() {
             let Some(graph) = module.graph(&interface.graph) else { continue };
             let whole = |(name, value): (&String, &ValueId)| {
                 graph.input(name).is_none().then(|| bloomery_ir::sharding::whole(graph.ty(*value)))

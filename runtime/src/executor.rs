@@ -99,8 +99,7 @@ impl Executor {
 
     /// Bytes of an input or output; outputs are the same on every rank, of the last stage if there are stages.
     pub fn io(&self, replica: usize, index: usize) -> &[u8] {
-        let last = self.artifact.program().mesh.ranks() - 1;
-        self.buffers[replica].io(last, index).block.bytes()
+        self.buffers[replica].io(self.artifact.program().last_ranks().start, index).block.bytes()
     }
 
     /// The same, to be written, for all ranks of a replica.
@@ -233,13 +232,7 @@ fn used_weights(program: &Program, steps: &[Step], first: u64, layers: Range<u64
             layers.for_each(|layer| used(i, layer));
         }
     };
-    for step in steps {
-        match step {
-            Step::Launch(launch) => launch.inputs.iter().for_each(&mut view),
-            Step::Copy { from, .. } | Step::Collective { from, .. } | Step::Send { what: from } => view(from),
-            Step::Loop { .. } | Step::Stage { .. } => {}
-        }
-    }
+    steps.iter().for_each(|step| step.reads().iter().for_each(&mut view));
     for step in steps {
         match step {
             Step::Loop { from, to, steps, .. } => used_weights(program, steps, first, *from..*to, used),

@@ -160,18 +160,9 @@ impl Buffers {
 fn written(program: &Program) -> BTreeSet<usize> {
     fn of(steps: &[Step], written: &mut BTreeSet<usize>) {
         for step in steps {
-            let views = match step {
-                Step::Launch(launch) => &launch.outputs[..],
-                Step::Copy { to, .. } | Step::Collective { to, .. } | Step::Send { what: to } => {
-                    std::slice::from_ref(to)
-                }
-                Step::Loop { steps, .. } | Step::Stage { steps, .. } => {
-                    of(steps, written);
-                    continue;
-                }
-            };
-            written
-                .extend(views.iter().filter_map(|view| if let Place::Io(io) = view.place { Some(io) } else { None }));
+            let io = |view: &View| if let Place::Io(io) = view.place { Some(io) } else { None };
+            written.extend(step.writes().iter().filter_map(io));
+            of(step.inside(), written);
         }
     }
     let mut written = BTreeSet::new();

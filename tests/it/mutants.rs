@@ -20,7 +20,7 @@ use bloomery_ir::print::print;
 use bloomery_ir::{Builder, DType, Extent, Graph, Module, Op, TypeError, ValueId, parse};
 use bloomery_passes::{Stages, Strategy};
 
-use crate::sharded::{certified, divided, megatron, model, sequence_parallel, strategy};
+use crate::sharded::{certified, divided, megatron, megatron_in_stages, model, sequence_parallel, strategy};
 
 /// A node that is about to be built again: its operation and operands, which a mistake changes.
 struct Site<'a, 'b> {
@@ -403,9 +403,8 @@ fn mutant(module: &Module, graph: usize, place: usize, mistake: &Mistake) -> Opt
 }
 
 fn strategies() -> [(&'static str, Strategy); 10] {
-    let stages = strategy(&[("pp", 2), ("mp", 2)], &[("heads", "mp"), ("ffn", "mp"), ("vocab", "mp")]);
     [
-        ("tiny", Strategy { stages: Stages::Layers(vec![1, 1]), ..stages }),
+        ("tiny", megatron_in_stages()),
         ("tiny-eps", Strategy { stages: Stages::Layers(vec![1, 2]), ..strategy(&[("pp", 2)], &[]) }),
         ("tiny", megatron(2)),
         ("tiny", megatron(4)),

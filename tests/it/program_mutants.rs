@@ -8,15 +8,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bloomery_artifact::check::check_program;
 use bloomery_codegen::cpu::Cpu;
 use bloomery_ir::program::{Collective, Launch, Place, Step, View};
-use bloomery_ir::{Graph, Module, Program, Tensor};
+use bloomery_ir::{Module, Program, Tensor};
 use bloomery_models::bloom::Model;
-use bloomery_models::trial;
 use bloomery_passes::certificate::{Uncertified, certify_program};
 use bloomery_passes::pipeline::{self, Stage};
 use bloomery_passes::{Context, Stages, Strategy};
 
-use crate::random::Random;
-use crate::sharded::{divided, megatron, model, strategy};
+use crate::sharded::{divided, inputs, megatron, megatron_in_stages, model, sequence_parallel, strategy};
 
 /// A model's program, and the graphs it was made of.
 struct Made {
@@ -34,16 +32,7 @@ impl Made {
             panic!("all passes make a program")
         };
         let multiple = if strategy.axes.contains_key("tokens") { strategy.mesh.ranks() } else { 1 };
-        let inputs = |name| {
-            let mut random = Random::new(7);
-            let graph: &Graph = model.module.graph(name).unwrap();
-            (
-                name,
-                trial::inputs(graph, multiple, |ty, sizes| {
-                    random.tensor(ty, sizes, (-0.5, 0.5), (0, trial::INDEX_MOST))
-                }),
-            )
-        };
+        let inputs = |name| (name, inputs(model.module.graph(name).unwrap(), multiple, 7));
         let inputs = ["body", "head"].map(inputs).into();
         Made { divided: divided(&model, strategy).unwrap(), program: *program, inputs, model }
     }
@@ -178,19 +167,12 @@ const PROGRAMS: &[(&str, ProgramMistake)] = &[
 ];
 
 fn at_one_place(steps: &mut [Step]) {
-    let put = |view: &mut View| {
+    let mut put = |view: &mut View| {
         if let Place::Arena { offset, .. } = &mut view.place {
             *offset = 0;
         }
     };
-    for step in steps {
-        match step {
-            Step::Launch(launch) => launch.inputs.iter_mut().chain(&mut launch.outputs).for_each(put),
-            Step::Copy { from, to } | Step::Collective { from, to, .. } => [from, to].into_iter().for_each(put),
-            Step::Send { what } => put(what),
-            Step::Loop { steps, .. } | Step::Stage { steps, .. } => at_one_place(steps),
-        }
-    }
+    steps.iter_mut().for_each(|step| step.change_views(&mut put));
 }
 
 /// Lists of steps: of the entry, and inside of its steps.
@@ -228,13 +210,14 @@ fn mutants(program: &Program, entry: usize, mistake: StepMistake) -> Vec<Program
 fn every_mistake_in_a_program_is_caught() {
     let stages = Strategy { stages: Stages::Layers(vec![1, 2]), ..strategy(&[("pp", 2)], &[]) };
     let apart = strategy(&[("a", 2), ("b", 2)], &[("heads", "a"), ("ffn", "b"), ("vocab", "b")]);
-    let tokens = [("heads", "mp"), ("ffn", "mp"), ("vocab", "mp"), ("tokens", "mp")];
-    let sequence = strategy(&[("mp", 2)], &tokens);
-    let both = Strategy { stages: Stages::Layers(vec![1, 1]), ..megatron_in_stages() };
     let mut made: BTreeMap<&str, usize> = BTreeMap::new();
-    for (fixture, strategy) in
-        [("tiny", megatron(2)), ("tiny-eps", stages), ("tiny", apart), ("tiny", both), ("tiny", sequence)]
-    {
+    for (fixture, strategy) in [
+        ("tiny", megatron(2)),
+        ("tiny-eps", stages),
+        ("tiny", apart),
+        ("tiny", megatron_in_stages()),
+        ("tiny", sequence_parallel(2)),
+    ] {
         let whole = Made::of(fixture, &strategy);
         assert!(whole.certified(&whole.program).unwrap() < 1e-6);
         let trial_rows = |entry: &&bloomery_ir::program::Entry| (entry.least..=entry.most).contains(&4);
@@ -261,8 +244,4 @@ fn every_mistake_in_a_program_is_caught() {
     let never: Vec<&str> = names.filter(|name| !made.contains_key(name)).collect();
     assert!(never.is_empty(), "mistakes that were made nowhere: {never:?}");
     assert!(made.values().sum::<usize>() > 60, "{made:?}");
-}
-
-fn megatron_in_stages() -> Strategy {
-    strategy(&[("pp", 2), ("mp", 2)], &[("heads", "mp"), ("ffn", "mp"), ("vocab", "mp")])
 }

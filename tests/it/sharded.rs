@@ -47,8 +47,14 @@ pub(crate) fn sequence_parallel(mp: u64) -> Strategy {
     strategy(&[("mp", mp)], &[("heads", "mp"), ("ffn", "mp"), ("tokens", "mp"), ("vocab", "mp")])
 }
 
+/// Megatron's over two ranks, in two stages of a layer each.
+pub(crate) fn megatron_in_stages() -> Strategy {
+    let both = strategy(&[("pp", 2), ("mp", 2)], &[("heads", "mp"), ("ffn", "mp"), ("vocab", "mp")]);
+    Strategy { stages: Stages::Layers(vec![1, 1]), ..both }
+}
+
 /// Inputs of a graph, with weights of a model's size, and so many tokens that ranks can share them.
-fn inputs(graph: &Graph, multiple: u64, seed: u64) -> Vec<Tensor> {
+pub(crate) fn inputs(graph: &Graph, multiple: u64, seed: u64) -> Vec<Tensor> {
     let mut random = Random::new(seed);
     trial::inputs(graph, multiple, |ty, sizes| random.tensor(ty, sizes, (-0.5, 0.5), (0, trial::INDEX_MOST)))
 }

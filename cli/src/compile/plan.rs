@@ -5,9 +5,9 @@
 
 use std::ops::Range;
 
-use bloomery_artifact::{WeightTable, plan_weights, sizes};
-use bloomery_ir::program::{Buffer, Step};
-use bloomery_ir::{Bindings, Program};
+use bloomery_artifact::plan_weights;
+use bloomery_ir::Program;
+use bloomery_ir::program::Step;
 use bloomery_models::config::BloomConfig;
 use bloomery_passes::Unseen;
 use serde::Serialize;
@@ -16,7 +16,8 @@ use super::configured::Configured;
 use super::model::Loaded;
 use super::strategy::{self, Certified};
 use super::{CompileOptions, ModelSource, check, describe, lower, opened};
-use crate::strategy::{Exchange, each, shares};
+use crate::inspect::{page_bytes, page_tokens};
+use crate::strategy::{Exchange, Shares, each, shares};
 use crate::{Error, Progress, find};
 
 /// What ranks would run and hold.
@@ -71,15 +72,16 @@ pub fn plan(options: &CompileOptions, progress: &mut dyn Progress) -> Result<Pla
     let certificate = strategy::certificate(&options.strategy, &loaded.config, progress)?;
     let table = plan_weights(&program).map_err(|error| Error::Refused(error.to_string()))?;
     let layers = loaded.config.layers as u64;
-    let pages = options.max_context.div_ceil(page_tokens(&program));
-    let stages = stages(&program, &table, layers, pages);
+    let pages = options.max_context.div_ceil(page_tokens(&program).expect("a model's program has a cache of pages"));
+    let shares = shares(&program, &table);
+    let stages = stages(&program, &shares, layers, pages);
     Ok(Plan {
         strategy: options.strategy.to_string(),
         ranks: program.ranks(),
         parameters: loaded.config.parameters(),
         programs: different(&stages),
         stages,
-        collectives: shares(&program, &table).collectives,
+        collectives: shares.collectives,
         certificate,
     })
 }
@@ -102,14 +104,8 @@ fn sized(source: &ModelSource, progress: &mut dyn Progress) -> Result<Loaded, Er
     }
 }
 
-fn page_tokens(program: &Program) -> u64 {
-    let tokens = program.states.first().and_then(|state| state.ty.dims.get(4)?.extent.as_number());
-    tokens.expect("a model's program has a cache of pages")
-}
-
 /// What ranks of each stage have and do.
-fn stages(program: &Program, table: &WeightTable, layers: u64, pages: u64) -> Vec<StagePlan> {
-    let shares = shares(program, table);
+fn stages(program: &Program, shares: &Shares, layers: u64, pages: u64) -> Vec<StagePlan> {
     let counts = program.stages.iter().map(|layers| layers.end - layers.start);
     let counts: Vec<u64> = if program.stages.is_empty() { vec![layers] } else { counts.collect() };
     let mut plans: Vec<StagePlan> = Vec::new();
@@ -144,12 +140,6 @@ impl StagePlan {
     fn alike(&self, other: &StagePlan) -> bool {
         *self == StagePlan { stages: self.stages.clone(), ..other.clone() }
     }
-}
-
-/// Bytes of a page of one layer, on a rank.
-fn page_bytes(program: &Program, state: &Buffer) -> u64 {
-    let one: Bindings = program.symbols.iter().map(|symbol| (symbol.name.clone(), 1)).collect();
-    sizes::bytes_of(&state.ty.inner(), &state.layout, &one).unwrap_or(0)
 }
 
 /// Kernels that a rank of a stage launches for one row of every entry.

@@ -108,12 +108,14 @@ pub(crate) fn certified(strategy: &Strategy, config: &BloomConfig) -> Result<Opt
     let (Some(shared), _) = shared(strategy, narrow)? else { return Ok(None) };
     let model = trial::model(narrow);
     let cx = Context { target: &Cpu, entries: &model.interfaces, strategy: Some(&shared), inference: None };
-    let Stage::Module(divided) = pipeline::run(model.module.clone(), &cx, Some("simplify"), &mut |_, _| {})? else {
-        unreachable!("these passes make graphs")
-    };
-    let Stage::Program(program) = pipeline::run(model.module.clone(), &cx, None, &mut |_, _| {})? else {
-        unreachable!("all passes make a program")
-    };
+    // Graphs are compared as `simplify` leaves them: `group` only makes kernels of them, which the program shows.
+    let mut divided = None;
+    let stage = pipeline::run(model.module.clone(), &cx, None, &mut |name, stage| {
+        if let ("simplify", Stage::Module(module)) = (name, stage) {
+            divided = Some(module.clone());
+        }
+    })?;
+    let (Some(divided), Stage::Program(program)) = (divided, stage) else { unreachable!("all passes make a program") };
     let multiple = if strategy.sequence_parallel { u64::from(strategy.mp) } else { 1 };
     let inputs = |name| {
         let mut state = 0x9E37_79B9_7F4A_7C15;

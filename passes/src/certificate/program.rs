@@ -39,14 +39,39 @@ pub fn certify_program(
     let computed = computed(whole, divided, &given)?;
     let mut weights = given.clone();
     weights.extend(computed.iter().map(|(name, tensor)| (*name, tensor)));
+    let sizes = sizes(program, &given);
+    let mut memory = OwnMemory::new(program, &sizes, |parameter| weight(parameter, &weights));
     let proof = Proof::new(divided);
     let mut largest = 0.0_f64;
     for interface in entries {
         let graph = whole.graph(&interface.graph).expect("entries are graphs");
-        let run = Run { program, proof: &proof, given: &given, weights: &weights, interface, graph };
-        largest = largest.max(run.difference(whole)?);
+        let run = Run { program, proof: &proof, given: &given, interface, graph };
+        largest = largest.max(run.difference(whole, &sizes, &mut memory)?);
     }
     Ok(largest)
+}
+
+/// Values of the program's symbols, by what is given: a length that ranks share is what one of them has.
+fn sizes(program: &Program, given: &Given<'_>) -> Bindings {
+    let mut sizes = Bindings::new();
+    for buffer in program.ios.iter().chain(&program.states) {
+        let Some(given) = given.get(buffer.name.as_str()) else { continue };
+        for (extent, found) in buffer.ty.extents().zip(&given.shape) {
+            let solved = extent.solve(*found as u64, &sizes).map(|(name, value)| (name.to_owned(), value));
+            sizes.extend(solved);
+        }
+    }
+    for symbol in &program.symbols {
+        sizes.entry(symbol.name.clone()).or_insert(symbol.least);
+    }
+    sizes
+}
+
+/// The whole of a weight, as ranks have it before it is cut.
+fn weight(parameter: &Parameter, weights: &Given<'_>) -> Tensor {
+    let Some(values) = parameter.origin.literal() else { return weights[parameter.name.as_str()].clone() };
+    let shape = parameter.ty.shape(&Bindings::new()).expect("weights have numbers for extents");
+    Tensor { dtype: parameter.ty.dtype, shape, data: values.to_vec() }
 }
 
 /// One entry, run.
@@ -54,23 +79,20 @@ struct Run<'a> {
     program: &'a Program,
     proof: &'a Proof<'a>,
     given: &'a Given<'a>,
-    /// As ranks have them before they are cut.
-    weights: &'a Given<'a>,
     interface: &'a Interface,
     graph: &'a Graph,
 }
 
 impl Run<'_> {
-    fn difference(&self, whole: &Module) -> Result<f64, Uncertified> {
+    fn difference(&self, whole: &Module, sizes: &Bindings, memory: &mut OwnMemory<'_>) -> Result<f64, Uncertified> {
         let inputs: Vec<Tensor> =
             self.graph.inputs.iter().map(|input| self.given[input.name.as_str()].clone()).collect();
         let expected = Interpreter::new(whole, Precision::Double).run(&self.graph.name, &inputs)?;
-        let sizes = self.sizes();
-        let memory = self.ran(&sizes);
+        self.run(sizes, memory);
         let mut largest = 0.0_f64;
         for (output, (name, expected)) in self.interface.outputs.iter().zip(&expected).enumerate() {
             let scale = expected.data.iter().fold(1.0_f64, |most, x| most.max(x.abs()));
-            for (rank, found, expected) in self.found(&memory, name, expected) {
+            for (rank, found, expected) in self.found(memory, name, expected) {
                 let difference = found.difference(&expected) / scale;
                 if difference > PROGRAM_TOLERANCE {
                     let (graph, ranks) = (self.graph.name.clone(), self.program.mesh.ranks());
@@ -82,25 +104,8 @@ impl Run<'_> {
         Ok(largest)
     }
 
-    /// Values of the program's symbols, by the inputs: a length that ranks share is what one of them has.
-    fn sizes(&self) -> Bindings {
-        let mut sizes = Bindings::new();
-        for buffer in self.program.ios.iter().chain(&self.program.states) {
-            let Some(given) = self.given.get(buffer.name.as_str()) else { continue };
-            for (extent, found) in buffer.ty.extents().zip(&given.shape) {
-                let solved = extent.solve(*found as u64, &sizes).map(|(name, value)| (name.to_owned(), value));
-                sizes.extend(solved);
-            }
-        }
-        for symbol in &self.program.symbols {
-            sizes.entry(symbol.name.clone()).or_insert(symbol.least);
-        }
-        sizes
-    }
-
-    /// Memory after the run.
-    fn ran(&self, sizes: &Bindings) -> OwnMemory<'_> {
-        let mut memory = OwnMemory::new(self.program, sizes, |parameter| self.weight(parameter));
+    /// Runs the entry on what it is given, in memory that holds the weights.
+    fn run(&self, sizes: &Bindings, memory: &mut OwnMemory<'_>) {
         for input in &self.graph.inputs {
             if let (Role::Plain, Some(io)) = (input.role, self.program.io(&input.name)) {
                 memory.put(io, self.given[input.name.as_str()]);
@@ -113,8 +118,7 @@ impl Run<'_> {
             }
         }
         let entry = self.program.entry(&self.interface.graph, sizes[&self.interface.rows]);
-        ProgramInterpreter::new(self.program).run(entry.expect("entries take all rows"), sizes, &mut memory);
-        memory
+        ProgramInterpreter::new(self.program).run(entry.expect("entries take all rows"), sizes, memory);
     }
 
     fn states(&self) -> impl Iterator<Item = (usize, u64)> {
@@ -132,23 +136,14 @@ impl Run<'_> {
             return (0..self.program.mesh.ranks()).filter_map(of_rank).collect();
         }
         let io = self.program.io(name).expect("outputs are where callers look");
-        let last = self.program.ranks_of(self.program.stages.len().saturating_sub(1) as u64);
-        last.map(|rank| (rank, memory.get(rank, io, &expected.shape), expected.clone())).collect()
+        self.program.last_ranks().map(|rank| (rank, memory.get(rank, io, &expected.shape), expected.clone())).collect()
     }
 
     /// What a rank has of a state, if its stage has any of this graph.
     fn state_piece(&self, name: &str, whole: &Tensor, rank: u64) -> Option<Tensor> {
-        let of_stage = self.program.ranks_of(0).end;
-        let (stage, place) = (rank / of_stage, rank % of_stage);
+        let (stage, place) = (self.program.stage_of(rank), rank % self.program.ranks_per_stage());
         let parts = self.proof.divided.parts(&self.graph.name);
         let (_, part) = parts.into_iter().find(|(stages, _)| stages.contains(&stage))?;
         Some(self.proof.piece(whole, part.ty(part.input(name)?), stage, place))
-    }
-
-    /// The whole of a weight.
-    fn weight(&self, parameter: &Parameter) -> Tensor {
-        let Some(values) = parameter.origin.literal() else { return self.weights[parameter.name.as_str()].clone() };
-        let shape = parameter.ty.shape(&Bindings::new()).expect("weights have numbers for extents");
-        Tensor { dtype: parameter.ty.dtype, shape, data: values.to_vec() }
     }
 }

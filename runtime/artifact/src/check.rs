@@ -106,20 +106,19 @@ pub fn check_code(program: &Program, kernels: &[KernelCode], length: u64) -> Res
 
 /// Tables of sequences must be inputs of the program, the same for all layers: tiles are counted before it runs.
 fn check_tables(steps: &[Step], kernels: &[KernelCode]) -> Result<(), CheckError> {
-    steps.iter().try_for_each(|step| match step {
-        Step::Loop { steps, .. } | Step::Stage { steps, .. } => check_tables(steps, kernels),
-        Step::Copy { .. } | Step::Send { .. } | Step::Collective { .. } => Ok(()),
-        Step::Launch(launch) => {
-            let table = |phase: &Phase| match phase.tiles {
-                Tiles::Blocks { table, .. } => launch.inputs.get(table),
-                Tiles::Rows { .. } => None,
-            };
-            let given = |view: &View| matches!(view.place, Place::Io(_)) && !view.per_layer;
-            let all = kernels[launch.kernel].phases().filter_map(table).all(given);
-            ensure(all, || "counts tiles by a table that is calculated".into())
-                .map_err(at(|| format!("code of kernel {}", launch.kernel)))
-        }
-    })
+    for step in steps {
+        check_tables(step.inside(), kernels)?;
+        let Step::Launch(launch) = step else { continue };
+        let table = |phase: &Phase| match phase.tiles {
+            Tiles::Blocks { table, .. } => launch.inputs.get(table),
+            Tiles::Rows { .. } => None,
+        };
+        let given = |view: &View| matches!(view.place, Place::Io(_)) && !view.per_layer;
+        let all = kernels[launch.kernel].phases().filter_map(table).all(given);
+        ensure(all, || "counts tiles by a table that is calculated".into())
+            .map_err(at(|| format!("code of kernel {}", launch.kernel)))?;
+    }
+    Ok(())
 }
 
 fn check_kernel_code(program: &Program, code: &KernelCode, kernel: &Kernel, length: u64) -> Checked {
