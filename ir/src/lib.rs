@@ -24,6 +24,7 @@ pub mod pieces;
 pub mod strided;
 pub mod tensor;
 
+pub mod ascend;
 pub mod layout;
 pub mod owned;
 pub mod program;
