@@ -1,0 +1,16 @@
+//! Ascend chips: from a program to a plan of aclnn, HCCL and runtime calls.
+//!
+//! An operation's file in `ir` lists the calls that compute it on each chip; here they are put on memory. [`Ascend`] is the
+//! target that passes ask, [`plan`] makes the plan, [`chips`] knows the chips, [`reach`] counts what a plan takes of one.
+//!
+//! Not here: what a plan is and what it must fulfil (`artifact::plan`), what its calls mean (`runtime::ascend`).
+
+pub mod chips;
+mod exchange;
+mod kernel;
+mod part;
+pub mod reach;
+mod target;
+
+pub use part::plan;
+pub use target::Ascend;
