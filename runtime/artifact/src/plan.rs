@@ -8,6 +8,8 @@
 //! anything that trusts it.
 
 pub mod aclnn;
+pub mod parse;
+pub mod text;
 
 use bloomery_ir::Mesh;
 use bloomery_ir::ascend::{AclType, Chip, Step};
