@@ -3,5 +3,6 @@
 //! Here lives what a target is: for CPUs the C emitter, the compiler's door and the code image ([`cpu`]), and the
 //! packing of weights ([`pack`]). Absent: the model, passes, and the launching of what is made here. Start at [`cpu`].
 
+pub mod ascend;
 pub mod cpu;
 pub mod pack;

@@ -1,0 +1,3 @@
+//! Ascend chips: from a program to a plan of aclnn, HCCL and runtime calls.
+
+pub mod header;
