@@ -7,6 +7,7 @@
 
 pub mod chips;
 mod exchange;
+pub mod header;
 mod kernel;
 mod part;
 pub mod reach;

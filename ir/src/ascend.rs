@@ -12,7 +12,7 @@ mod lowering;
 mod sum;
 mod tensor;
 
-pub use call::{Arg, Call, Event, Exchange, Over, Scalar, Step, Stream};
+pub use call::{Arg, Call, Event, Exchange, LOOPS_MOST, Over, Scalar, Step, Stream};
 pub use lowering::{Lowered, Lowering, Need, Operand};
 pub use sum::Sum;
 pub use tensor::{AclTensor, AclType};

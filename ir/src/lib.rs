@@ -18,6 +18,7 @@ pub mod verify;
 
 pub mod parse;
 pub mod print;
+pub mod scan;
 
 pub mod interpret;
 pub mod pieces;

@@ -194,7 +194,7 @@ pub enum Step {
 }
 
 /// Loops inside loops that are read at all: layers, sequences, blocks.
-const LOOPS_MOST: usize = 4;
+pub const LOOPS_MOST: usize = 4;
 
 /// Reads the steps of a loop. Loops are read by recursion, and a file of nothing else would take the whole stack.
 fn steps_of_loop<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Step>, D::Error> {

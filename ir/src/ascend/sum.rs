@@ -64,6 +64,11 @@ impl Sum {
         Ok(sum)
     }
 
+    /// How many products are added.
+    pub fn terms(&self) -> usize {
+        self.0.len()
+    }
+
     /// The names that take part.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().flat_map(Extent::names)

@@ -9,6 +9,8 @@
 
 pub mod aclnn;
 pub mod check;
+pub mod parse;
+pub mod text;
 
 use bloomery_ir::Mesh;
 use bloomery_ir::ascend::{AclType, Chip, Step};
