@@ -36,7 +36,7 @@ use crate::targets::{self, Target};
 use crate::{Error, Progress, output};
 pub use configured::Configured;
 use model::{Loaded, Weights};
-pub use plan::{Plan, StagePlan, plan};
+pub use plan::{DevicePlan, Plan, StagePlan, plan};
 pub use save_strategy::{Saved, StrategyFiles, strategy_files};
 use values::Values;
 
@@ -125,6 +125,8 @@ pub enum Emit {
     Program,
     /// The C of all kernels, for one class.
     C,
+    /// The plan of calls for a device.
+    Plan,
     /// What a pass made, by [`emit`]'s `stop_after`.
     Stage,
 }
@@ -222,7 +224,14 @@ pub fn emit(
         (Emit::Ir | Emit::Stage, last) => Ok(through(&loaded, &description, &values, options, last, progress)?.print()),
         (Emit::Program, None) => Ok(lower(&loaded, &description, &values, options, progress)?.print()),
         (Emit::C, None) => code::source(&lower(&loaded, &description, &values, options, progress)?, &options.targets),
-        (Emit::Program | Emit::C, Some(pass)) => Err(Error::Refused(format!(
+        (Emit::Plan, None) => {
+            let program = lower(&loaded, &description, &values, options, progress)?;
+            let plan = call_plan(&program, options, progress)?.ok_or_else(|| {
+                Error::Refused("--emit plan is of devices: say --target ascend:910a or ascend:910b".to_owned())
+            })?;
+            Ok(bloomery_artifact::plan::text::print(&plan))
+        }
+        (Emit::Program | Emit::C | Emit::Plan, Some(pass)) => Err(Error::Refused(format!(
             "--stop-after {pass} stops before there is what --emit asks for: leave one of both out"
         ))),
     }
@@ -250,7 +259,9 @@ fn check_device(chip: Chip, options: &CompileOptions) -> Result<(), Error> {
     let lacks = |what: &str, way_out: &str| Err(Error::Refused(format!("the {chip} {what}: {way_out}")));
     match (options.dtype, options.kv_dtype, options.compute) {
         (Some(WeightType::F32), ..) => lacks("multiplies weights of 16 bits", "leave --dtype f32 out, or say f16"),
-        (Some(WeightType::Bf16), ..) if chip == Chip::A910 => lacks("has no bf16", "leave --dtype bf16 out, or say f16"),
+        (Some(WeightType::Bf16), ..) if chip == Chip::A910 => {
+            lacks("has no bf16", "leave --dtype bf16 out, or say f16")
+        }
         (_, Some(WeightType::F32), _) => lacks("keeps keys and values in 16 bits", "leave --kv-dtype f32 out"),
         (.., Compute::Bf16) => lacks("computes as its units do", "leave --compute bf16 out"),
         _ => Ok(()),
