@@ -66,7 +66,8 @@ mod tests {
 
     #[test]
     fn a_call_has_two_phases() {
-        let text = "aclnnStatus aclnnGeluGetWorkspaceSize(const aclTensor *self, aclTensor *out, uint64_t *workspaceSize,\n";
+        let text =
+            "aclnnStatus aclnnGeluGetWorkspaceSize(const aclTensor *self, aclTensor *out, uint64_t *workspaceSize,\n";
         assert!(prototype(function("aclnnGelu").unwrap()).starts_with(text));
         assert!(prototype(function("aclnnMm").unwrap()).contains(", int8_t cubeMathType,"));
     }
