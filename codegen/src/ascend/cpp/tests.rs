@@ -1,5 +1,7 @@
 //! The C++ of a hand-made plan, whose calls are those that operations write.
 
+mod run;
+
 use super::*;
 use bloomery_artifact::plan::{ArenaSize, Communicator, WORLD, padded};
 use bloomery_ir::ascend::{AclTensor, AclType, Call, Chip, Exchange, Lowering, Need, Operand, Scalar, Stream, Sum};
