@@ -67,7 +67,7 @@ impl Maker {
                     self.buffer(&name, Arena::Temporaries, Content::Scratch, dtype, &shape.join(" "));
                 }
                 Need::Distances { rows, reach, dtype, .. } => {
-                    let slopes = vec![0.25, 0.0625, 0.015625, 0.00390625];
+                    let slopes = vec![0.3, 0.07, 0.011, 1.0e-6];
                     let content =
                         Content::Distances { slopes, over: Some("mp".to_owned()), heads: 2, rows, reach, dtype };
                     self.buffer(&name, Arena::Weights, content, dtype, &format!("2 {rows} {}", reach + rows));

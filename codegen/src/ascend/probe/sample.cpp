@@ -450,7 +450,7 @@ const Part part = {
         state(memory::kv),
         parameter(memory::slopes),
         host(memory::rows),
-        table(memory::t14, {{0.25, 0.0625, 0.015625, 0.00390625}, AXIS_mp, 2, 16, 64, ACL_FLOAT}),
+        table(memory::t14, {{0.3, 0.07, 0.011, 1e-6}, AXIS_mp, 2, 16, 64, ACL_FLOAT}),
     },
     {
         {"body_1_16", 1, 16, body_1_16, {16, {{0, 16, 0, 0}}}},

@@ -4,32 +4,36 @@
 use super::*;
 use bloomery_ir::ascend::Exchange;
 use half::f16;
+use std::path::Path;
 
 #[test]
 fn every_rank_makes_the_calls_of_the_plan_in_its_order() {
-    let plan = plan(Chip::A910);
-    let folder = tempfile::tempdir().unwrap();
-    if !build(folder.path(), &plan) {
-        eprintln!("skipped: there is no C++ compiler");
-        return;
-    }
-    for rank in 0..4 {
-        let program = folder.path().join("plan");
-        let mut command = Command::new(program);
-        let output = command.args(["0", &rank.to_string()]).arg(folder.path()).output().unwrap();
-        let complaints = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && complaints.is_empty(), "{complaints}");
-        let (made, expected) = (String::from_utf8_lossy(&output.stdout).into_owned(), Log::of(&plan, rank));
-        for (i, (made, expected)) in made.lines().zip(expected.lines()).enumerate() {
-            assert_eq!(made, expected, "line {i} of rank {rank}");
+    for chip in Chip::ALL {
+        let plan = plan(chip);
+        let folder = tempfile::tempdir().unwrap();
+        if build(folder.path(), &plan) {
+            (0..4).for_each(|rank| run(folder.path(), &plan, rank));
+        } else {
+            eprintln!("skipped: there is no C++ compiler");
         }
-        assert_eq!(made.lines().count(), expected.lines().count());
-        assert!(made.contains("call aclnn"), "{made}");
     }
 }
 
+fn run(folder: &Path, plan: &CallPlan, rank: u64) {
+    let mut command = Command::new(folder.join("plan"));
+    let output = command.args(["0", &rank.to_string()]).arg(folder).output().unwrap();
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && complaints.is_empty(), "{complaints}");
+    let (made, expected) = (String::from_utf8_lossy(&output.stdout).into_owned(), Log::of(plan, rank));
+    for (i, (made, expected)) in made.lines().zip(expected.lines()).enumerate() {
+        assert_eq!(made, expected, "line {i} of rank {rank}");
+    }
+    assert_eq!(made.lines().count(), expected.lines().count());
+    assert!(made.contains("call aclnn"), "{made}");
+}
+
 /// Whether there is a program now: `plan` in the folder.
-fn build(folder: &std::path::Path, plan: &CallPlan) -> bool {
+fn build(folder: &Path, plan: &CallPlan) -> bool {
     let include = concat!(env!("CARGO_MANIFEST_DIR"), "/src/ascend/include");
     std::fs::write(folder.join("plan.cpp"), source(plan)).unwrap();
     std::fs::write(folder.join("stand_in.cpp"), include_str!("../stand_in.cpp").to_owned() + &phases()).unwrap();
@@ -81,6 +85,7 @@ impl Log<'_> {
             log.line(format!("join {place} of {}", group.len()));
         }
         log.line("fence compute".to_owned());
+        part.buffers.iter().for_each(|buffer| log.filled(buffer));
         for entry in &part.entries {
             log.steps(&entry.steps);
             log.text += "fence compute\nfence transfer\n";
@@ -91,6 +96,27 @@ impl Log<'_> {
 
     fn line(&mut self, line: String) {
         self.text += &(line + "\n");
+    }
+
+    /// What the host writes before anything runs: zeros as parameters, and tables.
+    fn filled(&mut self, buffer: &PlanBuffer) {
+        let bytes = match &buffer.content {
+            Content::Parameter => vec![0; buffer.bytes as usize],
+            Content::Distances { over, dtype, .. } => {
+                let elements = buffer.content.distances(self.values[over.as_deref().unwrap()]).unwrap();
+                let narrow = |x: &f64| match dtype {
+                    AclType::F16 => f16::from_f64(*x).to_le_bytes().to_vec(),
+                    _ => (*x as f32).to_le_bytes().to_vec(),
+                };
+                elements.iter().flat_map(narrow).collect()
+            }
+            _ => return,
+        };
+        let sum = bytes.iter().fold(0, |sum: u64, byte| sum.wrapping_mul(31).wrapping_add((*byte).into()));
+        for layer in 0..buffer.layers {
+            let place = self.piece(buffer, layer * buffer.pitch());
+            self.line(format!("fill {place} {} {sum:x}", bytes.len()));
+        }
     }
 
     fn steps(&mut self, steps: &[Step]) {
@@ -184,12 +210,15 @@ impl Log<'_> {
         self.at(tensor, &tensor.base.plus(&tensor.offset.times(&tensor.dtype.bytes().into())))
     }
 
-    /// `0+128`: a piece of memory, in the order in which arenas are taken, and bytes.
     fn at(&self, tensor: &AclTensor, base: &Sum) -> String {
-        let buffer = &self.part.buffers[tensor.buffer];
+        self.piece(&self.part.buffers[tensor.buffer], self.value(base))
+    }
+
+    /// `0+128`: a piece of memory, in the order in which arenas are taken, and bytes.
+    fn piece(&self, buffer: &PlanBuffer, base: u64) -> String {
         let before = Arena::ALL.iter().take_while(|arena| **arena != buffer.arena);
         let piece = before.filter(|arena| self.part.arena_bytes(**arena) > 0).count();
-        format!("{piece}+{}", buffer.offset + self.value(base))
+        format!("{piece}+{}", buffer.offset + base)
     }
 
     fn all(&self, sums: &[Sum]) -> Vec<u64> {
