@@ -151,7 +151,7 @@ pub(crate) struct Compile {
     #[arg(long, value_enum)]
     dtype: Option<Dtype>,
     /// What to make code for, comma-separated: cpu:all-x86 (v3, v4 and amx), cpu:x86-64-v3, cpu:x86-64-v4,
-    /// cpu:x86-64-amx, cpu:aarch64, interpreter
+    /// cpu:x86-64-amx, cpu:aarch64, interpreter; or a plan of calls for Ascend chips: ascend:910a, ascend:910b
     #[arg(long, value_name = "TARGET,..", value_delimiter = ',', default_values_t = [Target::default_here()])]
     target: Vec<Target>,
     /// The arithmetic of products
@@ -172,7 +172,7 @@ pub(crate) struct Compile {
     #[arg(long, value_name = "AXIS=RANKS,..", value_parser = strategy)]
     strategy: Option<Shared>,
     /// Make the programs of all ranks and prove the strategy, without weights and code; print what a rank holds and does
-    #[arg(long, conflicts_with_all = ["emit", "stop_after", "output", "random_weights", "target"])]
+    #[arg(long, conflicts_with_all = ["emit", "stop_after", "output", "random_weights"])]
     pub(crate) plan_only: bool,
     /// Print the plan as one JSON document
     #[arg(long, requires = "plan_only")]
@@ -227,6 +227,8 @@ enum EmitWhat {
     Program,
     /// The C of all kernels of one class
     C,
+    /// The calls of an Ascend target: buffers, views, steps of every entry
+    Plan,
 }
 
 impl Compile {
@@ -266,6 +268,7 @@ impl Compile {
             Some(EmitWhat::Ir) => Emit::Ir,
             Some(EmitWhat::Program) => Emit::Program,
             Some(EmitWhat::C) => Emit::C,
+            Some(EmitWhat::Plan) => Emit::Plan,
             None if self.stop_after.is_some() => Emit::Stage,
             None => return None,
         };

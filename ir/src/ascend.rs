@@ -17,6 +17,9 @@ pub use lowering::{Lowered, Lowering, Need, Operand};
 pub use sum::Sum;
 pub use tensor::{AclTensor, AclType};
 
+/// Rows of one sequence that attention takes at once: scores of all heads are `[heads, rows, context]`.
+pub const BLOCK_ROWS: u64 = 128;
+
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;

@@ -7,6 +7,7 @@
 mod fixture;
 mod random;
 
+mod ascend;
 mod by_hand;
 mod chat;
 mod compiled;

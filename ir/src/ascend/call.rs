@@ -40,6 +40,16 @@ pub enum Arg {
     Group(String),
 }
 
+impl Stream {
+    /// Its name in plans.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stream::Compute => "compute",
+            Stream::Transfer => "transfer",
+        }
+    }
+}
+
 impl Arg {
     /// The tensors it holds.
     pub fn tensors(&self) -> &[AclTensor] {
@@ -86,9 +96,9 @@ pub struct Call {
 /// A queue of the device: what is in it runs in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Stream {
-    /// Calls and exchanges between ranks.
+    /// Calls, exchanges between ranks, inputs.
     Compute,
-    /// Copies from and to the host.
+    /// Outputs on their way to the host.
     Transfer,
 }
 
@@ -165,12 +175,12 @@ pub enum Step {
         /// To here.
         to: AclTensor,
     },
-    /// `aclrtMemcpyAsync` from the host's memory of that name, on the transfer stream.
+    /// `aclrtMemcpyAsync` from the host's memory, on the compute stream: what an earlier call still reads is not written over.
     FromHost {
         /// Where to; the host's memory has its buffer's name.
         to: AclTensor,
     },
-    /// `aclrtMemcpyAsync` to the host's memory, on the transfer stream.
+    /// `aclrtMemcpyAsync` to the host's memory, on the transfer stream: what follows on the other need not wait for it.
     ToHost {
         /// What.
         from: AclTensor,
@@ -183,8 +193,8 @@ pub enum Step {
     Fence(Stream),
 }
 
-/// Loops inside loops that are read at all: layers, sequences, blocks, and some more.
-pub const LOOPS_MOST: usize = 16;
+/// Loops inside loops that are read at all: layers, sequences, blocks.
+pub const LOOPS_MOST: usize = 4;
 
 /// Reads the steps of a loop. Loops are read by recursion, and a file of nothing else would take the whole stack.
 fn steps_of_loop<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Step>, D::Error> {

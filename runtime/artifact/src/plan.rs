@@ -8,6 +8,7 @@
 //! anything that trusts it.
 
 pub mod aclnn;
+pub mod check;
 pub mod parse;
 pub mod text;
 
@@ -45,6 +46,17 @@ pub struct CallPlan {
     pub communicators: Vec<Communicator>,
     /// By stages that run the same.
     pub parts: Vec<PlanPart>,
+}
+
+impl CallPlan {
+    /// Names of the sections that hold the steps of its entries, in order: the part's first stage, and the entry.
+    pub(crate) fn section_names(&self) -> Vec<String> {
+        let of = |part: &PlanPart| {
+            let stage = part.stages.start;
+            part.entries.iter().map(move |entry| format!("{stage}/{}", entry.name)).collect::<Vec<_>>()
+        };
+        self.parts.iter().flat_map(of).collect()
+    }
 }
 
 /// Groups of ranks with a communicator each.
@@ -148,6 +160,11 @@ pub struct PlanBuffer {
 }
 
 impl PlanBuffer {
+    /// So many bytes of an arena, for each layer.
+    pub fn new(name: &str, arena: Arena, offset: u64, bytes: u64, layers: u64, content: Content) -> PlanBuffer {
+        PlanBuffer { name: name.to_owned(), arena, offset, bytes, layers, content }
+    }
+
     /// From one layer to the next.
     pub fn pitch(&self) -> u64 {
         padded(self.bytes)

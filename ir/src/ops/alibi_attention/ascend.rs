@@ -8,15 +8,12 @@
 //! Distances are counted from each row, so that they are small where softmax is large: 16-bit types keep those.
 
 use super::AlibiAttention;
-use crate::ascend::{AclTensor, AclType, Arg, Chip, Lowering, Over, Scalar, Sum};
-
-/// Rows of a block.
-const ROWS: u64 = 128;
+use crate::ascend::{AclTensor, AclType, Arg, BLOCK_ROWS, Chip, Lowering, Over, Scalar, Sum};
 
 pub(super) fn attention(attention: &AlibiAttention, io: &mut Lowering<'_>) -> Option<()> {
     let (q, kv, slopes, y) = (io.x(0), io.x(1), io.x(4), io.y());
     let reach = kv.dims[3].as_number()?;
-    let rows = io.most(&q.dims[0]).min(ROWS);
+    let rows = io.most(&q.dims[0]).min(BLOCK_ROWS);
     let table_type = if io.chip() == Chip::A910 { AclType::F32 } else { kv.dtype };
     let table = io.distances(slopes, rows, reach, table_type);
     io.each(Over::Sequences, |io| {

@@ -529,7 +529,7 @@ mod tests {
 
     #[test]
     fn nothing_takes_long_or_all_of_the_stack() {
-        refused(&"for sequences {".repeat(100_000), "3:241: loops inside loops, more than 16 deep");
+        refused(&"for sequences {".repeat(100_000), "3:61: loops inside loops, more than 4 deep");
         let long = format!("from_host %a:f32[{}]", ["N"; 65].join("+"));
         refused(&long, "3:18: a sum of more than 64 terms or 1024 characters");
         let wide = |name: &str| (0..64).map(|i| format!("{name}{i}")).collect::<Vec<String>>().join("+");
