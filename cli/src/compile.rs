@@ -129,6 +129,8 @@ pub enum Emit {
     C,
     /// The plan of calls for a device.
     Plan,
+    /// The same calls as one file of C++.
+    Cpp,
     /// What a pass made, by [`emit`]'s `stop_after`.
     Stage,
 }
@@ -232,14 +234,14 @@ pub fn emit(
         (Emit::Ir | Emit::Stage, last) => Ok(through(&loaded, &description, &values, options, last, progress)?.print()),
         (Emit::Program, None) => Ok(lower(&loaded, &description, &values, options, progress)?.print()),
         (Emit::C, None) => code::source(&lower(&loaded, &description, &values, options, progress)?, &options.targets),
-        (Emit::Plan, None) => {
+        (Emit::Plan | Emit::Cpp, None) => {
             let program = lower(&loaded, &description, &values, options, progress)?;
             let plan = call_plan(&program, options, progress)?.ok_or_else(|| {
-                Error::Refused("--emit plan is of devices: say --target ascend:910a or ascend:910b".to_owned())
+                Error::Refused("--emit plan and cpp are of devices: say --target ascend:910a or ascend:910b".to_owned())
             })?;
-            Ok(bloomery_artifact::plan::text::print(&plan))
+            Ok(if what == Emit::Cpp { ascend::cpp::source(&plan) } else { bloomery_artifact::plan::text::print(&plan) })
         }
-        (Emit::Program | Emit::C | Emit::Plan, Some(pass)) => Err(Error::Refused(format!(
+        (Emit::Program | Emit::C | Emit::Plan | Emit::Cpp, Some(pass)) => Err(Error::Refused(format!(
             "--stop-after {pass} stops before there is what --emit asks for: leave one of both out"
         ))),
     }
