@@ -80,6 +80,11 @@ impl<'a> Simulation<'a> {
 
     /// Of an artifact's plan, with its weights; `None` where it is for processors.
     pub fn of(artifact: &'a Artifact, digits: Digits) -> Option<Simulation<'a>> {
+        Some(Simulation::with_plan(artifact, artifact.plan()?, digits))
+    }
+
+    /// Of another plan, with an artifact's weights.
+    pub fn with_plan(artifact: &Artifact, plan: &'a CallPlan, digits: Digits) -> Simulation<'a> {
         let program = artifact.program();
         let weight = |rank: u64, name: &str, layer: u64| {
             let number = program.parameters.iter().position(|parameter| parameter.name == name);
@@ -90,7 +95,7 @@ impl<'a> Simulation<'a> {
             let count = bytes.len() as u64 * 8 / dtype.bits();
             (0..count as usize).map(|i| read_element(dtype, bytes, i)).collect()
         };
-        Some(Simulation::new(artifact.plan()?, digits, &weight))
+        Simulation::new(plan, digits, &weight)
     }
 
     /// Gives an input to every rank's host.

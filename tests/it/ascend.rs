@@ -17,7 +17,7 @@ use crate::fixture::{Fixture, assert_close};
 /// Positions a sequence can have.
 const CONTEXT: u64 = 48;
 
-fn planned(name: &str, chip: Chip, strategy: &str) -> Compiled {
+pub(crate) fn planned(name: &str, chip: Chip, strategy: &str) -> Compiled {
     compiled(name, |options| {
         options.targets = vec![Target::Ascend(chip)];
         options.dtype = None;
@@ -76,7 +76,7 @@ impl Whole {
 const PAGES: usize = 8;
 
 /// Scores of every row, by the plan.
-fn call(simulation: &mut Simulation<'_>, ranks: u64, shared: u64, ids: &[u32], sequences: &[Tokens]) -> Vec<f64> {
+pub(crate) fn call(simulation: &mut Simulation<'_>, ranks: u64, shared: u64, ids: &[u32], sequences: &[Tokens]) -> Vec<f64> {
     // Where ranks share rows, what they have together is filled up with rows of no sequence.
     let rows = (ids.len() as u64).div_ceil(shared);
     let mut filled = ids.to_vec();
@@ -96,13 +96,13 @@ fn call(simulation: &mut Simulation<'_>, ranks: u64, shared: u64, ids: &[u32], s
     let width = logits.len() / ids.len();
     for (row, chosen) in logits.chunks_exact(width).zip(chosen) {
         let best = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        assert_eq!(row[*chosen as usize], best, "the device chooses the largest");
+        assert!(best.is_nan() || row[*chosen as usize] == best, "the device chooses the largest");
     }
     logits
 }
 
 /// Two prompts at once, then a token of each, then one more of the first alone.
-fn calls(fixture: &Fixture) -> Vec<(Vec<u32>, Vec<Tokens>)> {
+pub(crate) fn calls(fixture: &Fixture) -> Vec<(Vec<u32>, Vec<Tokens>)> {
     let vocab = fixture.config.vocab as u32;
     let ids = |seed: u32, count: u32| (0..count).map(|i| (seed + 37 * i * i) % vocab).collect::<Vec<u32>>();
     let (a, b) = (ids(3, 11), ids(200, 5));
@@ -132,9 +132,10 @@ fn check(name: &str, chip: Chip, strategy: &str, digits: Digits, tolerance: f64)
     }
 }
 
-/// In exact numbers a plan is the graph: what differs is the order of sums, and constants of documents with fewer digits.
-const EXACT: f64 = 1e-4;
-/// With the chip's rounding, every product of 16-bit numbers rounded once.
+/// In exact numbers a plan is the graph, 9e-9 of the largest score apart where this was written: what differs is the order of
+/// sums, and that the graph's gelu has eight digits of a constant of which the call's documents have all.
+const EXACT: f64 = 1e-6;
+/// With the chip's rounding, each result once: 1e-3 of the largest score was found for f16, and 8e-3 for bf16.
 const ROUNDED: f64 = 2e-2;
 
 #[test]

@@ -19,6 +19,7 @@ mod generation;
 mod golden;
 mod library;
 mod mutants;
+mod plan_mutants;
 mod profile;
 mod program_mutants;
 mod ranks;

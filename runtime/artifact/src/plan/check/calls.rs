@@ -72,10 +72,6 @@ fn tensor_itself(chip: Chip, part: &PlanPart, tensor: &AclTensor) -> Result<(), 
     let Some(buffer) = part.buffers.get(tensor.buffer) else {
         return Err(format!("it uses buffer {} of {}", tensor.buffer, part.buffers.len()));
     };
-    if tensor.dims.len() > 8 || tensor.dims.len() != tensor.strides.len() {
-        let (dims, strides) = (tensor.dims.len(), tensor.strides.len());
-        return Err(format!("%{} has {dims} dims and {strides} strides; at most 8 of each", buffer.name));
-    }
     if (chip, tensor.dtype) == (Chip::A910, AclType::BF16) {
         return Err(format!("%{} is bf16, which the 910a does not have", buffer.name));
     }

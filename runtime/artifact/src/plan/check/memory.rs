@@ -132,6 +132,10 @@ impl Views<'_> {
 
     fn inside(&self, tensor: &AclTensor, numbers: &Bindings) -> Result<(), String> {
         let buffer = self.part.buffers.get(tensor.buffer).ok_or("it uses a buffer that there is none of")?;
+        if tensor.dims.len() > 8 || tensor.dims.len() != tensor.strides.len() {
+            let (dims, strides) = (tensor.dims.len(), tensor.strides.len());
+            return Err(format!("%{} has {dims} dims and {strides} strides; at most 8 of each", buffer.name));
+        }
         let eval = |sum: &Sum| sum.eval(numbers).map_err(|error| format!("%{}: {error}", buffer.name));
         let all = |sums: &[Sum]| sums.iter().map(eval).collect::<Result<Vec<u64>, String>>();
         let (base, offset) = (eval(&tensor.base)?, eval(&tensor.offset)?);
