@@ -229,6 +229,8 @@ enum EmitWhat {
     C,
     /// The calls of an Ascend target: buffers, views, steps of every entry
     Plan,
+    /// The same calls as one file of C++
+    Cpp,
 }
 
 impl Compile {
@@ -269,6 +271,7 @@ impl Compile {
             Some(EmitWhat::Program) => Emit::Program,
             Some(EmitWhat::C) => Emit::C,
             Some(EmitWhat::Plan) => Emit::Plan,
+            Some(EmitWhat::Cpp) => Emit::Cpp,
             None if self.stop_after.is_some() => Emit::Stage,
             None => return None,
         };

@@ -9,6 +9,7 @@ mod compute_error;
 mod configured;
 pub(crate) mod in_order;
 mod model;
+mod narrowed;
 mod plan;
 mod random;
 mod save_strategy;
@@ -36,6 +37,7 @@ use crate::targets::{self, Target};
 use crate::{Error, Progress, output};
 pub use configured::Configured;
 use model::{Loaded, Weights};
+use narrowed::{Beyond, Narrowed};
 pub use plan::{DevicePlan, Plan, StagePlan, plan};
 pub use save_strategy::{Saved, StrategyFiles, strategy_files};
 use values::Values;
@@ -127,6 +129,8 @@ pub enum Emit {
     C,
     /// The plan of calls for a device.
     Plan,
+    /// The same calls as one file of C++.
+    Cpp,
     /// What a pass made, by [`emit`]'s `stop_after`.
     Stage,
 }
@@ -138,7 +142,7 @@ pub struct Compiled {
     pub bytes: u64,
     /// Bytes of packed weights in it.
     pub weights_bytes: u64,
-    /// Classes of processors it has code for; none means the interpreter.
+    /// Classes of processors it has code for, or the chips it is for; none means the interpreter.
     pub classes: Vec<String>,
 }
 
@@ -194,13 +198,19 @@ fn write(
     if let Some(plan) = call_plan(&program, options, progress)? {
         writer.plan(&plan)?;
     }
-    let weights_bytes = pack(&mut writer, &program, loaded, progress)?;
+    let beyond = if targets::chip(&options.targets)?.is_some() { Beyond::Largest } else { Beyond::Refused };
+    let (weights_bytes, narrowed) = pack(&mut writer, &program, loaded, beyond, progress)?;
+    let lost = narrowed.note();
+    lost.iter().for_each(|note| progress.note(note));
     progress.go_on()?;
-    writer.meta(&Meta { certificate, ..meta(loaded, options, hashes(), &images) })?;
+    let mut meta = meta(loaded, options, hashes(), &images);
+    meta.notes.extend(lost);
+    writer.meta(&Meta { certificate, ..meta })?;
     progress.go_on()?;
     loaded.unchanged()?;
     let bytes = writer.finish()?;
-    let classes = images.into_iter().map(|made| made.image.class).collect();
+    let device = options.targets.iter().filter(|target| matches!(target, Target::Ascend(_))).map(ToString::to_string);
+    let classes = images.into_iter().map(|made| made.image.class).chain(device).collect();
     Ok(Compiled { bytes, weights_bytes, classes })
 }
 
@@ -224,14 +234,14 @@ pub fn emit(
         (Emit::Ir | Emit::Stage, last) => Ok(through(&loaded, &description, &values, options, last, progress)?.print()),
         (Emit::Program, None) => Ok(lower(&loaded, &description, &values, options, progress)?.print()),
         (Emit::C, None) => code::source(&lower(&loaded, &description, &values, options, progress)?, &options.targets),
-        (Emit::Plan, None) => {
+        (Emit::Plan | Emit::Cpp, None) => {
             let program = lower(&loaded, &description, &values, options, progress)?;
             let plan = call_plan(&program, options, progress)?.ok_or_else(|| {
-                Error::Refused("--emit plan is of devices: say --target ascend:910a or ascend:910b".to_owned())
+                Error::Refused("--emit plan and cpp are of devices: say --target ascend:910a or ascend:910b".to_owned())
             })?;
-            Ok(bloomery_artifact::plan::text::print(&plan))
+            Ok(if what == Emit::Cpp { ascend::cpp::source(&plan) } else { bloomery_artifact::plan::text::print(&plan) })
         }
-        (Emit::Program | Emit::C | Emit::Plan, Some(pass)) => Err(Error::Refused(format!(
+        (Emit::Program | Emit::C | Emit::Plan | Emit::Cpp, Some(pass)) => Err(Error::Refused(format!(
             "--stop-after {pass} stops before there is what --emit asks for: leave one of both out"
         ))),
     }
@@ -424,13 +434,18 @@ fn pack(
     writer: &mut ArtifactWriter,
     program: &Program,
     loaded: &Loaded,
+    beyond: Beyond,
     progress: &mut dyn Progress,
-) -> Result<u64, Error> {
+) -> Result<(u64, Narrowed), Error> {
     let plan = plan_weights(program).map_err(|error| Error::Refused(error.to_string()))?;
     progress.begin("pack the weights", plan.bytes);
-    writer.weights(&plan, |sink| weights::write(sink, &plan, program, &Values::of(loaded), progress))?;
+    let mut narrowed = Narrowed::default();
+    writer.weights(&plan, |sink| {
+        narrowed = weights::write(sink, &plan, program, &Values::of(loaded), beyond, progress)?;
+        Ok::<(), Error>(())
+    })?;
     progress.end(&format!("{} parameters, {} bytes", program.parameters.len(), plan.bytes));
-    Ok(plan.bytes)
+    Ok((plan.bytes, narrowed))
 }
 
 fn meta(loaded: &Loaded, options: &CompileOptions, inputs: Vec<Source>, images: &[Made]) -> Meta {
@@ -458,6 +473,9 @@ fn meta(loaded: &Loaded, options: &CompileOptions, inputs: Vec<Source>, images: 
     }
     let mut provenance = Provenance { inputs, version: env!("CARGO_PKG_VERSION").to_owned(), ..Provenance::default() };
     code::describe(images, &mut all, &mut provenance);
+    if let [target @ Target::Ascend(_)] = options.targets[..] {
+        all.insert("target".to_owned(), target.name());
+    }
     Meta {
         config: serde_json::to_string(config).expect("settings are plain data"),
         vocabulary: config.vocab as u32,

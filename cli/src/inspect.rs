@@ -6,9 +6,11 @@ use std::io::Read;
 use std::path::Path;
 
 use bloomery_artifact::format::MAGIC;
+use bloomery_artifact::plan::{CallPlan, aclnn};
 use bloomery_artifact::{Artifact, Check, Provenance, WeightTable, sizes};
 use bloomery_formats::Checkpoint;
 use bloomery_ir::Bindings;
+use bloomery_ir::ascend;
 use bloomery_ir::print::print_graph;
 use bloomery_ir::program::{Buffer, Origin, Parameter, Program, Step};
 use bloomery_models::config::{BloomConfig, GenerationSettings};
@@ -109,6 +111,8 @@ pub struct ArtifactView {
     pub best_class: Option<String>,
     /// Of each class whose products run on matrix tiles, with bits of their own: those products.
     pub tiles: BTreeMap<String, TilesView>,
+    /// Of an artifact for Ascend chips, how each operation is computed there.
+    pub device: Option<DeviceView>,
     /// What runs.
     pub plan: Plan,
     /// What running takes.
@@ -132,6 +136,38 @@ pub struct SectionView {
     pub bytes: u64,
     /// Of its bytes, in hexadecimal; weights have hashes by piece instead.
     pub sha256: Option<String>,
+}
+
+/// What a plan of calls is for, and on what evidence.
+#[derive(Clone, Debug, Serialize)]
+pub struct DeviceView {
+    /// The generation.
+    pub chip: String,
+    /// Names that such chips give themselves.
+    pub soc: Vec<String>,
+    /// The least version of CANN.
+    pub cann: String,
+    /// Functions of the libraries that it needs.
+    pub symbols: usize,
+    /// By operation, each with the calls it became.
+    pub lowered: Vec<LoweredView>,
+}
+
+/// An operation's calls.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct LoweredView {
+    /// The operation.
+    pub op: String,
+    /// A call it became.
+    pub call: String,
+    /// How often that stands in the plan.
+    pub times: usize,
+    /// The headers that its prototype was seen in.
+    pub header: String,
+    /// Whether the documents say that the chip has it.
+    pub documented: bool,
+    /// The kernels that CANN 8.1 has for it there, with the types of their first input.
+    pub kernel: String,
 }
 
 /// Products on matrix tiles, in the code of one class.
@@ -313,6 +349,7 @@ fn view(artifact: &Artifact) -> ArtifactView {
         certificate: serde_json::from_str(&meta.certificate).ok(),
         classes: artifact.classes().into_iter().map(str::to_owned).collect(),
         best_class: bloomery_runtime::best_class(artifact).map(str::to_owned),
+        device: artifact.plan().map(device),
         tiles: artifact
             .classes()
             .into_iter()
@@ -395,4 +432,30 @@ pub(crate) fn page_bytes(program: &Program, state: &Buffer) -> u64 {
 /// Tokens of a page of the cache, `[layers, pages, 2, heads, tokens, d]`.
 pub(crate) fn page_tokens(program: &Program) -> Option<u64> {
     program.states.first().and_then(|state| state.ty.dims.get(4)?.extent.as_number())
+}
+
+/// What a plan became, operation by operation, in the order they first appear.
+fn device(plan: &CallPlan) -> DeviceView {
+    let mut lowered: Vec<LoweredView> = Vec::new();
+    let mut count = |op: &str, call: &str| {
+        if let Some(known) = lowered.iter_mut().find(|known| known.op == op && known.call == call) {
+            known.times += 1;
+            return;
+        }
+        let function = aclnn::function(call).expect("the plan was checked");
+        let aclnn::Support { documented, kernel } = *function.on(plan.chip);
+        let (header, kernel) = (function.seen_in.to_owned(), kernel.to_owned());
+        lowered.push(LoweredView { op: op.to_owned(), call: call.to_owned(), times: 1, header, documented, kernel });
+    };
+    let entries = plan.parts.iter().flat_map(|part| &part.entries);
+    entries.flat_map(|entry| &entry.steps).for_each(|step| calls(step, &mut count));
+    let (chip, soc, cann) = (plan.chip.to_string(), plan.soc.clone(), plan.cann.clone());
+    DeviceView { chip, soc, cann, symbols: plan.symbols.len(), lowered }
+}
+
+fn calls(step: &ascend::Step, count: &mut dyn FnMut(&str, &str)) {
+    match step {
+        ascend::Step::Call(call) => count(&call.op, &call.name),
+        step => step.inside().iter().for_each(|step| calls(step, count)),
+    }
 }

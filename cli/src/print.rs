@@ -180,8 +180,12 @@ pub(crate) fn limits(limits: &MachineLimits) -> String {
 
 /// An artifact that was written: where, how large, and what it runs on.
 pub(crate) fn written(path: &Path, bytes: u64, classes: &[String]) -> String {
-    let classes = if classes.is_empty() { "the interpreter".to_owned() } else { classes.join(", ") };
-    format!("{}: {}, runs on {classes}\n", path.display(), size(bytes))
+    let of = match classes {
+        [] => "runs on the interpreter".to_owned(),
+        [chip] if chip.starts_with("ascend:") => format!("calls for {chip}"),
+        classes => format!("runs on {}", classes.join(", ")),
+    };
+    format!("{}: {}, {of}\n", path.display(), size(bytes))
 }
 
 /// Strategy files that were written: where, how many, and what they say.

@@ -65,11 +65,7 @@ struct Rank {
 impl<'a> Simulation<'a> {
     /// Takes memory for all ranks and fills what is there before anything runs. `weight` gives the elements of a parameter
     /// that a rank has, of one of its stage's layers, row major.
-    pub fn new(
-        plan: &'a CallPlan,
-        digits: Digits,
-        weight: &dyn Fn(u64, &str, u64) -> Vec<f64>,
-    ) -> Simulation<'a> {
+    pub fn new(plan: &'a CallPlan, digits: Digits, weight: &dyn Fn(u64, &str, u64) -> Vec<f64>) -> Simulation<'a> {
         let stages = plan.parts.iter().map(|part| part.stages.end).max().unwrap_or(1).max(1);
         let of_stage = plan.mesh.ranks() / stages;
         let rank = |rank: u64| {
@@ -120,7 +116,8 @@ impl<'a> Simulation<'a> {
             });
             let Some(entry) = entry else { continue };
             for stage in part.stages.clone() {
-                Walk { simulation: self, part, entry, ranks: ranks_of(plan, stage), sequences }.steps(&entry.steps, sizes);
+                Walk { simulation: self, part, entry, ranks: ranks_of(plan, stage), sequences }
+                    .steps(&entry.steps, sizes);
             }
         }
     }
@@ -132,13 +129,7 @@ fn ranks_of(plan: &CallPlan, stage: u64) -> Range<u64> {
     stage * ranks..(stage + 1) * ranks
 }
 
-fn fill(
-    plan: &CallPlan,
-    part: &PlanPart,
-    rank: u64,
-    memory: &mut Memory,
-    weight: &dyn Fn(u64, &str, u64) -> Vec<f64>,
-) {
+fn fill(plan: &CallPlan, part: &PlanPart, rank: u64, memory: &mut Memory, weight: &dyn Fn(u64, &str, u64) -> Vec<f64>) {
     for (number, buffer) in part.buffers.iter().enumerate() {
         match &buffer.content {
             Content::Parameter => {
@@ -190,7 +181,8 @@ impl Walk<'_, '_> {
         match over {
             Over::Layers { from, to } => (*from..*to).map(|layer| vec![("layer", layer)]).collect(),
             Over::Sequences => {
-                let of = |s: &Tokens| vec![("start", s.start), ("length", s.length), ("first", s.first), ("page", s.page)];
+                let of =
+                    |s: &Tokens| vec![("start", s.start), ("length", s.length), ("first", s.first), ("page", s.page)];
                 self.sequences.iter().map(of).collect()
             }
             Over::Blocks { rows, reach } => {
@@ -264,7 +256,8 @@ impl Walk<'_, '_> {
 
     fn receive(&mut self, what: &AclTensor, sizes: &Bindings) {
         for rank in self.ranks.clone() {
-            let values = self.simulation.ranks[rank as usize].received.pop_front().expect("the stage before has sent it");
+            let values =
+                self.simulation.ranks[rank as usize].received.pop_front().expect("the stage before has sent it");
             self.write(rank, what, sizes, values);
         }
     }
@@ -280,7 +273,8 @@ impl Walk<'_, '_> {
                 Exchange::AllReduce => sum(&parts),
                 Exchange::ReduceScatter => {
                     let all = sum(&parts);
-                    let (place, slice) = (group.iter().position(|r| *r == rank).expect("of its group"), all.len() / group.len());
+                    let (place, slice) =
+                        (group.iter().position(|r| *r == rank).expect("of its group"), all.len() / group.len());
                     all[place * slice..(place + 1) * slice].to_vec()
                 }
                 Exchange::Send | Exchange::Receive => unreachable!("these are no exchange of all"),

@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use bloomery::inspect::{ArtifactView, FolderView, Inspection, IoView, ParameterView, TilesView};
+use bloomery::inspect::{
+    ArtifactView, DeviceView, FolderView, Inspection, IoView, LoweredView, ParameterView, TilesView,
+};
 use bloomery_models::config::{BloomConfig, GenerationSettings};
 
 use super::tensors::{tensors, types as types_of};
@@ -38,6 +40,7 @@ fn artifact(view: &ArtifactView) -> String {
         text += &settings(&config);
     }
     let classes = match (&view.best_class, view.classes.is_empty()) {
+        _ if view.device.is_some() => "none: calls of a device".to_owned(),
         (_, true) => "none: the interpreter".to_owned(),
         (Some(best), false) => format!("{}; {best} runs here", view.classes.join(", ")),
         (None, false) => format!("{}; none runs here", view.classes.join(", ")),
@@ -81,6 +84,7 @@ fn artifact(view: &ArtifactView) -> String {
             size(entry.arena_bytes)
         );
     }
+    text += &view.device.as_ref().map_or(String::new(), device);
     let computed: Vec<&ParameterView> = plan.parameters.iter().filter(|p| !p.computed_from.is_empty()).collect();
     if !computed.is_empty() {
         text += "\nweights computed beforehand\n";
@@ -110,6 +114,21 @@ fn artifact(view: &ArtifactView) -> String {
         let _ = writeln!(text, "  {name:<40}{:>14}  {hash}", size(source.bytes));
     }
     text + &notes(&view.notes)
+}
+
+/// How operations are computed on a device, and where that is known from.
+fn device(view: &DeviceView) -> String {
+    let mut text = format!("\ncalls of ascend:{}, CANN {} or later, {} symbols\n", view.chip, view.cann, view.symbols);
+    let _ = writeln!(text, "  for {}", view.soc.join(", "));
+    let _ = writeln!(text, "  {:<16}{:<29}{:>5}  {:<9}{:<5}kernel", "operation", "call", "times", "header", "docs");
+    let mut last = "";
+    for LoweredView { op, call, times, header, documented, kernel } in &view.lowered {
+        let shown = if op == last { "" } else { op };
+        last = op;
+        let (docs, kernel) = (if *documented { "yes" } else { "no" }, kernel.split(':').next().unwrap_or_default());
+        let _ = writeln!(text, "  {shown:<16}{call:<29}{times:>5}  {header:<9}{docs:<5}{kernel}");
+    }
+    text
 }
 
 fn settings(config: &BloomConfig) -> String {

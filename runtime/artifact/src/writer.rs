@@ -113,7 +113,10 @@ impl ArtifactWriter {
         let entries = plan.parts.iter_mut().flat_map(|part| &mut part.entries);
         let steps: Vec<_> = entries.map(|entry| std::mem::take(&mut entry.steps)).collect();
         self.section(SectionKind::Plan, "", &encode(&plan))?;
-        names.iter().zip(&steps).try_for_each(|(name, steps)| self.section(SectionKind::PlanSteps, name, &encode(steps)))
+        names
+            .iter()
+            .zip(&steps)
+            .try_for_each(|(name, steps)| self.section(SectionKind::PlanSteps, name, &encode(steps)))
     }
 
     /// Writes weights as `fill` gives them, in the order of [`WeightTable::slots`], and their table.

@@ -107,7 +107,11 @@ impl Views<'_> {
                 let of = |start, length, first, page| {
                     with(&[("start", start), ("length", length), ("first", first), ("page", page)])
                 };
-                vec![of(0, length, 0, 0), of(0, length, reach.saturating_sub(length), page), of(last, 1, reach.saturating_sub(1), page)]
+                vec![
+                    of(0, length, 0, 0),
+                    of(0, length, reach.saturating_sub(length), page),
+                    of(last, 1, reach.saturating_sub(1), page),
+                ]
             }
             Over::Blocks { rows, reach } => {
                 let (length, first, most) = (get("length"), get("first"), (*rows).max(1));
