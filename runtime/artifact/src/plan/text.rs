@@ -35,10 +35,16 @@ pub fn print(plan: &CallPlan) -> String {
     text
 }
 
-/// `communicator mp [0, 1] [2, 3]`
+/// `communicator mp [0, 1] [2, 3]`, or a line for each group where there are many ranks.
 fn print_communicator(communicator: &Communicator) -> String {
+    let name = format!("communicator {}", word(&communicator.name));
     let groups = communicator.groups.iter().map(|group| format!(" [{}]", joined(group)));
-    format!("communicator {}{}", word(&communicator.name), groups.collect::<String>())
+    let line = name.clone() + &groups.collect::<String>();
+    if line.len() <= WIDTH {
+        return line;
+    }
+    let group = |group: &Vec<u64>| "\n    ".to_owned() + &filled("[", group.iter().map(u64::to_string), "]", 4);
+    name + &communicator.groups.iter().map(group).collect::<String>()
 }
 
 fn print_part(part: &PlanPart) -> String {
@@ -347,7 +353,7 @@ mod tests {
             replicas: 2,
             communicators: vec![
                 Communicator { name: "mp".to_owned(), groups: vec![vec![0, 1], vec![2, 3]] },
-                Communicator { name: "world".to_owned(), groups: vec![vec![]] },
+                Communicator { name: "world".to_owned(), groups: vec![vec![], (0..64).collect(), vec![7]] },
             ],
             parts: vec![part.clone(), PlanPart { stages: 2..3, buffers: vec![], entries: vec![], ..part }],
         }
