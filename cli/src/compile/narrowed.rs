@@ -111,5 +111,8 @@ mod tests {
         assert_eq!((found[1], found[2], found[3]), (65504.0, -65504.0, 0.0));
         let error = Narrowed::of(&parameter, 0, &source, DType::F32, Beyond::Refused, &mut packed).unwrap_err();
         assert!(error.to_string().starts_with("w is stored as f32 and holds values beyond 65504"), "{error}");
+        // What was infinite before stays so.
+        let same = Narrowed::of(&parameter, 0, &source, DType::F16, Beyond::Refused, &mut packed).unwrap();
+        assert_eq!(same, Narrowed::default());
     }
 }

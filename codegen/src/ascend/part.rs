@@ -43,9 +43,13 @@ fn stage_ranges(program: &Program) -> Vec<Range<u64>> {
         ProgramStep::Stage { stages, .. } => Some(stages.clone()),
         _ => None,
     });
-    let cuts: BTreeSet<u64> = ranges.flat_map(|range| [range.start, range.end]).collect();
+    let mut cuts: BTreeSet<u64> = ranges.flat_map(|range| [range.start, range.end]).collect();
+    if cuts.is_empty() {
+        // Without stages every rank is in the first.
+        cuts.extend([0, 1]);
+    }
     let cuts: Vec<u64> = cuts.into_iter().collect();
-    if cuts.is_empty() { vec![0..1] } else { cuts.windows(2).map(|pair| pair[0]..pair[1]).collect() }
+    cuts.windows(2).map(|pair| pair[0]..pair[1]).collect()
 }
 
 /// What some stages do of an entry.

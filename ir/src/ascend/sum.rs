@@ -1,13 +1,28 @@
 //! Sums of extents: where something lies when a plan runs, `start*192+from*192`, and how long it is, `rows*context`.
 
 use crate::extent::{Bindings, Extent, ExtentError};
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
 /// A sum of products of names. Two that are equal whatever names stand for are equal as text.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Sum(Vec<Extent>);
+
+/// Products in a sum that is read at all: views have a few.
+const TERMS_MOST: usize = 64;
+
+impl<'de> Deserialize<'de> for Sum {
+    /// Added up anew, so that equal sums are equal however they were written.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Sum, D::Error> {
+        let terms = Vec::<Extent>::deserialize(deserializer)?;
+        if terms.len() > TERMS_MOST {
+            return Err(D::Error::custom(format!("a sum of {} products, {TERMS_MOST} at most", terms.len())));
+        }
+        Ok(terms.iter().fold(Sum::default(), |sum, term| sum.plus(&Sum::from(term))))
+    }
+}
 
 impl Sum {
     /// A number.

@@ -13,7 +13,7 @@ mod order;
 mod shapes;
 
 use super::{CallPlan, PlanEntry, PlanPart};
-use bloomery_ir::ascend::{Exchange, Step};
+use bloomery_ir::ascend::{Arg, Exchange, Step};
 use std::collections::BTreeSet;
 
 /// What is wrong with a plan, and where.
@@ -42,6 +42,7 @@ pub fn check(plan: &CallPlan) -> Result<(), PlanError> {
             calls::check(plan, part, entry)?;
             memory::check(plan, part, entry)?;
             order::events(part, entry)?;
+            order::communicators(plan, part, entry)?;
         }
     }
     order::exchanges(plan)?;
@@ -82,7 +83,12 @@ pub fn symbols(plan: &CallPlan) -> BTreeSet<String> {
     let mut all: BTreeSet<String> = ALWAYS.iter().map(|&name| name.to_owned()).collect();
     for step in plan.parts.iter().flat_map(|part| &part.entries).flat_map(|entry| &entry.steps) {
         visit(step, &mut |step| match step {
-            Step::Call(call) => all.extend([call.name.clone(), format!("{}GetWorkspaceSize", call.name)]),
+            Step::Call(call) => {
+                all.extend([call.name.clone(), format!("{}GetWorkspaceSize", call.name)]);
+                // Calls know a communicator by its name.
+                let grouped = call.args.iter().any(|arg| matches!(arg, Arg::Group(_)));
+                all.extend(grouped.then(|| "HcclGetCommName".to_owned()));
+            }
             Step::Exchange { what, .. } => _ = all.insert(hccl(*what).to_owned()),
             Step::Record(..) | Step::Wait(..) => all.extend(EVENTS.iter().map(|&name| name.to_owned())),
             _ => {}

@@ -188,7 +188,7 @@ pub(crate) fn reads_and_writes(step: &Step) -> (Vec<&AclTensor>, Vec<&AclTensor>
                 if writes {
                     written.extend(arg.tensors());
                 }
-                if !parameter.is_output() && !(parameter.is_both() && overwrites) {
+                if !(parameter.is_output() || parameter.is_both() && overwrites) {
                     read.extend(arg.tensors());
                 }
             }

@@ -27,7 +27,7 @@ fn said(steps: &[Step], among: &str, text: &mut Vec<String>) {
     for step in steps {
         match step {
             Step::Exchange { what, among: on, from, .. } if on == among => {
-                text.push(format!("{} {} x {}", hccl(*what), from.elements(), from.dtype));
+                text.push(format!("{} {:?} x {}", hccl(*what), from.dims, from.dtype));
             }
             Step::Call(call) if call.args.contains(&Arg::Group(among.to_owned())) => text.push(call.name.clone()),
             Step::Loop { over, steps } => {
@@ -40,6 +40,22 @@ fn said(steps: &[Step], among: &str, text: &mut Vec<String>) {
             _ => {}
         }
     }
+}
+
+/// Exchanges are among those who have a communicator.
+pub(super) fn communicators(plan: &CallPlan, part: &PlanPart, entry: &PlanEntry) -> Result<(), PlanError> {
+    let mut found = Ok(());
+    for step in &entry.steps {
+        visit(step, &mut |step| {
+            if let Step::Exchange { among, .. } = step {
+                if found.is_ok() && !plan.communicators.iter().any(|group| group.name == *among) {
+                    let what = format!("there is no communicator {among}");
+                    found = Err(PlanError { place: place(part, entry, step), what });
+                }
+            }
+        });
+    }
+    found
 }
 
 /// Ranks of a communicator say the same; what stages hand on is taken.
@@ -84,7 +100,7 @@ fn handed_on(part: &PlanPart, next: &PlanPart) -> Result<(), PlanError> {
                 visit(step, &mut |step| {
                     if let Step::Exchange { what, from, .. } = step {
                         if *what == wanted {
-                            sizes.push(format!("{} x {}", from.elements(), from.dtype));
+                            sizes.push(format!("{:?} x {}", from.dims, from.dtype));
                         }
                     }
                 });
