@@ -8,6 +8,7 @@ use std::path::Path;
 use bloomery_artifact::format::MAGIC;
 use bloomery_artifact::{Artifact, Check, Provenance, WeightTable, sizes};
 use bloomery_formats::Checkpoint;
+use bloomery_formats::rank_table::{Problem, RankTable};
 use bloomery_ir::Bindings;
 use bloomery_ir::print::print_graph;
 use bloomery_ir::program::{Buffer, Origin, Parameter, Program, Step};
@@ -40,6 +41,13 @@ pub enum Inspection {
         /// What it holds.
         #[serde(flatten)]
         tensors: Tensors,
+    },
+    /// A rank table.
+    RankTable {
+        /// What it says.
+        table: RankTable,
+        /// What keeps it from being used on Ascend 910A.
+        problems: Vec<Problem>,
     },
     /// A `config.json`.
     Config {
@@ -232,6 +240,8 @@ pub fn inspect(path: &Path) -> Result<Inspection, Error> {
         Ok(Inspection::Artifact(Box::new(view(&artifact))))
     } else if path.is_dir() {
         Ok(Inspection::Folder(Box::new(folder(path)?)))
+    } else if let Some(table) = rank_table(path)? {
+        Ok(Inspection::RankTable { problems: table.problems(), table })
     } else if named("json") {
         Ok(Inspection::Config { config: config(path)? })
     } else if named("safetensors") {
@@ -254,8 +264,20 @@ fn folder(path: &Path) -> Result<FolderView, Error> {
     })
 }
 
+/// The rank table that a file is, whatever its name.
+fn rank_table(path: &Path) -> Result<Option<RankTable>, Error> {
+    let is_small = path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() < 16 << 20);
+    let bytes = if is_small { bloomery_formats::map::read(path)? } else { Vec::new() };
+    // Other files need not be read as JSON, which begins with a brace here.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Ok(None);
+    }
+    let json: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    Ok(if RankTable::is_one(&json) { Some(RankTable::open(path)?) } else { None })
+}
+
 /// What can be looked at, for those who gave something else.
-const TAKES: &str = "give an artifact, a safetensors or torch file, a config.json or a model's folder";
+const TAKES: &str = "give an artifact, a safetensors or torch file, a rank table, a config.json or a model's folder";
 
 /// The settings in a `config.json`; other files of a model are called by what they are.
 fn config(path: &Path) -> Result<BloomConfig, Error> {

@@ -60,6 +60,7 @@ pub mod demo;
 pub mod config;
 pub mod inspect;
 pub mod ir_file;
+pub mod rank_table;
 pub mod strategy;
 pub mod tokenize;
 pub mod verify;

@@ -64,6 +64,14 @@ pub enum FormatError {
         /// What is wrong inside.
         problem: crate::strategy::StrategyProblem,
     },
+    /// A file that is no rank table.
+    #[error("{} is not a rank table: {problem}", path.display())]
+    RankTable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong inside.
+        problem: crate::rank_table::RankTableProblem,
+    },
     /// What Git leaves in place of a large file.
     #[error("{} is a pointer that Git LFS left for the file itself: `git lfs pull` there, or `hf download`, fetches it", path.display())]
     LfsPointer {

@@ -10,6 +10,7 @@ mod dtype;
 mod error;
 pub mod map;
 mod partial;
+pub mod rank_table;
 pub mod safetensors;
 pub mod strategy;
 pub mod torch;
