@@ -9,6 +9,7 @@ mod checkpoint;
 mod dtype;
 mod error;
 pub mod map;
+pub mod mindrecord;
 mod partial;
 pub mod rank_table;
 pub mod safetensors;
