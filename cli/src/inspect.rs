@@ -8,6 +8,7 @@ use std::path::Path;
 use bloomery_artifact::format::MAGIC;
 use bloomery_artifact::{Artifact, Check, Provenance, WeightTable, sizes};
 use bloomery_formats::Checkpoint;
+use bloomery_formats::mindrecord::MindRecord;
 use bloomery_formats::rank_table::{Problem, RankTable};
 use bloomery_ir::Bindings;
 use bloomery_ir::print::print_graph;
@@ -18,6 +19,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::compile::strategy::Certified;
+use crate::data::show::{Shown, show};
 use crate::generation::makers;
 use crate::profile::tile_pieces;
 use crate::{Error, find};
@@ -42,6 +44,8 @@ pub enum Inspection {
         #[serde(flatten)]
         tensors: Tensors,
     },
+    /// A MindRecord data set.
+    Mindrecord(Box<Shown>),
     /// A rank table.
     RankTable {
         /// What it says.
@@ -240,6 +244,8 @@ pub fn inspect(path: &Path) -> Result<Inspection, Error> {
         Ok(Inspection::Artifact(Box::new(view(&artifact))))
     } else if path.is_dir() {
         Ok(Inspection::Folder(Box::new(folder(path)?)))
+    } else if MindRecord::is_one(path) {
+        Ok(Inspection::Mindrecord(Box::new(show(path, 0, None)?)))
     } else if let Some(table) = rank_table(path)? {
         Ok(Inspection::RankTable { problems: table.problems(), table })
     } else if named("json") {
@@ -277,7 +283,8 @@ fn rank_table(path: &Path) -> Result<Option<RankTable>, Error> {
 }
 
 /// What can be looked at, for those who gave something else.
-const TAKES: &str = "give an artifact, a safetensors or torch file, a rank table, a config.json or a model's folder";
+const TAKES: &str =
+    "give an artifact, a safetensors or torch file, a MindRecord file, a rank table, a config.json or a model's folder";
 
 /// The settings in a `config.json`; other files of a model are called by what they are.
 fn config(path: &Path) -> Result<BloomConfig, Error> {

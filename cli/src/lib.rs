@@ -58,6 +58,7 @@ pub mod limits;
 pub mod demo;
 
 pub mod config;
+pub mod data;
 pub mod inspect;
 pub mod ir_file;
 pub mod rank_table;

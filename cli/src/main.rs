@@ -75,6 +75,7 @@ fn execute(command: Command) -> Result<(), Failure> {
             ConfigCommand::Show(args) => show(&args),
         },
         Command::Strategy(args) => strategy(&args.what),
+        Command::Data(args) => files::data(&args.what),
         Command::Ranktable(args) => files::rank_table(&args.what),
         Command::Verify(args) => verify(&args),
         Command::Bench(args) => bench(&args),

@@ -8,7 +8,7 @@ use bloomery_models::config::{BloomConfig, GenerationSettings};
 
 use super::tensors::{tensors, types as types_of};
 use super::wrap::{HELD, wrapped};
-use super::{counted, grouped, harmless, size};
+use super::{counted, data_set, grouped, harmless, size};
 
 /// Everything about a file.
 pub(crate) fn inspection(inspection: &Inspection) -> String {
@@ -16,6 +16,7 @@ pub(crate) fn inspection(inspection: &Inspection) -> String {
         Inspection::Artifact(view) => artifact(view),
         Inspection::Folder(view) => folder(view),
         Inspection::Safetensors { tensors: held } | Inspection::Torch { tensors: held } => tensors(held),
+        Inspection::Mindrecord(shown) => data_set(shown),
         Inspection::RankTable { table, problems } => rank_table(table, problems),
         Inspection::Config { config } => settings(config) + &notes(&config.notes),
     };

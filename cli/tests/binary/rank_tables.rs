@@ -14,8 +14,18 @@ fn made(folder: &Path, server: u32) -> PathBuf {
     let lines = (0..8).map(|i| format!("address_{i}=10.{server}.0.{i}\nnetmask_{i}=255.255.0.0\n"));
     std::fs::write(&addresses, lines.collect::<String>()).unwrap();
     let (output, ip) = (folder.join(format!("hccl_{server}.json")), format!("192.168.0.{server}"));
-    let shown =
-        printed(args!["ranktable", "make", "--devices", "8", "--server-ip", &ip, "--device-ips", &addresses, "-o", &output]);
+    let shown = printed(args![
+        "ranktable",
+        "make",
+        "--devices",
+        "8",
+        "--server-ip",
+        &ip,
+        "--device-ips",
+        &addresses,
+        "-o",
+        &output
+    ]);
     assert!(shown.ends_with("1 server, 8 ranks\n"), "{shown}");
     output
 }
@@ -72,8 +82,18 @@ fn what_910a_does_not_take_is_told_with_its_fix() {
     let (addresses, output) = (folder.path().join("hccn.conf"), folder.path().join("b.json"));
     let make = |devices: &str, parts: &[&str]| {
         let ip = "192.168.0.1";
-        let arguments =
-            args!["ranktable", "make", "--devices", devices, "--server-ip", ip, "--device-ips", &addresses, "-o", &output];
+        let arguments = args![
+            "ranktable",
+            "make",
+            "--devices",
+            devices,
+            "--server-ip",
+            ip,
+            "--device-ips",
+            &addresses,
+            "-o",
+            &output
+        ];
         refused(arguments, parts);
         assert!(!output.exists());
     };
