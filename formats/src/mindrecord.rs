@@ -83,7 +83,8 @@ impl MindRecord {
     /// Whether a file begins as such data files do; those of safetensors begin almost alike.
     pub fn is_one(path: &Path) -> bool {
         let begins = || {
-            let mut file = File::open(path).ok().filter(|_| path.is_file())?;
+            // Asked first: opening a pipe waits for its writer.
+            let mut file = if path.is_file() { File::open(path).ok()? } else { return None };
             let mut length = [0; 8];
             file.read_exact(&mut length).ok()?;
             let length = u64::from_le_bytes(length);
