@@ -91,6 +91,12 @@ pub struct Bin {
 pub fn make(options: &DataOptions, progress: &mut dyn Progress) -> Result<Made, Error> {
     for file in mindrecord::names(&options.output, options.shards) {
         output::new(&file, options.force)?;
+        if file.canonicalize().is_ok_and(|file| options.input.canonicalize().is_ok_and(|input| input == file)) {
+            return Err(Error::Refused(format!(
+                "{} is the instruction set itself: name another output",
+                file.display()
+            )));
+        }
         output::new(&mindrecord::index_of(&file), options.force)?;
     }
     let total = bloomery_formats::map::open(&options.input)?.metadata().map_or(0, |metadata| metadata.len());

@@ -231,6 +231,10 @@ fn what_fits_nothing_is_refused() {
     make(&tokenizer, &[], &["in.json begins neither with"]);
     std::fs::write(&input, r#"[{"instruction": "a", "output": "b"}, {"instr"#).unwrap();
     make(&tokenizer, &[], &["in.json is no sound JSON array", "line 1"]);
+    refused(
+        args!["data", "make", &input, &input, "--tokenizer", &tokenizer, "--force"],
+        &["in.json is the instruction set itself", "name another"],
+    );
     std::fs::remove_file(&input).unwrap();
     make(&tokenizer, &[], &["in.json", "No such file"]);
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();

@@ -1,3 +1,5 @@
+//! What MindSpore wrote and read; what is written read again; damage of every part.
+
 use std::collections::BTreeMap;
 use std::fs;
 

@@ -1,3 +1,5 @@
+//! What Huawei's rules refuse, one change of a sound table each; merging; addresses.
+
 use super::*;
 
 /// Two servers of two devices each, as Huawei's documents show it.
