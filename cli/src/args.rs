@@ -1,6 +1,7 @@
 //! How the command line is written: clap's view of it, and from there to the library's plain options.
 
 mod config;
+mod files;
 mod generation;
 mod strategy;
 mod values;
@@ -30,6 +31,7 @@ use clap::error::ErrorKind;
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
 use clap_complete::Shell;
 pub(crate) use config::{Config, ConfigCommand, Show};
+pub(crate) use files::{Data, DataCommand, RankTableCommand, RankTables};
 pub(crate) use generation::Chat;
 use generation::Generate;
 pub(crate) use strategy::{Reshard, Strategies, StrategyCommand};
@@ -97,6 +99,10 @@ pub(crate) enum Command {
     Config(Config),
     /// Show which rank has what of an artifact's weights, and what ranks tell each other
     Strategy(Strategies),
+    /// Make MindRecord data sets of instruction sets, and look at them
+    Data(Data),
+    /// Make, merge and check the files that say which device is which rank
+    Ranktable(RankTables),
     /// Compare every byte of an artifact with its hashes, and prove its strategy again
     Verify(Verify),
     /// Measure how fast an artifact runs

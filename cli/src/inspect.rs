@@ -9,6 +9,8 @@ use bloomery_artifact::format::MAGIC;
 use bloomery_artifact::plan::{CallPlan, aclnn};
 use bloomery_artifact::{Artifact, Check, Provenance, WeightTable, sizes};
 use bloomery_formats::Checkpoint;
+use bloomery_formats::mindrecord::MindRecord;
+use bloomery_formats::rank_table::{Problem, RankTable};
 use bloomery_ir::Bindings;
 use bloomery_ir::ascend;
 use bloomery_ir::print::print_graph;
@@ -19,6 +21,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::compile::strategy::Certified;
+use crate::data::show::{Shown, show};
 use crate::generation::makers;
 use crate::profile::tile_pieces;
 use crate::{Error, find};
@@ -42,6 +45,15 @@ pub enum Inspection {
         /// What it holds.
         #[serde(flatten)]
         tensors: Tensors,
+    },
+    /// A MindRecord data set.
+    Mindrecord(Box<Shown>),
+    /// A rank table.
+    RankTable {
+        /// What it says.
+        table: RankTable,
+        /// What keeps it from being used on Ascend 910A.
+        problems: Vec<Problem>,
     },
     /// A `config.json`.
     Config {
@@ -268,6 +280,10 @@ pub fn inspect(path: &Path) -> Result<Inspection, Error> {
         Ok(Inspection::Artifact(Box::new(view(&artifact))))
     } else if path.is_dir() {
         Ok(Inspection::Folder(Box::new(folder(path)?)))
+    } else if MindRecord::is_one(path) {
+        Ok(Inspection::Mindrecord(Box::new(show(path, 0, None)?)))
+    } else if let Some(table) = rank_table(path)? {
+        Ok(Inspection::RankTable { problems: table.problems(), table })
     } else if named("json") {
         Ok(Inspection::Config { config: config(path)? })
     } else if named("safetensors") {
@@ -290,8 +306,21 @@ fn folder(path: &Path) -> Result<FolderView, Error> {
     })
 }
 
+/// The rank table that a file is, whatever its name.
+fn rank_table(path: &Path) -> Result<Option<RankTable>, Error> {
+    let is_small = path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() < 16 << 20);
+    let bytes = if is_small { bloomery_formats::map::read(path)? } else { Vec::new() };
+    // Other files need not be read as JSON, which begins with a brace here.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Ok(None);
+    }
+    let json: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    Ok(if RankTable::is_one(&json) { Some(RankTable::open(path)?) } else { None })
+}
+
 /// What can be looked at, for those who gave something else.
-const TAKES: &str = "give an artifact, a safetensors or torch file, a config.json or a model's folder";
+const TAKES: &str =
+    "give an artifact, a safetensors or torch file, a MindRecord file, a rank table, a config.json or a model's folder";
 
 /// The settings in a `config.json`; other files of a model are called by what they are.
 fn config(path: &Path) -> Result<BloomConfig, Error> {

@@ -58,8 +58,10 @@ pub mod limits;
 pub mod demo;
 
 pub mod config;
+pub mod data;
 pub mod inspect;
 pub mod ir_file;
+pub mod rank_table;
 pub mod strategy;
 pub mod tokenize;
 pub mod verify;

@@ -4,6 +4,7 @@
 //! Ctrl-C, 143 after SIGTERM.
 
 mod args;
+mod files;
 mod interrupt;
 mod manual;
 mod print;
@@ -74,6 +75,8 @@ fn execute(command: Command) -> Result<(), Failure> {
             ConfigCommand::Show(args) => show(&args),
         },
         Command::Strategy(args) => strategy(&args.what),
+        Command::Data(args) => files::data(&args.what),
+        Command::Ranktable(args) => files::rank_table(&args.what),
         Command::Verify(args) => verify(&args),
         Command::Bench(args) => bench(&args),
         Command::Demo => demo(),

@@ -1,6 +1,7 @@
 //! What people see: results on stdout, progress, notes and errors on stderr.
 
 mod config;
+mod data;
 mod inspection;
 mod plan;
 mod profile;
@@ -21,6 +22,7 @@ use bloomery::run::{NewToken, Sequence};
 use serde::Serialize;
 
 pub(crate) use config::config;
+pub(crate) use data::data_set;
 pub(crate) use inspection::inspection;
 pub(crate) use plan::plan;
 pub(crate) use profile::profile;

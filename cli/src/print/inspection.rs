@@ -5,11 +5,12 @@ use std::fmt::Write;
 use bloomery::inspect::{
     ArtifactView, DeviceView, FolderView, Inspection, IoView, LoweredView, ParameterView, TilesView,
 };
+use bloomery_formats::rank_table::{Problem, RankTable};
 use bloomery_models::config::{BloomConfig, GenerationSettings};
 
 use super::tensors::{tensors, types as types_of};
 use super::wrap::{HELD, wrapped};
-use super::{counted, grouped, harmless, size};
+use super::{counted, data_set, grouped, harmless, size};
 
 /// Everything about a file.
 pub(crate) fn inspection(inspection: &Inspection) -> String {
@@ -17,6 +18,8 @@ pub(crate) fn inspection(inspection: &Inspection) -> String {
         Inspection::Artifact(view) => artifact(view),
         Inspection::Folder(view) => folder(view),
         Inspection::Safetensors { tensors: held } | Inspection::Torch { tensors: held } => tensors(held),
+        Inspection::Mindrecord(shown) => data_set(shown),
+        Inspection::RankTable { table, problems } => rank_table(table, problems),
         Inspection::Config { config } => settings(config) + &notes(&config.notes),
     };
     harmless(&text).lines().map(wrapped).collect()
@@ -28,6 +31,22 @@ fn generation(settings: &GenerationSettings) -> String {
     let said = settings.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
     let said: Vec<String> = said.map(|(name, value)| format!("{name}={value}")).collect();
     if said.is_empty() { "by Hugging Face's defaults".to_owned() } else { said.join(" ") }
+}
+
+fn rank_table(table: &RankTable, problems: &[Problem]) -> String {
+    let servers = counted(table.server_list.len(), "server");
+    let mut text = format!("rank table, {servers}, {}\n", counted(table.ranks(), "rank"));
+    for server in &table.server_list {
+        let _ = writeln!(text, "{}", server.server_id);
+        for device in &server.device {
+            let ip = device.device_ip.as_deref().unwrap_or("-");
+            let _ = writeln!(text, "  rank {:<6}device {:<6}{ip}", device.rank_id, device.device_id);
+        }
+    }
+    for Problem { place, problem, fix } in problems {
+        let _ = writeln!(text, "note: {place}: {problem}; {fix}");
+    }
+    text
 }
 
 fn notes(notes: &[String]) -> String {
