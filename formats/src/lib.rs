@@ -9,6 +9,7 @@ mod checkpoint;
 mod dtype;
 mod error;
 pub mod map;
+pub mod mindspore;
 mod partial;
 pub mod safetensors;
 pub mod strategy;
