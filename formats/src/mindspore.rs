@@ -54,8 +54,6 @@ pub struct Entry {
     pub bytes: usize,
     /// Where its bytes are in the message, in order.
     pieces: Vec<Range<usize>>,
-    /// Where its first value begins in the message.
-    at: usize,
 }
 
 /// What an entry holds.

@@ -6,7 +6,7 @@ use bloomery_ir::strided::Strided;
 use bloomery_ir::{DType, Tensor};
 
 use crate::config::{BloomConfig, WeightType};
-use crate::names::{Resolved, parameters, source};
+use crate::names::{Resolved, parameters};
 
 /// A stored tensor.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +30,7 @@ pub fn read_parameter<'a>(
     layer: Option<usize>,
     lookup: impl Fn(&str) -> Option<Stored<'a>>,
 ) -> Strided<'a> {
-    let source = source(config, name, layer);
+    let source = resolved.source(config, name, layer);
     let Stored { bytes, dtype, strides } = lookup(&resolved.stored_name(&source)).expect("`resolve` saw every tensor");
     let parameter = parameters(config).into_iter().find(|parameter| parameter.name == name);
     let shape = parameter.expect("`source` knows the name").shape();
@@ -39,7 +39,7 @@ pub fn read_parameter<'a>(
 }
 
 /// Where an element is that lies at `position` if the tensor is kept row by row. It holds for steps too: those of
-/// [`source`] go along one dimension of the stored tensor and never carry into the next.
+/// [`Resolved::source`] go along one dimension of the stored tensor and never carry into the next.
 fn relaid(position: usize, shape: &[usize], strides: &[usize]) -> usize {
     let mut rest = position;
     let mut place = 0;

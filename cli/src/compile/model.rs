@@ -7,7 +7,7 @@ use bloomery_artifact::Source;
 use bloomery_formats::Checkpoint;
 use bloomery_formats::map::{self, Mapping};
 use bloomery_models::config::{BloomConfig, GenerationSettings, WeightType};
-use bloomery_models::names::{Resolved, resolve};
+use bloomery_models::names::{Names, Resolved, resolve};
 use bloomery_models::sizes;
 use bloomery_models::tokenizer::Tokenizer;
 use bloomery_runtime::GenerationConfig;
@@ -135,7 +135,7 @@ pub(super) fn stored(folder: &Path, config: BloomConfig) -> Result<Loaded, Error
     let tokenizer = Tokenizer::from_folder(folder)?;
     let checkpoint = Checkpoint::open(folder)?;
     let tensors = checkpoint.tensors().map(|tensor| (tensor.name, tensor.dtype.name(), tensor.shape));
-    let resolved = resolve(&config, tensors).map_err(|source| {
+    let resolved = resolve(&config, Names::HuggingFace, tensors).map_err(|source| {
         let file = source.stored().and_then(|tensor| Some(checkpoint.tensor(tensor)?.path()));
         Error::Names { path: file.unwrap_or(folder).to_path_buf(), source }
     })?;

@@ -288,7 +288,7 @@ impl Open {
             let said = format!("dims {dims:?} of {ty}");
             return Err(Problem::Bytes { name, value, start, bytes, pieces, said, expected });
         }
-        found.entries.push(Entry { name, kind, shape, bytes, pieces, at: start });
+        found.entries.push(Entry { name, kind, shape, bytes, pieces });
         Ok(())
     }
 }
