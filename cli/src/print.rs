@@ -1,5 +1,6 @@
 //! What people see: results on stdout, progress, notes and errors on stderr.
 
+mod checkpoint;
 mod config;
 mod inspection;
 mod plan;
@@ -20,6 +21,7 @@ use bloomery::limits::MachineLimits;
 use bloomery::run::{NewToken, Sequence};
 use serde::Serialize;
 
+pub(crate) use checkpoint::{checkpoint, cleaned, converted, differences};
 pub(crate) use config::config;
 pub(crate) use inspection::inspection;
 pub(crate) use plan::plan;

@@ -18,4 +18,4 @@ pub mod torch;
 pub use checkpoint::{Checkpoint, Tensor, cached_model};
 pub use dtype::Dtype;
 pub use error::FormatError;
-pub use partial::Partial;
+pub use partial::{Partial, PartialFolder};

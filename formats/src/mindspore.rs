@@ -79,6 +79,11 @@ impl Kind {
 const TEXT: &str = "str";
 
 impl Entry {
+    /// Whether its bytes lie in several pieces of the file.
+    pub fn is_cut(&self) -> bool {
+        self.pieces.len() > 1
+    }
+
     /// The type of its elements, if it is a tensor.
     pub fn dtype(&self) -> Option<Dtype> {
         match self.kind {

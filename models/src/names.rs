@@ -12,7 +12,7 @@
 pub mod mindspore;
 mod resolve;
 
-pub use resolve::{NameError, Resolved, resolve};
+pub use resolve::{NameError, Resolved, Shapes, resolve, shapes, stored_name};
 
 /// Whose names and layouts a checkpoint has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use bloomery_configs::{Config, Origin};
+use bloomery_formats::mindspore;
 use bloomery_models::config::{BloomConfig, GenerationSettings, SpecialIds, WeightType};
 
 use super::model::{self, Loaded};
@@ -103,22 +104,24 @@ fn described(config: &Config) -> BloomConfig {
 
 /// The model with the weights that are named.
 fn stored(config: &Config, progress: &mut dyn Progress) -> Result<Loaded, Error> {
-    let folder = weights(config, progress)?;
-    let described = described(config);
+    let path = weights(config, progress)?;
+    let (folder, described) = (model::folder_of(&path), described(config));
     let file = folder.join("config.json");
     if !file.exists() {
-        return model::stored(&folder, described);
+        return model::stored(&path, described);
     }
     let found = BloomConfig::from_folder(&folder)?;
     let sizes = [found.hidden, found.layers, found.heads, found.vocab].map(|size| size as u64);
     config.check_sizes(sizes, &file.display().to_string())?;
-    model::stored(&folder, BloomConfig { special: described.special, ..found })
+    model::stored(&path, BloomConfig { special: described.special, ..found })
 }
 
-/// The folder of the weights that are named.
+/// The folder of the weights that are named, or their file, if it is MindSpore's.
 fn weights(config: &Config, progress: &mut dyn Progress) -> Result<PathBuf, Error> {
     let refuse = |key: &'static str, problem: String| -> Error {
-        let way_out = format!("set {key} to a folder with weights or a model's name, or say --random-weights SEED");
+        let way_out = format!(
+            "set {key} to a folder with weights, a MindSpore checkpoint or a model's name, or say --random-weights SEED"
+        );
         config.contradiction(key, problem, way_out).into()
     };
     let Some((key, name)) = config.weights() else {
@@ -126,8 +129,8 @@ fn weights(config: &Config, progress: &mut dyn Progress) -> Result<PathBuf, Erro
         return Err(refuse("model.model_config.checkpoint_name_or_path", problem));
     };
     match find::noted(Path::new(name), progress) {
-        Ok(folder) if folder.is_dir() => Ok(folder),
-        Ok(path) => Err(refuse(key, format!("{} is no folder", path.display()))),
+        Ok(path) if path.is_dir() || mindspore::begins(&path)? => Ok(path),
+        Ok(path) => Err(refuse(key, format!("{} is neither a folder nor a checkpoint of MindSpore's", path.display()))),
         Err(missing @ (Error::NoModel { .. } | Error::Nothing { .. })) => Err(refuse(key, missing.to_string())),
         Err(other) => Err(other),
     }

@@ -13,7 +13,7 @@ use bloomery_passes::Unseen;
 use serde::Serialize;
 
 use super::configured::Configured;
-use super::model::Loaded;
+use super::model::{self, Loaded};
 use super::strategy::{self, Certified};
 use super::{CompileOptions, ModelSource, check, describe, lower, opened};
 use crate::inspect::{page_bytes, page_tokens};
@@ -90,7 +90,7 @@ pub fn plan(options: &CompileOptions, progress: &mut dyn Progress) -> Result<Pla
 fn sized(source: &ModelSource, progress: &mut dyn Progress) -> Result<Loaded, Error> {
     match source {
         ModelSource::Folder(folder) => {
-            let config = BloomConfig::from_folder(&find::noted(folder, progress)?)?;
+            let config = BloomConfig::from_folder(&model::folder_of(&find::noted(folder, progress)?))?;
             let mut loaded = Loaded::random(config, 0);
             let unseen = "weights are not opened, and count as f16 where --dtype does not say otherwise";
             loaded.notes.push(unseen.to_owned());

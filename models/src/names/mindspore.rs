@@ -3,8 +3,8 @@
 //! MindFormers writes its names bare; its converter kept the prefix of the checkpoint it came from, so some files have one.
 //! Beside the weights, training checkpoints hold states of the optimizer and counters.
 
-use super::{HEAD as HF_HEAD, PROJECTED, Row, Stored, StridedSource, TABLE, extent, row_major};
-use crate::config::{BloomConfig, LAYERS_MAX};
+use super::{PROJECTED, Row, Stored, StridedSource, TABLE, extent, row_major};
+use crate::config::BloomConfig;
 
 /// The untied head, which MindFormers' model has no parameter for; its converter writes it all the same.
 pub const HEAD: &str = "head.weight";
@@ -162,41 +162,10 @@ pub fn is_optimizer(name: &str) -> bool {
         || ["moment1.", "moment2."].iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// What the shapes of a checkpoint tell of its model: all but the heads.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shapes {
-    /// Width of the stream.
-    pub hidden: usize,
-    /// Blocks.
-    pub layers: usize,
-    /// Rows of the embedding table.
-    pub vocab: usize,
-    /// Whether there is a head of its own.
-    pub head: bool,
-}
-
-/// Reads sizes off the tensors of a checkpoint, given as name and shape; nothing if it has no embedding table of two
-/// dimensions or no blocks.
-pub fn shapes<'a>(tensors: impl Iterator<Item = (&'a str, &'a [usize])> + Clone) -> Option<Shapes> {
-    let prefix = prefix(tensors.clone().map(|(name, _)| name))?;
-    let head = tensors.clone().any(|(name, _)| name == HEAD);
-    let bare = tensors.filter_map(|(name, shape)| Some((name.strip_prefix(prefix)?, shape)));
-    let (_, table) = bare.clone().find(|(name, _)| *name == EMBEDDING)?;
-    let &[vocab, hidden] = table else { return None };
-    let layer = |name: &str| name.strip_prefix("blocks.")?.split_once('.')?.0.parse::<usize>().ok();
-    let last = bare.clone().filter_map(|(name, _)| layer(name)).filter(|layer| *layer < LAYERS_MAX).max()?;
-    Some(Shapes { hidden, layers: last + 1, vocab, head })
-}
-
-/// Hugging Face's name with what stands before it; the head has nothing before it.
-pub fn with_prefix(prefix: &str, name: &str) -> String {
-    if matches!(name, HF_HEAD | HEAD) { name.to_owned() } else { format!("{prefix}{name}") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::names::{NameError, Names, Parameter, parameters, resolve, source};
+    use crate::names::{NameError, Names, Parameter, Shapes, parameters, resolve, shapes, source, stored_name};
     use crate::sizes;
 
     /// 2 layers, hidden 12, 3 heads of 4, vocabulary 5.
@@ -268,7 +237,7 @@ mod tests {
 
     fn tensors(prefix: &str) -> Tensors {
         let made = of_hugging_face(&small(), true).into_iter();
-        made.map(|made| (with_prefix(prefix, &made.name), "f16", made.shape)).collect()
+        made.map(|made| (stored_name(prefix, &made.name), "f16", made.shape)).collect()
     }
 
     #[test]
@@ -282,8 +251,8 @@ mod tests {
             stored.push((format!("{prefix}blocks.0.attention.key_past"), "f16", vec![1, 3, 7, 4]));
             let seen: Vec<(&str, &[usize])> =
                 stored.iter().map(|(name, _, shape)| (name.as_str(), &shape[..])).collect();
-            let shapes = shapes(seen.iter().copied());
-            assert_eq!(shapes, Some(Shapes { hidden: 12, layers: 2, vocab: 5, head: true }), "{prefix}");
+            let found = shapes(Names::MindSpore, seen.iter().copied());
+            assert_eq!(found, Some(Shapes { hidden: 12, layers: 2, vocab: 5, head: true }), "{prefix}");
             let resolved = resolve(&small(), Names::MindSpore, stored).unwrap();
             assert_eq!(resolved.prefix, prefix);
             assert_eq!(resolved.notes, ["5 entries are ignored: what training keeps beside weights, and caches"]);

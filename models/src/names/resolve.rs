@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{HEAD, Names, StridedSource, mindspore, row_of, rows};
-use crate::config::{BloomConfig, WeightType};
+use crate::config::{BloomConfig, LAYERS_MAX, WeightType};
 
 /// What checkpoints saved from the causal model put before every name but the head's.
 const PREFIX: &str = "transformer.";
@@ -150,11 +150,7 @@ where
         .into_iter()
         .map(|(name, dtype, shape)| (name.into(), Found { dtype: dtype.into(), shape: shape.into() }))
         .collect();
-    let prefix = match names {
-        Names::HuggingFace if stored.keys().any(|name| name.starts_with(PREFIX)) => PREFIX.to_owned(),
-        Names::HuggingFace => String::new(),
-        Names::MindSpore => mindspore::prefix(stored.keys().map(String::as_str)).unwrap_or_default().to_owned(),
-    };
+    let prefix = prefix(names, stored.keys().map(String::as_str)).to_owned();
     let checkpoint = Stored { names, prefix, tensors: stored };
     if let Some((with, without)) = checkpoint.both_names() {
         return Err(NameError::Both { with, without });
@@ -165,6 +161,45 @@ where
     let types = checkpoint.check_each(&sources)?;
     let notes = checkpoint.check_rest(config, &sources)?;
     Ok(Resolved { names, prefix: checkpoint.prefix, notes, types })
+}
+
+/// What stands before all names.
+fn prefix<'a>(names: Names, mut stored: impl Iterator<Item = &'a str>) -> &'a str {
+    match names {
+        Names::HuggingFace if stored.any(|name| name.starts_with(PREFIX)) => PREFIX,
+        Names::HuggingFace => "",
+        Names::MindSpore => mindspore::prefix(stored).unwrap_or_default(),
+    }
+}
+
+/// What the shapes of a checkpoint tell of its model: all but the heads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shapes {
+    /// Width of the stream.
+    pub hidden: usize,
+    /// Blocks.
+    pub layers: usize,
+    /// Rows of the embedding table.
+    pub vocab: usize,
+    /// Whether there is a head of its own.
+    pub head: bool,
+}
+
+/// Reads sizes off the tensors of a checkpoint with such names, given as name and shape; nothing if it has no embedding
+/// table of two dimensions or no blocks.
+pub fn shapes<'a>(names: Names, tensors: impl Iterator<Item = (&'a str, &'a [usize])> + Clone) -> Option<Shapes> {
+    let (embedding, head) = match names {
+        Names::HuggingFace => ("word_embeddings.weight", HEAD),
+        Names::MindSpore => (mindspore::EMBEDDING, mindspore::HEAD),
+    };
+    let prefix = prefix(names, tensors.clone().map(|(name, _)| name));
+    let head = tensors.clone().any(|(name, _)| name == head);
+    let bare = tensors.filter_map(|(name, shape)| Some((name.strip_prefix(prefix)?, shape)));
+    let (_, table) = bare.clone().find(|(name, _)| *name == embedding)?;
+    let &[vocab, hidden] = table else { return None };
+    let last =
+        bare.filter_map(|(name, _)| Some(split_layer(names, name)?.0)).filter(|layer| *layer < LAYERS_MAX).max()?;
+    Some(Shapes { hidden, layers: last + 1, vocab, head })
 }
 
 /// Every parameter of every layer.
@@ -182,8 +217,8 @@ fn sources(config: &BloomConfig, names: Names) -> impl Iterator<Item = (&'static
     })
 }
 
-/// The head has no prefix.
-fn stored_name(prefix: &str, tensor: &str) -> String {
+/// A tensor's name with what stands before all names; but before the head's there is nothing.
+pub fn stored_name(prefix: &str, tensor: &str) -> String {
     if matches!(tensor, HEAD | mindspore::HEAD) { tensor.to_owned() } else { format!("{prefix}{tensor}") }
 }
 
