@@ -155,13 +155,8 @@ struct Tensor {
 
 impl Tensor {
     fn bytes(&self) -> usize {
-        self.from.iter().map(|item| item.bytes / (element(item) / 8)).sum::<usize>() * (self.dtype.bits() / 8)
+        self.dtype.bytes(&self.shape).expect("it is made of what exists")
     }
-}
-
-/// Bits of an element of a weight.
-fn element(item: &Item) -> usize {
-    item.dtype.map_or(8, Dtype::bits)
 }
 
 /// What is converted, checked and planned.

@@ -17,7 +17,7 @@ pub(crate) enum StoredTensors {
     /// Hugging Face's: safetensors or torch's files.
     Common(Checkpoint),
     /// MindSpore's.
-    MindSpore(MindsporeCheckpoint),
+    MindSpore(Box<MindsporeCheckpoint>),
 }
 
 /// A tensor, or a text, as it is stored.
@@ -54,7 +54,7 @@ impl StoredTensors {
     fn open_file(path: &Path, key: Option<&Key>) -> Result<StoredTensors, Error> {
         let named = path.extension().is_some_and(|extension| extension == "ckpt");
         if named || mindspore::begins(path)? {
-            return Ok(StoredTensors::MindSpore(MindsporeCheckpoint::open(path, key)?));
+            return Ok(StoredTensors::MindSpore(Box::new(MindsporeCheckpoint::open(path, key)?)));
         }
         match key {
             Some(_) => Err(Error::Refused(format!("{} is not encrypted: leave the key out", path.display()))),

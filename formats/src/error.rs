@@ -62,7 +62,7 @@ pub enum FormatError {
         /// The file.
         path: PathBuf,
         /// What is wrong inside.
-        problem: crate::mindspore::MindsporeProblem,
+        problem: Box<crate::mindspore::MindsporeProblem>,
     },
     /// A tensor to be written that MindSpore's checkpoints cannot hold.
     #[error("tensor {tensor} of type {dtype} and shape {shape:?} cannot be in a checkpoint of MindSpore's: {why}")]

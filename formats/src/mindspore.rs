@@ -102,7 +102,7 @@ impl MindsporeCheckpoint {
     /// # Errors
     /// The file cannot be mapped, is no such checkpoint, is damaged or cut short, or asks for a (or another) key.
     pub fn open(path: &Path, key: Option<&Key>) -> Result<MindsporeCheckpoint, FormatError> {
-        let refused = |problem| FormatError::Mindspore { path: path.to_path_buf(), problem };
+        let refused = |problem| FormatError::Mindspore { path: path.to_path_buf(), problem: Box::new(problem) };
         let source = Source::open(path, key)?;
         let found = walk::walk(&source).map_err(refused)?;
         let mut by_name = HashMap::new();
@@ -159,7 +159,7 @@ impl MindsporeCheckpoint {
     /// The range is not within the entry.
     pub fn read<'a>(&'a self, entry: &Entry, range: Range<usize>) -> Result<Cow<'a, [u8]>, FormatError> {
         assert!(range.start <= range.end && range.end <= entry.bytes, "{range:?} of {} bytes", entry.bytes);
-        let refused = |problem| FormatError::Mindspore { path: self.path().to_path_buf(), problem };
+        let refused = |problem| FormatError::Mindspore { path: self.path().to_path_buf(), problem: Box::new(problem) };
         let mut ranges = parts(&entry.pieces, range.clone());
         let first = ranges.next().unwrap_or(0..0);
         if first.len() == range.len() {

@@ -27,7 +27,7 @@ pub(super) enum Source {
 
 impl Source {
     pub(super) fn open(path: &Path, key: Option<&Key>) -> Result<Source, FormatError> {
-        let refused = |problem| FormatError::Mindspore { path: path.to_path_buf(), problem };
+        let refused = |problem| FormatError::Mindspore { path: path.to_path_buf(), problem: Box::new(problem) };
         let mapping = Mapping::open(path)?;
         match (Mode::of(mapping.bytes()), key) {
             (None, None) => Ok(Source::Plain(mapping)),
