@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use bloomery_configs::{Config, Origin};
 use bloomery_formats::mindspore;
-use bloomery_models::config::{BloomConfig, GenerationSettings, SpecialIds, WeightType};
+use bloomery_models::config::{BloomConfig, Gate, GenerationSettings, SpecialIds, WeightType};
 
 use super::model::{self, Loaded};
 use super::{CompileOptions, ModelSource};
@@ -90,6 +90,7 @@ fn described(config: &Config) -> BloomConfig {
         layer_norm_epsilon: 1e-5,
         residual_post_layernorm: false,
         tied_head: true,
+        gate: Gate::by_name(&said.hidden_act).expect("its key takes these names alone"),
         dtype: None,
         trained_length: said.seq_length as usize,
         special: SpecialIds {
@@ -113,7 +114,8 @@ fn stored(config: &Config, progress: &mut dyn Progress) -> Result<Loaded, Error>
     let found = BloomConfig::from_folder(&folder)?;
     let sizes = [found.hidden, found.layers, found.heads, found.vocab].map(|size| size as u64);
     config.check_sizes(sizes, &file.display().to_string())?;
-    model::stored(&path, BloomConfig { special: described.special, ..found })
+    let BloomConfig { special, gate, .. } = described;
+    model::stored(&path, BloomConfig { special, gate, ..found })
 }
 
 /// The folder of the weights that are named, or their file, if it is MindSpore's.

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use bloomery_models::config::{BloomConfig, SpecialIds, WeightType};
+use bloomery_models::config::{BloomConfig, Gate, SpecialIds, WeightType};
 use bloomery_models::names::{Names, Shapes, shapes};
 use bloomery_models::sizes;
 use serde_json::{Map, Value, json};
@@ -95,6 +95,7 @@ fn of_shapes(found: &Shapes, heads: Option<usize>, file: &Path) -> Result<BloomC
         layer_norm_epsilon: 1e-5,
         residual_post_layernorm: false,
         tied_head: !head,
+        gate: Gate::Gelu,
         dtype: None,
         trained_length: 2048,
         special: SpecialIds::default(),
