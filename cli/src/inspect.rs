@@ -232,7 +232,15 @@ pub struct IoView {
 ///
 /// # Errors
 /// Nothing that is known, or damaged.
-pub fn inspect(path: &Path, key: Option<&Key>) -> Result<Inspection, Error> {
+pub fn inspect(path: &Path) -> Result<Inspection, Error> {
+    inspect_with(path, None)
+}
+
+/// As [`inspect`], with what opens an encrypted checkpoint.
+///
+/// # Errors
+/// As there; a key that does not open it.
+pub fn inspect_with(path: &Path, key: Option<&Key>) -> Result<Inspection, Error> {
     let path = &*find::local(path)?;
     let named = |suffix: &str| path.extension().is_some_and(|found| found == suffix);
     if is_artifact(path) {

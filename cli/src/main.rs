@@ -206,7 +206,7 @@ fn eval(args: &Eval) -> Result<(), Failure> {
 }
 
 fn inspect(args: &Inspect) -> Result<(), Failure> {
-    let inspection = inspect::inspect(&args.file, args.key.as_ref())?;
+    let inspection = inspect::inspect_with(&args.file, args.key.as_ref())?;
     if args.json { Ok(print::json(&inspection)?) } else { Ok(print::out(&print::inspection(&inspection))?) }
 }
 
