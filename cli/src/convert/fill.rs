@@ -91,7 +91,7 @@ impl Making<'_, '_> {
         let &[rows, columns] = shape else { unreachable!("only matrices are transposed") };
         let from = item.dtype.expect("weights have types");
         let whole = self.stored.read(&item.name, 0..item.bytes)?;
-        let at_once = (4 * STRIDE / (columns * size(from))).max(1);
+        let at_once = (STRIDE / (columns * size(from))).max(1);
         let mut band = Vec::new();
         for first in (0..rows).step_by(at_once) {
             let band_rows = at_once.min(rows - first);
@@ -126,17 +126,25 @@ impl Making<'_, '_> {
 const TILE: usize = 32;
 
 /// Columns `first..` of `whole`, whose rows have so many elements, as the rows of `band`; in squares, since columns are far
-/// apart in memory.
+/// apart in memory. A square is read along its rows and written along its columns.
 fn transpose<const SIZE: usize>(whole: &[u8], row: usize, first: usize, band: &mut [u8], columns: usize) {
     let rows = band.len() / SIZE / columns;
+    let mut tile = [[0; SIZE]; TILE * TILE];
     for column in (0..columns).step_by(TILE) {
-        let columns_here = column..(column + TILE).min(columns);
+        let width = TILE.min(columns - column);
         for band_row in (0..rows).step_by(TILE) {
-            for r in band_row..(band_row + TILE).min(rows) {
-                for c in columns_here.clone() {
-                    let (to, from) = ((r * columns + c) * SIZE, (c * row + first + r) * SIZE);
-                    band[to..to + SIZE].copy_from_slice(&whole[from..from + SIZE]);
+            let height = TILE.min(rows - band_row);
+            for c in 0..width {
+                let from = (column + c) * row + first + band_row;
+                let elements = whole[from * SIZE..][..height * SIZE].chunks_exact(SIZE);
+                for (r, element) in elements.enumerate() {
+                    tile[r * TILE + c].copy_from_slice(element);
                 }
+            }
+            for (r, elements) in tile.chunks_exact(TILE).enumerate().take(height) {
+                let to = (band_row + r) * columns + column;
+                let out = band[to * SIZE..][..width * SIZE].chunks_exact_mut(SIZE);
+                out.zip(elements).for_each(|(out, element)| out.copy_from_slice(element));
             }
         }
     }
