@@ -54,6 +54,11 @@ pub(super) fn open(configured: &Configured, progress: &mut dyn Progress) -> Resu
         Some(seed) => Loaded::random(described(config), *seed),
         None => stored(config, progress)?,
     };
+    // Weights of Hugging Face's were trained with gelu, whatever files of MindFormers say; its own were run as they say.
+    if loaded.weights.are_mindspores() {
+        let said = &config.settings.model.model_config.hidden_act;
+        loaded.config.gate = Gate::by_name(said).expect("its key takes these names alone");
+    }
     loaded.generation = generation(config).or(&loaded.generation);
     loaded.notes.extend(config.notes.iter().cloned());
     loaded.notes.extend(model::impossible(&loaded.generation, &config.file.display().to_string()));
@@ -90,7 +95,7 @@ fn described(config: &Config) -> BloomConfig {
         layer_norm_epsilon: 1e-5,
         residual_post_layernorm: false,
         tied_head: true,
-        gate: Gate::by_name(&said.hidden_act).expect("its key takes these names alone"),
+        gate: Gate::Gelu,
         dtype: None,
         trained_length: said.seq_length as usize,
         special: SpecialIds {
@@ -114,8 +119,8 @@ fn stored(config: &Config, progress: &mut dyn Progress) -> Result<Loaded, Error>
     let found = BloomConfig::from_folder(&folder)?;
     let sizes = [found.hidden, found.layers, found.heads, found.vocab].map(|size| size as u64);
     config.check_sizes(sizes, &file.display().to_string())?;
-    let BloomConfig { special, gate, .. } = described;
-    model::stored(&path, BloomConfig { special, gate, ..found })
+    let special = described.special;
+    model::stored(&path, BloomConfig { special, ..found })
 }
 
 /// The folder of the weights that are named, or their file, if it is MindSpore's.

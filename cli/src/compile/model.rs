@@ -42,6 +42,11 @@ pub(super) enum Weights {
 }
 
 impl Weights {
+    /// Whether they are stored in MindSpore's files.
+    pub(super) fn are_mindspores(&self) -> bool {
+        matches!(self, Weights::Stored { resolved, .. } if resolved.names == Names::MindSpore)
+    }
+
     /// The type of a parameter, as stored.
     pub(super) fn dtype(&self, parameter: &str) -> WeightType {
         match self {
