@@ -199,9 +199,42 @@ fn models_of_mindspores_files_compile_to_the_same() {
         fs::read(file).unwrap()
     };
     let expect = logits(&model("tiny-nonpow2"));
-    for of in [there.clone(), there.join("model.ckpt"), yaml] {
+    fs::create_dir(folder.path().join("cut")).unwrap();
+    let cut = folder.path().join("cut/model.ckpt");
+    fs::copy(there.join("config.json"), cut.with_file_name("config.json")).unwrap();
+    fs::write(&cut, in_pieces(&there.join("model.ckpt"))).unwrap();
+    for of in [there.clone(), there.join("model.ckpt"), yaml, cut] {
         assert!(logits(&of) == expect, "{}", of.display());
     }
+}
+
+/// A checkpoint with every tensor cut in two, as MindSpore cuts large ones.
+fn in_pieces(path: &Path) -> Vec<u8> {
+    let checkpoint = MindsporeCheckpoint::open(path, None).unwrap();
+    let mut file = Vec::new();
+    for entry in checkpoint.entries() {
+        let bytes = checkpoint.bytes(entry).unwrap();
+        for piece in bytes.chunks(bytes.len() / 2 + 1) {
+            let dims = entry.shape.iter().flat_map(|dim| [vec![0x08], varint(*dim)].concat());
+            let head = [dims.collect(), field(2, entry.kind.name().as_bytes()), field(3, piece)].concat();
+            file.extend(field(1, &[field(1, entry.name.as_bytes()), field(2, &head)].concat()));
+        }
+    }
+    file
+}
+
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    [vec![number << 3 | 2], varint(bytes.len()), bytes.to_vec()].concat()
+}
+
+fn varint(mut number: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number > 127 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+    bytes
 }
 
 #[test]
