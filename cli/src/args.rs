@@ -1,5 +1,6 @@
 //! How the command line is written: clap's view of it, and from there to the library's plain options.
 
+mod checkpoint;
 mod config;
 mod files;
 mod generation;
@@ -19,13 +20,14 @@ use bloomery::logits::LogitsOptions;
 use bloomery::run::{Prompts, Record, RunOptions};
 use bloomery::targets::Target;
 use bloomery::tokenize::{Text, TokenizeOptions};
-use bloomery::{Error, Execution};
+use bloomery::{Error, Execution, Key};
 use bloomery_artifact::Check;
 use bloomery_configs::Strategy as Shared;
 use bloomery_ir::Mesh;
 use bloomery_models::config::WeightType;
 use bloomery_passes::{Stages, Strategy, pipeline};
 use bloomery_runtime::Pages;
+pub(crate) use checkpoint::{CheckpointCommand, Checkpoints, Convert};
 use clap::builder::PossibleValuesParser;
 use clap::error::ErrorKind;
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
@@ -35,7 +37,7 @@ pub(crate) use files::{Data, DataCommand, RankTableCommand, RankTables};
 pub(crate) use generation::Chat;
 use generation::Generate;
 pub(crate) use strategy::{Reshard, Strategies, StrategyCommand};
-use values::{Ids, class, count, pair, published, ranks, stages, strategy};
+use values::{Ids, class, count, key, pair, published, ranks, stages, strategy};
 
 /// Compiles BLOOM models into one file, and runs them.
 #[derive(Debug, Parser)]
@@ -95,6 +97,10 @@ pub(crate) enum Command {
     Ir(Ir),
     /// Show what a file is and what it holds
     Inspect(Inspect),
+    /// Turn Hugging Face's files of a model into MindSpore's, or back
+    Convert(Convert),
+    /// Show, compare or clean checkpoints
+    Checkpoint(Checkpoints),
     /// Look at a YAML configuration with MindFormers' keys
     Config(Config),
     /// Show which rank has what of an artifact's weights, and what ranks tell each other
@@ -597,9 +603,12 @@ impl Ir {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  bloomery inspect model.bloom --json")]
 pub(crate) struct Inspect {
-    /// An artifact, a safetensors or torch file, a config.json, or a model's folder or name
+    /// An artifact, a safetensors, torch or MindSpore file, a config.json, or a model's folder or name
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+    /// What opens an encrypted checkpoint of MindSpore's
+    #[arg(long, value_name = "K", value_parser = key)]
+    pub(crate) key: Option<Key>,
     /// Print one JSON document
     #[arg(long)]
     pub(crate) json: bool,

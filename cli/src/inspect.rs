@@ -8,14 +8,15 @@ use std::path::Path;
 use bloomery_artifact::format::MAGIC;
 use bloomery_artifact::plan::{CallPlan, aclnn};
 use bloomery_artifact::{Artifact, Check, Provenance, WeightTable, sizes};
-use bloomery_formats::Checkpoint;
 use bloomery_formats::mindrecord::MindRecord;
+use bloomery_formats::mindspore::{self, Key};
 use bloomery_formats::rank_table::{Problem, RankTable};
 use bloomery_ir::Bindings;
 use bloomery_ir::ascend;
 use bloomery_ir::print::print_graph;
 use bloomery_ir::program::{Buffer, Origin, Parameter, Program, Step};
 use bloomery_models::config::{BloomConfig, GenerationSettings};
+use bloomery_models::names::Names;
 use bloomery_models::tokenizer::Tokenizer;
 use serde::Serialize;
 use serde_json::Value;
@@ -24,6 +25,7 @@ use crate::compile::strategy::Certified;
 use crate::data::show::{Shown, show};
 use crate::generation::makers;
 use crate::profile::tile_pieces;
+use crate::stored::{Item, StoredTensors};
 use crate::{Error, find};
 
 /// What was found.
@@ -42,6 +44,12 @@ pub enum Inspection {
     },
     /// A file that torch wrote.
     Torch {
+        /// What it holds.
+        #[serde(flatten)]
+        tensors: Tensors,
+    },
+    /// A checkpoint of MindSpore's.
+    Mindspore {
         /// What it holds.
         #[serde(flatten)]
         tensors: Tensors,
@@ -273,6 +281,14 @@ pub struct IoView {
 /// # Errors
 /// Nothing that is known, or damaged.
 pub fn inspect(path: &Path) -> Result<Inspection, Error> {
+    inspect_with(path, None)
+}
+
+/// As [`inspect`], with what opens an encrypted checkpoint.
+///
+/// # Errors
+/// As there; a key that does not open it.
+pub fn inspect_with(path: &Path, key: Option<&Key>) -> Result<Inspection, Error> {
     let path = &*find::local(path)?;
     let named = |suffix: &str| path.extension().is_some_and(|found| found == suffix);
     if is_artifact(path) {
@@ -280,6 +296,8 @@ pub fn inspect(path: &Path) -> Result<Inspection, Error> {
         Ok(Inspection::Artifact(Box::new(view(&artifact))))
     } else if path.is_dir() {
         Ok(Inspection::Folder(Box::new(folder(path)?)))
+    } else if path.is_file() && mindspore::begins(path)? {
+        Ok(Inspection::Mindspore { tensors: tensors(&StoredTensors::open(path, key, Names::MindSpore)?) })
     } else if MindRecord::is_one(path) {
         Ok(Inspection::Mindrecord(Box::new(show(path, 0, None)?)))
     } else if let Some(table) = rank_table(path)? {
@@ -287,9 +305,9 @@ pub fn inspect(path: &Path) -> Result<Inspection, Error> {
     } else if named("json") {
         Ok(Inspection::Config { config: config(path)? })
     } else if named("safetensors") {
-        Ok(Inspection::Safetensors { tensors: tensors(&Checkpoint::open_file(path)?) })
+        Ok(Inspection::Safetensors { tensors: tensors(&StoredTensors::open(path, key, Names::HuggingFace)?) })
     } else if ["bin", "pt", "pth"].into_iter().any(named) {
-        Ok(Inspection::Torch { tensors: tensors(&Checkpoint::open_file(path)?) })
+        Ok(Inspection::Torch { tensors: tensors(&StoredTensors::open(path, key, Names::HuggingFace)?) })
     } else {
         bloomery_formats::map::Mapping::open(path)?;
         Err(Error::Refused(format!("{} is nothing known: {TAKES}", path.display())))
@@ -301,7 +319,7 @@ fn folder(path: &Path) -> Result<FolderView, Error> {
     Ok(FolderView {
         generation: GenerationSettings::from_folder(path, &config)?,
         tokenizer: Tokenizer::from_folder(path)?.map(|tokenizer| tokenizer.vocab()),
-        tensors: tensors(&Checkpoint::open(path)?),
+        tensors: tensors(&StoredTensors::open(path, None, Names::HuggingFace)?),
         config,
     })
 }
@@ -319,8 +337,8 @@ fn rank_table(path: &Path) -> Result<Option<RankTable>, Error> {
 }
 
 /// What can be looked at, for those who gave something else.
-const TAKES: &str =
-    "give an artifact, a safetensors or torch file, a MindRecord file, a rank table, a config.json or a model's folder";
+const TAKES: &str = "give an artifact, a safetensors, torch or MindSpore file, a MindRecord file, a rank table, a config.json or a \
+                     model's folder";
 
 /// The settings in a `config.json`; other files of a model are called by what they are.
 fn config(path: &Path) -> Result<BloomConfig, Error> {
@@ -346,16 +364,19 @@ pub(crate) fn is_artifact(path: &Path) -> bool {
     regular && File::open(path).and_then(|mut file| file.read_exact(&mut first)).is_ok_and(|()| first == MAGIC)
 }
 
-fn tensors(checkpoint: &Checkpoint) -> Tensors {
-    let view = |tensor: bloomery_formats::Tensor<'_>| TensorView {
-        name: tensor.name.to_owned(),
-        dtype: tensor.dtype.name().to_owned(),
-        shape: tensor.shape.to_vec(),
-    };
+fn tensors(stored: &StoredTensors) -> Tensors {
+    let items = stored.items();
     Tensors {
-        files: checkpoint.files().len(),
-        bytes: checkpoint.tensors().map(|tensor| tensor.bytes.len() as u64).sum(),
-        tensors: checkpoint.tensors().map(view).collect(),
+        files: stored.files().len(),
+        bytes: items.iter().map(|item| item.bytes as u64).sum(),
+        tensors: items
+            .into_iter()
+            .map(|Item { name, ty, dtype, shape, .. }| TensorView {
+                name,
+                dtype: dtype.map_or(ty, |dtype| dtype.name()).to_owned(),
+                shape,
+            })
+            .collect(),
     }
 }
 

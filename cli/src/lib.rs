@@ -30,6 +30,7 @@ mod find;
 mod input;
 mod output;
 mod progress;
+mod stored;
 pub mod targets;
 pub mod terminal;
 
@@ -57,7 +58,9 @@ pub mod limits;
 
 pub mod demo;
 
+pub mod checkpoint;
 pub mod config;
+pub mod convert;
 pub mod data;
 pub mod inspect;
 pub mod ir_file;
@@ -66,6 +69,7 @@ pub mod strategy;
 pub mod tokenize;
 pub mod verify;
 
+pub use bloomery_formats::mindspore::Key;
 pub use bloomery_models::template;
 pub use bloomery_models::tokenizer::Tokenizer;
 pub use bloomery_runtime::{Chunk, EarlyStopping, GenerationConfig, SequenceId, Session, Want};

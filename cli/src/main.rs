@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use args::{
-    Bench, Cli, Command, Compile, ConfigCommand, Eval, Inspect, Ir, Logits, Reshard, Retarget, Run, Show,
-    StrategyCommand, Tokenize, Verify,
+    Bench, CheckpointCommand, Cli, Command, Compile, ConfigCommand, Convert, Eval, Inspect, Ir, Logits, Reshard,
+    Retarget, Run, Show, StrategyCommand, Tokenize, Verify,
 };
 use bloomery::bench::BenchOptions;
 use bloomery::eval::EvalOptions;
@@ -25,8 +25,8 @@ use bloomery::pretrained::{PretrainedOptions, artifact};
 use bloomery::run::RunOptions;
 use bloomery::terminal::{self, Terminal};
 use bloomery::{
-    Error, bench, compile, config, demo, eval, inspect, ir_file, limits, logits, reshard, retarget, run, strategy,
-    tokenize, verify,
+    Error, bench, checkpoint, compile, config, convert, demo, eval, inspect, ir_file, limits, logits, reshard,
+    retarget, run, strategy, tokenize, verify,
 };
 use bloomery_formats::map::cut;
 use print::Silent;
@@ -71,6 +71,8 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Logits(args) => logits(&args),
         Command::Eval(args) => eval(&args),
         Command::Inspect(args) => inspect(&args),
+        Command::Convert(args) => convert(&args),
+        Command::Checkpoint(args) => checkpoint(&args.what),
         Command::Config(args) => match args.command {
             ConfigCommand::Show(args) => show(&args),
         },
@@ -207,8 +209,37 @@ fn eval(args: &Eval) -> Result<(), Failure> {
 }
 
 fn inspect(args: &Inspect) -> Result<(), Failure> {
-    let inspection = inspect::inspect(&args.file)?;
+    let inspection = inspect::inspect_with(&args.file, args.key.as_ref())?;
     if args.json { Ok(print::json(&inspection)?) } else { Ok(print::out(&print::inspection(&inspection))?) }
+}
+
+fn convert(args: &Convert) -> Result<(), Failure> {
+    interrupt::ask_first();
+    let converted = convert::convert(&args.options(), &mut shown())?;
+    if args.json { Ok(print::json(&converted)?) } else { Ok(print::out(&print::converted(&converted))?) }
+}
+
+fn checkpoint(what: &CheckpointCommand) -> Result<(), Failure> {
+    match what {
+        CheckpointCommand::Show { file, key, json } => {
+            let shown = checkpoint::show(file, key.as_ref(), &mut shown())?;
+            if *json { Ok(print::json(&shown)?) } else { Ok(print::out(&print::checkpoint(&shown))?) }
+        }
+        CheckpointCommand::Diff { a, b, key, json } => {
+            let differences = checkpoint::diff(a, b, key.as_ref(), &mut shown())?;
+            if *json { Ok(print::json(&differences)?) } else { Ok(print::out(&print::differences(&differences))?) }
+        }
+        CheckpointCommand::Clean(args) => {
+            interrupt::ask_first();
+            let options = args.options();
+            let cleaned = checkpoint::clean(&options, &mut shown())?;
+            if args.json {
+                Ok(print::json(&cleaned)?)
+            } else {
+                Ok(print::out(&print::cleaned(&options.target, &cleaned))?)
+            }
+        }
+    }
 }
 
 fn show(args: &Show) -> Result<(), Failure> {

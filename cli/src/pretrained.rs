@@ -245,7 +245,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, _>>();
     let is_part = |path: &PathBuf| {
         let suffix = path.extension().and_then(|suffix| suffix.to_str());
-        matches!(suffix, Some("json" | "safetensors" | "bin")) && path.is_file()
+        matches!(suffix, Some("json" | "safetensors" | "bin" | "ckpt")) && path.is_file()
     };
     let mut files: Vec<PathBuf> = paths.map_err(Error::io("read", folder))?.into_iter().filter(is_part).collect();
     files.sort();

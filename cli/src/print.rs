@@ -1,5 +1,6 @@
 //! What people see: results on stdout, progress, notes and errors on stderr.
 
+mod checkpoint;
 mod config;
 mod data;
 mod inspection;
@@ -21,6 +22,7 @@ use bloomery::limits::MachineLimits;
 use bloomery::run::{NewToken, Sequence};
 use serde::Serialize;
 
+pub(crate) use checkpoint::{checkpoint, cleaned, converted, differences};
 pub(crate) use config::config;
 pub(crate) use data::data_set;
 pub(crate) use inspection::inspection;

@@ -8,6 +8,7 @@
 
 mod index;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as MapEntry;
 use std::ops::Range;
@@ -70,6 +71,11 @@ impl Checkpoint {
             }
         }
         Err(FormatError::NoWeights { folder: folder.to_path_buf(), hint: hint(folder) })
+    }
+
+    /// Whether a folder holds weights that [`Checkpoint::open`] would read.
+    pub fn is_in(folder: &Path) -> bool {
+        WEIGHTS.concat().into_iter().any(|name| folder.join(name).exists())
     }
 
     /// Opens one file of any name; see [`is_torch`] for how its format is told.
@@ -195,6 +201,34 @@ impl<'a> Tensor<'a> {
     /// into one kernel area per tensor, and transposed reads are not sequential.)
     pub fn will_need(&self) {
         self.file.will_need(self.range.clone());
+    }
+
+    /// Bytes `range` of the tensor as it would lie row by row: those of the file where it does, else gathered.
+    ///
+    /// # Panics
+    /// The range is not within the tensor, or does not begin and end with an element.
+    pub fn read(&self, range: Range<usize>) -> Cow<'a, [u8]> {
+        if self.is_dense() {
+            return Cow::Borrowed(&self.bytes[range]);
+        }
+        let size = self.dtype.bits() / 8;
+        assert!(range.start % size == 0 && range.end % size == 0, "{range:?} of elements of {size} bytes");
+        let steps = row_major(self.shape);
+        let mut gathered = Vec::with_capacity(range.len());
+        for element in range.start / size..range.end / size {
+            let along = steps.iter().zip(self.shape).map(|(step, extent)| element / step % extent);
+            let place: usize = along.zip(self.strides).map(|(index, stride)| index * stride).sum();
+            gathered.extend_from_slice(&self.bytes[place * size..][..size]);
+        }
+        Cow::Owned(gathered)
+    }
+
+    /// As [`Tensor::done_with`], for the bytes `range` of a dense tensor; of another one this does nothing.
+    pub fn done_with_part(&self, range: Range<usize>) {
+        if self.is_dense() {
+            let start = self.range.start;
+            self.file.done_with(start + range.start..start + range.end);
+        }
     }
 
     /// Lets the kernel drop this tensor's pages from the process, so that a checkpoint larger than memory streams

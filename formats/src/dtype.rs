@@ -74,7 +74,34 @@ dtypes! {
     U64 U64 "u64" 64,
 }
 
+/// The types that MindSpore's checkpoints name, as they spell them.
+const MINDSPORE: [(Dtype, &str); 13] = [
+    (Dtype::Bool, "Bool"),
+    (Dtype::U8, "UInt8"),
+    (Dtype::I8, "Int8"),
+    (Dtype::I16, "Int16"),
+    (Dtype::U16, "UInt16"),
+    (Dtype::F16, "Float16"),
+    (Dtype::Bf16, "BFloat16"),
+    (Dtype::I32, "Int32"),
+    (Dtype::U32, "UInt32"),
+    (Dtype::F32, "Float32"),
+    (Dtype::F64, "Float64"),
+    (Dtype::I64, "Int64"),
+    (Dtype::U64, "UInt64"),
+];
+
 impl Dtype {
+    /// The name in MindSpore's checkpoints, such as `Float32`; `None` for a type that they cannot hold.
+    pub fn mindspore(self) -> Option<&'static str> {
+        MINDSPORE.iter().find(|(dtype, _)| *dtype == self).map(|(_, name)| *name)
+    }
+
+    /// Ours for MindSpore's name, whose spelling and case are exact.
+    pub(crate) fn from_mindspore(name: &str) -> Option<Dtype> {
+        MINDSPORE.iter().find(|(_, spelled)| *spelled == name).map(|(dtype, _)| *dtype)
+    }
+
     /// Bytes of a tensor of this type and `shape`; `None` when the count overflows or ends inside a byte.
     pub fn bytes(self, shape: &[usize]) -> Option<usize> {
         let elements = shape.iter().try_fold(1usize, |product, &extent| product.checked_mul(extent))?;

@@ -56,6 +56,26 @@ pub enum FormatError {
         /// What is wrong inside.
         problem: crate::torch::TorchProblem,
     },
+    /// A file that is no checkpoint of MindSpore's, or no sound one.
+    #[error("{} cannot be read as a checkpoint of MindSpore's: {problem}", path.display())]
+    Mindspore {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong inside.
+        problem: Box<crate::mindspore::MindsporeProblem>,
+    },
+    /// A tensor to be written that MindSpore's checkpoints cannot hold.
+    #[error("tensor {tensor} of type {dtype} and shape {shape:?} cannot be in a checkpoint of MindSpore's: {why}")]
+    NotForMindspore {
+        /// The tensor.
+        tensor: String,
+        /// Its type.
+        dtype: crate::Dtype,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// What stands against it.
+        why: &'static str,
+    },
     /// A file that is no parallel strategy of MindSpore's, or no sound one.
     #[error("{} cannot be read as a strategy file of MindSpore's: {problem}", path.display())]
     Strategy {

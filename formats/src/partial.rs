@@ -1,5 +1,5 @@
-//! A file that appears under its name only when it is complete: it grows under a temporary one in the same folder, and is
-//! gone if it is given up.
+//! A file or a folder that appears under its name only when it is complete: it grows under a temporary one in the same
+//! folder, and is gone if it is given up.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
@@ -60,6 +60,66 @@ impl Seek for Partial {
     }
 }
 
+/// A folder that is filled. What is in it is written as anywhere else, into [`PartialFolder::folder`].
+#[derive(Debug)]
+pub struct PartialFolder {
+    temporary: PathBuf,
+    path: PathBuf,
+}
+
+impl PartialFolder {
+    /// Begins what will be the folder at `path`.
+    ///
+    /// # Errors
+    /// There is no folder that it would be in, or nothing can be made there.
+    pub fn begin(path: &Path) -> io::Result<PartialFolder> {
+        let mut tries = 0;
+        loop {
+            let temporary = beside(path, tries, "partial");
+            match std::fs::create_dir(&temporary) {
+                Ok(()) => return Ok(PartialFolder { temporary, path: path.to_path_buf() }),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tries < 1000 => tries += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Where it is filled.
+    pub fn folder(&self) -> &Path {
+        &self.temporary
+    }
+
+    /// Gives the folder its name. A folder that has it goes, with all that is in it, when the new one is in its place.
+    ///
+    /// # Errors
+    /// The system refuses; then the old folder is where it was.
+    pub fn complete(self) -> io::Result<()> {
+        if !self.path.exists() {
+            return std::fs::rename(&self.temporary, &self.path);
+        }
+        let old = beside(&self.path, 0, "old");
+        std::fs::rename(&self.path, &old)?;
+        if let Err(error) = std::fs::rename(&self.temporary, &self.path) {
+            std::fs::rename(&old, &self.path)?;
+            return Err(error);
+        }
+        std::fs::remove_dir_all(&old)
+    }
+}
+
+/// What has been written goes with a folder that is given up.
+impl Drop for PartialFolder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.temporary);
+    }
+}
+
+/// A hidden name of this process beside a path.
+fn beside(path: &Path, tries: u32, what: &str) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{}-{tries}.{what}", std::process::id()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,6 +140,28 @@ mod tests {
         assert!(!path.exists() && entries() == 1);
         partial.complete().unwrap();
         assert_eq!((std::fs::read(&path).unwrap(), entries()), (b"whole".to_vec(), 1));
+    }
+
+    #[test]
+    fn a_folder_is_there_when_it_is_complete_and_takes_the_place_of_another() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("model");
+        let entries = || std::fs::read_dir(parent.path()).unwrap().count();
+        let filled = |text: &str| {
+            let partial = PartialFolder::begin(&path).unwrap();
+            std::fs::write(partial.folder().join(text), text).unwrap();
+            partial
+        };
+        drop(filled("given up"));
+        assert_eq!(entries(), 0);
+        for text in ["one", "two"] {
+            let partial = filled(text);
+            assert!(!path.join(text).exists());
+            partial.complete().unwrap();
+            assert_eq!((std::fs::read_dir(&path).unwrap().count(), entries()), (1, 1));
+            assert!(path.join(text).exists());
+        }
+        assert!(PartialFolder::begin(&parent.path().join("none/model")).is_err());
     }
 
     #[test]

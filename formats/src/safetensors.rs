@@ -8,4 +8,4 @@ mod header;
 mod write;
 
 pub(crate) use header::read;
-pub use write::{NewTensor, write, write_while};
+pub use write::{Head, NewTensor, SafetensorsWriter, write, write_while};

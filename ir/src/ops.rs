@@ -122,6 +122,7 @@ operations! {
     "piece" => piece::Piece,
     "gather_part" => gather_part::GatherPart,
     "scatter" => scatter::Scatter,
+    "fast_gelu" => fast_gelu::FastGelu,
 }
 
 /// Attributes by serde; an operation without any is written without braces.

@@ -33,6 +33,20 @@ impl<'a> Strided<'a> {
         Strided::of(Bytes::Lent(bytes), dtype, shape, offset, strides)
     }
 
+    /// As [`Strided::new`], of bytes that several views share.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn shared(
+        bytes: Arc<Vec<u8>>,
+        dtype: DType,
+        shape: Vec<usize>,
+        offset: usize,
+        strides: Vec<usize>,
+    ) -> Strided<'a> {
+        Strided::of(Bytes::Shared(bytes), dtype, shape, offset, strides)
+    }
+
     /// All of a tensor that was made here, row major.
     ///
     /// # Panics

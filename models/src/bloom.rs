@@ -7,7 +7,7 @@ use bloomery_ir as ir;
 use ir::program::Interface;
 use ir::{DType, Graph, Module, SymbolBound};
 
-use crate::config::BloomConfig;
+use crate::config::{BloomConfig, Gate};
 use crate::dsl::{Block, Scope, Value, Weights};
 
 /// What a graph fixes beyond the model: element types and the bounds of what may vary by call.
@@ -119,7 +119,11 @@ fn block(cx: &Description<'_>) -> Block {
     let x = attended + cx.residual(x, normed);
 
     let normed = cx.norm(&s, x, "h.post_attention_layernorm");
-    let up = linear(&s, cx.rounded(normed), "n h, h f -> n f", "h.mlp.up").gelu();
+    let up = linear(&s, cx.rounded(normed), "n h, h f -> n f", "h.mlp.up");
+    let up = match cx.config.gate {
+        Gate::Gelu => up.gelu(),
+        Gate::FastGelu => up.fast_gelu(),
+    };
     let down = linear(&s, cx.rounded(up), "n f, f h -> n h", "h.mlp.down");
     let x = (down + cx.residual(x, normed)).to(cx.options.activation);
     s.block(&[x], &[kv])

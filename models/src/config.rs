@@ -48,6 +48,9 @@ pub struct BloomConfig {
     pub residual_post_layernorm: bool,
     /// Whether the head is the embedding table.
     pub tied_head: bool,
+    /// The gate of the MLP.
+    #[serde(default, skip_serializing_if = "Gate::is_usual")]
+    pub gate: Gate,
     /// The type the weights were saved in, as the file says; the weights themselves decide.
     pub dtype: Option<WeightType>,
     /// Sequence length of the training, in tokens; ALiBi models run past it.
@@ -56,6 +59,31 @@ pub struct BloomConfig {
     pub special: SpecialIds,
     /// Keys that were ignored although a reader might expect otherwise, as sentences for a person.
     pub notes: Vec<String>,
+}
+
+/// The gate of an MLP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Gate {
+    /// The tanh form of GELU, which all BLOOM models were trained with.
+    #[default]
+    Gelu,
+    /// MindFormers' `fast_gelu`.
+    FastGelu,
+}
+
+impl Gate {
+    fn is_usual(&self) -> bool {
+        *self == Gate::Gelu
+    }
+
+    /// The one of that name in MindFormers' configurations, `hidden_act`.
+    pub fn by_name(name: &str) -> Option<Gate> {
+        match name {
+            "gelu" => Some(Gate::Gelu),
+            "fast_gelu" => Some(Gate::FastGelu),
+            _ => None,
+        }
+    }
 }
 
 /// Token ids with a meaning of their own.
@@ -147,6 +175,8 @@ impl BloomConfig {
             layer_norm_epsilon: read_epsilon(&json)?,
             residual_post_layernorm: json.flag("apply_residual_connection_post_layernorm")?.unwrap_or(false),
             tied_head: json.flag("tie_word_embeddings")?.unwrap_or(true),
+            // No key of Hugging Face's: whoever adds it means MindFormers'.
+            gate: json.text("hidden_act")?.and_then(Gate::by_name).unwrap_or_default(),
             dtype: None,
             trained_length: json.size_or(&["seq_length"], TRAINED_LENGTH_MAX, TRAINED_LENGTH)?,
             special: read_special(&json)?,

@@ -290,6 +290,12 @@ impl<'s> Value<'s> {
         self.scope.one(ops::gelu::Gelu, &[self])
     }
 
+    /// MindFormers' other gate.
+    #[track_caller]
+    pub fn fast_gelu(self) -> Value<'s> {
+        self.scope.one(ops::fast_gelu::FastGelu, &[self])
+    }
+
     /// The same numbers as `dtype`; nothing is written when they are of that type already.
     #[track_caller]
     pub fn to(self, dtype: DType) -> Value<'s> {

@@ -6,7 +6,7 @@ use bloomery_ir::strided::Strided;
 use bloomery_ir::{DType, Tensor};
 
 use crate::config::{BloomConfig, WeightType};
-use crate::names::{Resolved, parameters, source};
+use crate::names::{Resolved, StridedSource, parameters};
 
 /// A stored tensor.
 #[derive(Clone, Copy, Debug)]
@@ -30,16 +30,36 @@ pub fn read_parameter<'a>(
     layer: Option<usize>,
     lookup: impl Fn(&str) -> Option<Stored<'a>>,
 ) -> Strided<'a> {
-    let source = source(config, name, layer);
+    let source = resolved.source(config, name, layer);
     let Stored { bytes, dtype, strides } = lookup(&resolved.stored_name(&source)).expect("`resolve` saw every tensor");
+    let View { shape, offset, strides } = view(config, &source, name, strides);
+    Strided::new(bytes, dtype, shape, offset, strides)
+}
+
+/// How a parameter is seen in a stored tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// The parameter's shape.
+    pub shape: Vec<usize>,
+    /// Its first element, in elements of the tensor.
+    pub offset: usize,
+    /// The step of each of its dimensions, in the same.
+    pub strides: Vec<usize>,
+}
+
+/// The parameter `name`, which lies as `source` says, in a tensor with these steps.
+///
+/// # Panics
+/// `name` is not the config's.
+pub fn view(config: &BloomConfig, source: &StridedSource, name: &str, strides: &[usize]) -> View {
     let parameter = parameters(config).into_iter().find(|parameter| parameter.name == name);
     let shape = parameter.expect("`source` knows the name").shape();
     let place = |position: usize| relaid(position, &source.shape, strides);
-    Strided::new(bytes, dtype, shape, place(source.offset), source.strides.iter().map(|&step| place(step)).collect())
+    View { shape, offset: place(source.offset), strides: source.strides.iter().map(|&step| place(step)).collect() }
 }
 
 /// Where an element is that lies at `position` if the tensor is kept row by row. It holds for steps too: those of
-/// [`source`] go along one dimension of the stored tensor and never carry into the next.
+/// [`Resolved::source`] go along one dimension of the stored tensor and never carry into the next.
 fn relaid(position: usize, shape: &[usize], strides: &[usize]) -> usize {
     let mut rest = position;
     let mut place = 0;

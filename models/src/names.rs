@@ -1,16 +1,27 @@
-//! Which weight is where: the graph's parameters and the tensors of a Hugging Face checkpoint they are cut from.
+//! Which weight is where: the graph's parameters and the tensors of a checkpoint they are cut from, Hugging Face's or
+//! MindFormers'.
 //!
-//! One table says both sides. Our parameters lie `[in, out]`, heads are an extent of their own, and query, key and value
-//! are three parameters; Hugging Face keeps `[out, in]` and fuses the three head by head. Every parameter is therefore a
-//! *strided view* of one stored tensor: an offset and a stride per extent, nothing more. Over layers the parameters are
-//! stacked, layers outermost.
+//! One table says all sides. Our parameters lie `[in, out]`, heads are an extent of their own, and query, key and value
+//! are three parameters; Hugging Face keeps `[out, in]` and fuses the three head by head. MindFormers keeps three as well,
+//! those as `[out, in]` and other products as we do. Every parameter is therefore a *strided view* of one stored tensor of
+//! either: an offset and a stride per extent, nothing more. Over layers the parameters are stacked, layers outermost.
 //!
 //! [`parameters`] lists a model's parameters, [`source`] gives a parameter's view, and `resolve` fits both to the names a
-//! checkpoint really uses.
+//! checkpoint really uses. [`mindspore`] is the other side's, and the way from one to the other.
 
+pub mod mindspore;
 mod resolve;
 
-pub use resolve::{NameError, Resolved, resolve};
+pub use resolve::{NameError, Resolved, Shapes, resolve, shapes, stored_name};
+
+/// Whose names and layouts a checkpoint has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Names {
+    /// transformers'.
+    HuggingFace,
+    /// MindFormers', on MindSpore.
+    MindSpore,
+}
 
 use crate::config::BloomConfig;
 
@@ -36,7 +47,7 @@ impl Parameter {
 /// A parameter (of one layer, if it is per layer) as a strided view of a stored tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StridedSource {
-    /// Hugging Face's name, without the `transformer.` prefix that some checkpoints have.
+    /// Hugging Face's or MindFormers' name, without the prefix, such as `transformer.`, that some checkpoints have.
     pub tensor: String,
     /// The shape the stored tensor must have.
     pub shape: Vec<usize>,
@@ -57,16 +68,23 @@ enum Stored {
     Third(usize),
 }
 
-/// A row of the table: the parameter, its axes, and the stored tensor (`*` stands for the layer).
+/// A row of the table: the parameter, its axes, the stored tensor (`*` stands for the layer), and MindFormers'.
 struct Row {
     name: &'static str,
     axes: &'static [&'static str],
     tensor: &'static str,
     stored: Stored,
+    mindspore: &'static str,
 }
 
-const fn row(name: &'static str, axes: &'static [&'static str], tensor: &'static str, stored: Stored) -> Row {
-    Row { name, axes, tensor, stored }
+const fn row(
+    name: &'static str,
+    axes: &'static [&'static str],
+    tensor: &'static str,
+    stored: Stored,
+    mindspore: &'static str,
+) -> Row {
+    Row { name, axes, tensor, stored, mindspore }
 }
 
 use Stored::{Same, Third, Transposed};
@@ -80,28 +98,28 @@ const HIDDEN: &[&str] = &["hidden"];
 /// Everything a BLOOM has, in the order of its graph.
 #[rustfmt::skip]
 const TABLE: &[Row] = &[
-    row("word_embeddings.weight",            &["vocab", "hidden"],             "word_embeddings.weight",                  Same),
-    row("word_embeddings_layernorm.weight",  HIDDEN,                           "word_embeddings_layernorm.weight",        Same),
-    row("word_embeddings_layernorm.bias",    HIDDEN,                           "word_embeddings_layernorm.bias",          Same),
-    row("h.input_layernorm.weight",          HIDDEN,                           "h.*.input_layernorm.weight",              Same),
-    row("h.input_layernorm.bias",            HIDDEN,                           "h.*.input_layernorm.bias",                Same),
-    row("h.attention.query.weight",          PROJECTED,                        QKV_WEIGHT,                                Third(0)),
-    row("h.attention.query.bias",            HEADS,                            QKV_BIAS,                                  Third(0)),
-    row("h.attention.key.weight",            PROJECTED,                        QKV_WEIGHT,                                Third(1)),
-    row("h.attention.key.bias",              HEADS,                            QKV_BIAS,                                  Third(1)),
-    row("h.attention.value.weight",          PROJECTED,                        QKV_WEIGHT,                                Third(2)),
-    row("h.attention.value.bias",            HEADS,                            QKV_BIAS,                                  Third(2)),
-    row("h.attention.dense.weight",          &["heads", "head_dim", "hidden"], "h.*.self_attention.dense.weight",         Transposed),
-    row("h.attention.dense.bias",            HIDDEN,                           "h.*.self_attention.dense.bias",           Same),
-    row("h.post_attention_layernorm.weight", HIDDEN,                           "h.*.post_attention_layernorm.weight",     Same),
-    row("h.post_attention_layernorm.bias",   HIDDEN,                           "h.*.post_attention_layernorm.bias",       Same),
-    row("h.mlp.up.weight",                   &["hidden", "ffn"],               "h.*.mlp.dense_h_to_4h.weight",            Transposed),
-    row("h.mlp.up.bias",                     &["ffn"],                         "h.*.mlp.dense_h_to_4h.bias",              Same),
-    row("h.mlp.down.weight",                 &["ffn", "hidden"],               "h.*.mlp.dense_4h_to_h.weight",            Transposed),
-    row("h.mlp.down.bias",                   HIDDEN,                           "h.*.mlp.dense_4h_to_h.bias",              Same),
-    row("ln_f.weight",                       HIDDEN,                           "ln_f.weight",                             Same),
-    row("ln_f.bias",                         HIDDEN,                           "ln_f.bias",                               Same),
-    row(HEAD,                                &["vocab", "hidden"],             HEAD,                                      Same),
+    row("word_embeddings.weight",            &["vocab", "hidden"],             "word_embeddings.weight",                  Same,       "embedding.word_embedding.embedding_table"),
+    row("word_embeddings_layernorm.weight",  HIDDEN,                           "word_embeddings_layernorm.weight",        Same,       "embedding.norm.gamma"),
+    row("word_embeddings_layernorm.bias",    HIDDEN,                           "word_embeddings_layernorm.bias",          Same,       "embedding.norm.beta"),
+    row("h.input_layernorm.weight",          HIDDEN,                           "h.*.input_layernorm.weight",              Same,       "blocks.*.layernorm1.gamma"),
+    row("h.input_layernorm.bias",            HIDDEN,                           "h.*.input_layernorm.bias",                Same,       "blocks.*.layernorm1.beta"),
+    row("h.attention.query.weight",          PROJECTED,                        QKV_WEIGHT,                                Third(0),   "blocks.*.attention.dense1.weight"),
+    row("h.attention.query.bias",            HEADS,                            QKV_BIAS,                                  Third(0),   "blocks.*.attention.dense1.bias"),
+    row("h.attention.key.weight",            PROJECTED,                        QKV_WEIGHT,                                Third(1),   "blocks.*.attention.dense2.weight"),
+    row("h.attention.key.bias",              HEADS,                            QKV_BIAS,                                  Third(1),   "blocks.*.attention.dense2.bias"),
+    row("h.attention.value.weight",          PROJECTED,                        QKV_WEIGHT,                                Third(2),   "blocks.*.attention.dense3.weight"),
+    row("h.attention.value.bias",            HEADS,                            QKV_BIAS,                                  Third(2),   "blocks.*.attention.dense3.bias"),
+    row("h.attention.dense.weight",          &["heads", "head_dim", "hidden"], "h.*.self_attention.dense.weight",         Transposed, "blocks.*.attention.projection.weight"),
+    row("h.attention.dense.bias",            HIDDEN,                           "h.*.self_attention.dense.bias",           Same,       "blocks.*.attention.projection.bias"),
+    row("h.post_attention_layernorm.weight", HIDDEN,                           "h.*.post_attention_layernorm.weight",     Same,       "blocks.*.layernorm2.gamma"),
+    row("h.post_attention_layernorm.bias",   HIDDEN,                           "h.*.post_attention_layernorm.bias",       Same,       "blocks.*.layernorm2.beta"),
+    row("h.mlp.up.weight",                   &["hidden", "ffn"],               "h.*.mlp.dense_h_to_4h.weight",            Transposed, "blocks.*.output.mapping.weight"),
+    row("h.mlp.up.bias",                     &["ffn"],                         "h.*.mlp.dense_h_to_4h.bias",              Same,       "blocks.*.output.mapping.bias"),
+    row("h.mlp.down.weight",                 &["ffn", "hidden"],               "h.*.mlp.dense_4h_to_h.weight",            Transposed, "blocks.*.output.projection.weight"),
+    row("h.mlp.down.bias",                   HIDDEN,                           "h.*.mlp.dense_4h_to_h.bias",              Same,       "blocks.*.output.projection.bias"),
+    row("ln_f.weight",                       HIDDEN,                           "ln_f.weight",                             Same,       "ln_f.gamma"),
+    row("ln_f.bias",                         HIDDEN,                           "ln_f.bias",                               Same,       "ln_f.beta"),
+    row(HEAD,                                &["vocab", "hidden"],             HEAD,                                      Same,       mindspore::HEAD),
 ];
 
 /// The untied head, whose stored name never has a prefix.
@@ -117,8 +135,11 @@ pub fn parameters(config: &BloomConfig) -> Vec<Parameter> {
 /// # Panics
 /// `name` is not one of [`parameters`], or `layer` is given where there is none, absent where there is one, or too large.
 pub fn source(config: &BloomConfig, name: &str, layer: Option<usize>) -> StridedSource {
-    let row = rows(config).find(|row| row.name == name).expect("names come from `parameters`");
-    row.source(config, layer)
+    row_of(config, name).source(config, layer)
+}
+
+fn row_of(config: &BloomConfig, name: &str) -> &'static Row {
+    rows(config).find(|row| row.name == name).expect("names come from `parameters`")
 }
 
 fn rows(config: &BloomConfig) -> impl Iterator<Item = &'static Row> {
@@ -146,13 +167,17 @@ impl Row {
     }
 
     fn tensor_name(&self, config: &BloomConfig, layer: Option<usize>) -> String {
+        self.of_layer(self.tensor, config, layer)
+    }
+
+    fn of_layer(&self, tensor: &str, config: &BloomConfig, layer: Option<usize>) -> String {
         assert_eq!(self.per_layer(), layer.is_some(), "{} and its layer agree", self.name);
         match layer {
             Some(layer) => {
                 assert!(layer < config.layers, "layer {layer} of {}", config.layers);
-                self.tensor.replace('*', &layer.to_string())
+                tensor.replace('*', &layer.to_string())
             }
-            None => self.tensor.to_owned(),
+            None => tensor.to_owned(),
         }
     }
 }

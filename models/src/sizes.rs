@@ -1,6 +1,6 @@
 //! The published models' settings by name: BigScience's six sizes, and the 65B of MindFormers' configs.
 
-use crate::config::{BloomConfig, SpecialIds, WeightType};
+use crate::config::{BloomConfig, Gate, SpecialIds, WeightType};
 
 /// A size's name, hidden width, layers and heads.
 type Size = (&'static str, usize, usize, usize);
@@ -65,6 +65,7 @@ fn config(&(_, hidden, layers, heads): &Size) -> BloomConfig {
         layer_norm_epsilon: 1e-5,
         residual_post_layernorm: false,
         tied_head: true,
+        gate: Gate::Gelu,
         dtype: Some(WeightType::F16),
         trained_length: 2048,
         special: SpecialIds::default(),

@@ -6,7 +6,7 @@ use bloomery_formats::{Checkpoint, Dtype};
 use bloomery_ir::{DType, Tensor};
 use bloomery_models::config::BloomConfig;
 use bloomery_models::load::{Stored, parameter_tensor};
-use bloomery_models::names::{Resolved, resolve};
+use bloomery_models::names::{Names, Resolved, resolve};
 use serde_json::Value;
 
 /// One model folder with its goldens.
@@ -32,7 +32,7 @@ impl Fixture {
         let config = BloomConfig::from_folder(&folder.join("model")).unwrap();
         let checkpoint = Checkpoint::open(&folder.join("model")).unwrap();
         let stored = checkpoint.tensors().map(|tensor| (tensor.name, tensor.dtype.name(), tensor.shape));
-        let resolved = resolve(&config, stored).unwrap();
+        let resolved = resolve(&config, Names::HuggingFace, stored).unwrap();
         let golden = serde_json::from_slice(&std::fs::read(folder.join("golden.json")).unwrap()).unwrap();
         let tensors = Some(folder.join("golden.safetensors")).filter(|path| path.exists());
         let tensors = tensors.map(|path| Checkpoint::open_file(&path).unwrap());

@@ -10,6 +10,7 @@ use bloomery_artifact::{Artifact, Check, Section};
 use bloomery_configs::{Config, Options, Strategy};
 use bloomery_formats::Checkpoint;
 use bloomery_formats::mindrecord::{MindRecord, index_of};
+use bloomery_formats::mindspore::{Key, MindsporeCheckpoint, MindsporeWriter};
 use bloomery_formats::rank_table::{self, RankTable};
 use bloomery_formats::strategy::StrategyFile;
 use bloomery_models::config::{BloomConfig, GenerationSettings};
@@ -19,10 +20,11 @@ use sha2::{Digest, Sha256};
 pub type Reader = fn(bytes: &[u8], folder: &Path) -> Result<(), String>;
 
 /// The readers by name; `fuzz/corpus` has a folder for each.
-pub const READERS: [(&str, Reader); 9] = [
+pub const READERS: [(&str, Reader); 10] = [
     ("artifact", artifact),
     ("torch", torch),
     ("safetensors", safetensors),
+    ("mindspore", mindspore),
     ("ir", ir),
     ("config", config),
     ("yaml", yaml),
@@ -69,6 +71,33 @@ pub fn safetensors(bytes: &[u8], folder: &Path) -> Result<(), String> {
         written(folder, "model-00001-of-00001.safetensors", shard);
     }
     tensors(&Checkpoint::open(folder).map_err(said)?);
+    Ok(())
+}
+
+/// A checkpoint of MindSpore's, encrypted with the fixtures' key or not: what is read is written as what reads the same.
+pub fn mindspore(bytes: &[u8], folder: &Path) -> Result<(), String> {
+    let path = written(folder, "model.ckpt", bytes);
+    let encrypted = bytes.first().is_some_and(|first| (0xd8..=0xda).contains(first));
+    let key = encrypted.then(|| Key::new("0123456789ABCDEF"));
+    let checkpoint = MindsporeCheckpoint::open(&path, key.as_ref()).map_err(said)?;
+    let again = folder.join("again.ckpt");
+    let mut writer = MindsporeWriter::begin(&again).expect("the folder is there");
+    let mut kept = 0;
+    for entry in checkpoint.entries().iter().filter(|entry| entry.bytes > 0) {
+        writer.entry_like(entry).expect("it was read");
+        checkpoint.stream(entry, |bytes| writer.write(bytes)).map_err(said)?;
+        kept += 1;
+    }
+    writer.complete().expect("nothing is missing");
+    if kept > 0 {
+        let read = MindsporeCheckpoint::open(&again, None).expect("what was written is sound");
+        for entry in read.entries() {
+            let before = checkpoint.entry(&entry.name).expect("it was written");
+            assert_eq!((before.kind, &before.shape), (entry.kind, &entry.shape), "{}", entry.name);
+            assert_eq!(read.bytes(entry).ok(), checkpoint.bytes(before).ok(), "{}", entry.name);
+        }
+        assert_eq!(read.entries().len(), kept, "what was written reads as something else");
+    }
     Ok(())
 }
 

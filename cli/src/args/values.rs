@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::str::FromStr;
 
+use bloomery::Key;
 use bloomery::targets::Target;
 use bloomery_configs::{Strategy, StrategyError};
 use bloomery_models::sizes::{self, UnknownSize};
@@ -55,6 +56,36 @@ pub(super) fn repetition_penalty(text: &str) -> Result<f32, String> {
 fn number(text: &str, setting: fn(f32) -> GenerationConfig) -> Result<f32, String> {
     let number = text.parse().map_err(|error| format!("{error}"))?;
     setting(number).check().map_err(|error| error.to_string()).map(|()| number)
+}
+
+/// A key that opens an encrypted checkpoint: its bytes as they are.
+pub(super) fn key(text: &str) -> Result<Key, String> {
+    match text.len() {
+        16 | 24 | 32 => Ok(Key::new(text)),
+        bytes => Err(format!("a key has 16, 24 or 32 bytes, and this one has {bytes}")),
+    }
+}
+
+/// `5GB`, `500MiB`, `1000000`
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
+    let (number, unit) = text.split_at(digits);
+    let unit = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "kb" => 1e3,
+        "mb" => 1e6,
+        "gb" => 1e9,
+        "kib" => 1024.0,
+        "mib" => 1024.0 * 1024.0,
+        "gib" => 1024.0 * 1024.0 * 1024.0,
+        _ => return Err(format!("`{text}` is no size such as 5GB or 500MiB")),
+    };
+    let number: f64 = number.parse().map_err(|_| format!("`{text}` is no size such as 5GB or 500MiB"))?;
+    match number * unit {
+        size if (1.0..1e18).contains(&size) => Ok(size as u64),
+        _ => Err(format!("`{text}` is no size from one byte on")),
+    }
 }
 
 /// `dp=2,mp=4,pp=2`

@@ -8,7 +8,8 @@
 use std::path::{Path, PathBuf};
 
 use bloomery_configs::{Config, Origin};
-use bloomery_models::config::{BloomConfig, GenerationSettings, SpecialIds, WeightType};
+use bloomery_formats::mindspore;
+use bloomery_models::config::{BloomConfig, Gate, GenerationSettings, SpecialIds, WeightType};
 
 use super::model::{self, Loaded};
 use super::{CompileOptions, ModelSource};
@@ -53,6 +54,11 @@ pub(super) fn open(configured: &Configured, progress: &mut dyn Progress) -> Resu
         Some(seed) => Loaded::random(described(config), *seed),
         None => stored(config, progress)?,
     };
+    // Weights of Hugging Face's were trained with gelu, whatever files of MindFormers say; its own were run as they say.
+    if loaded.weights.are_mindspores() {
+        let said = &config.settings.model.model_config.hidden_act;
+        loaded.config.gate = Gate::by_name(said).expect("its key takes these names alone");
+    }
     loaded.generation = generation(config).or(&loaded.generation);
     loaded.notes.extend(config.notes.iter().cloned());
     loaded.notes.extend(model::impossible(&loaded.generation, &config.file.display().to_string()));
@@ -89,6 +95,7 @@ fn described(config: &Config) -> BloomConfig {
         layer_norm_epsilon: 1e-5,
         residual_post_layernorm: false,
         tied_head: true,
+        gate: Gate::Gelu,
         dtype: None,
         trained_length: said.seq_length as usize,
         special: SpecialIds {
@@ -103,22 +110,25 @@ fn described(config: &Config) -> BloomConfig {
 
 /// The model with the weights that are named.
 fn stored(config: &Config, progress: &mut dyn Progress) -> Result<Loaded, Error> {
-    let folder = weights(config, progress)?;
-    let described = described(config);
+    let path = weights(config, progress)?;
+    let (folder, described) = (model::folder_of(&path), described(config));
     let file = folder.join("config.json");
     if !file.exists() {
-        return model::stored(&folder, described);
+        return model::stored(&path, described);
     }
     let found = BloomConfig::from_folder(&folder)?;
     let sizes = [found.hidden, found.layers, found.heads, found.vocab].map(|size| size as u64);
     config.check_sizes(sizes, &file.display().to_string())?;
-    model::stored(&folder, BloomConfig { special: described.special, ..found })
+    let special = described.special;
+    model::stored(&path, BloomConfig { special, ..found })
 }
 
-/// The folder of the weights that are named.
+/// The folder of the weights that are named, or their file, if it is MindSpore's.
 fn weights(config: &Config, progress: &mut dyn Progress) -> Result<PathBuf, Error> {
     let refuse = |key: &'static str, problem: String| -> Error {
-        let way_out = format!("set {key} to a folder with weights or a model's name, or say --random-weights SEED");
+        let way_out = format!(
+            "set {key} to a folder with weights, a MindSpore checkpoint or a model's name, or say --random-weights SEED"
+        );
         config.contradiction(key, problem, way_out).into()
     };
     let Some((key, name)) = config.weights() else {
@@ -126,8 +136,8 @@ fn weights(config: &Config, progress: &mut dyn Progress) -> Result<PathBuf, Erro
         return Err(refuse("model.model_config.checkpoint_name_or_path", problem));
     };
     match find::noted(Path::new(name), progress) {
-        Ok(folder) if folder.is_dir() => Ok(folder),
-        Ok(path) => Err(refuse(key, format!("{} is no folder", path.display()))),
+        Ok(path) if path.is_dir() || mindspore::begins(&path)? => Ok(path),
+        Ok(path) => Err(refuse(key, format!("{} is neither a folder nor a checkpoint of MindSpore's", path.display()))),
         Err(missing @ (Error::NoModel { .. } | Error::Nothing { .. })) => Err(refuse(key, missing.to_string())),
         Err(other) => Err(other),
     }

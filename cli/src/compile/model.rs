@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bloomery_artifact::Source;
-use bloomery_formats::Checkpoint;
 use bloomery_formats::map::{self, Mapping};
 use bloomery_models::config::{BloomConfig, GenerationSettings, WeightType};
-use bloomery_models::names::{Resolved, resolve};
+use bloomery_models::names::{Names, Resolved, resolve};
 use bloomery_models::sizes;
 use bloomery_models::tokenizer::Tokenizer;
 use bloomery_runtime::GenerationConfig;
@@ -16,6 +15,7 @@ use sha2::{Digest, Sha256};
 use super::ModelSource;
 use super::configured::{self, Types};
 use crate::generation::filled;
+use crate::stored::StoredTensors;
 use crate::{Error, Progress, find};
 
 /// A model, opened.
@@ -36,12 +36,17 @@ pub(super) struct Loaded {
 /// Where the weights' values come from.
 pub(super) enum Weights {
     /// A mapped checkpoint that holds all of them.
-    Stored { checkpoint: Checkpoint, resolved: Resolved },
+    Stored { checkpoint: StoredTensors, resolved: Resolved },
     /// A seed.
     Random(u64),
 }
 
 impl Weights {
+    /// Whether they are stored in MindSpore's files.
+    pub(super) fn are_mindspores(&self) -> bool {
+        matches!(self, Weights::Stored { resolved, .. } if resolved.names == Names::MindSpore)
+    }
+
     /// The type of a parameter, as stored.
     pub(super) fn dtype(&self, parameter: &str) -> WeightType {
         match self {
@@ -125,26 +130,33 @@ impl Loaded {
     }
 }
 
-fn from_folder(folder: &Path) -> Result<Loaded, Error> {
-    stored(folder, BloomConfig::from_folder(folder)?)
+fn from_folder(path: &Path) -> Result<Loaded, Error> {
+    stored(path, BloomConfig::from_folder(&folder_of(path))?)
 }
 
-/// The model of that config whose weights are in a folder.
-pub(super) fn stored(folder: &Path, config: BloomConfig) -> Result<Loaded, Error> {
-    let generation = GenerationSettings::from_folder(folder, &config)?;
-    let tokenizer = Tokenizer::from_folder(folder)?;
-    let checkpoint = Checkpoint::open(folder)?;
-    let tensors = checkpoint.tensors().map(|tensor| (tensor.name, tensor.dtype.name(), tensor.shape));
-    let resolved = resolve(&config, tensors).map_err(|source| {
-        let file = source.stored().and_then(|tensor| Some(checkpoint.tensor(tensor)?.path()));
-        Error::Names { path: file.unwrap_or(folder).to_path_buf(), source }
+/// The folder of a model that is one, or that is a file of weights in one.
+pub(super) fn folder_of(path: &Path) -> PathBuf {
+    if path.is_file() { path.parent().unwrap_or(Path::new("")).to_path_buf() } else { path.to_path_buf() }
+}
+
+/// The model of that config whose weights are in a folder, or are a file.
+pub(super) fn stored(path: &Path, config: BloomConfig) -> Result<Loaded, Error> {
+    let folder = folder_of(path);
+    let generation = GenerationSettings::from_folder(&folder, &config)?;
+    let tokenizer = Tokenizer::from_folder(&folder)?;
+    let checkpoint = StoredTensors::open(path, None, Names::HuggingFace)?;
+    let items = checkpoint.items();
+    // What has no type of elements is a text that was appended.
+    let tensors = items.iter().filter_map(|item| Some((item.name.as_str(), item.dtype?.name(), &item.shape[..])));
+    let resolved = resolve(&config, checkpoint.names(), tensors).map_err(|source| {
+        let file = source.stored().and_then(|tensor| checkpoint.path_of(tensor));
+        Error::Names { path: file.unwrap_or(path).to_path_buf(), source }
     })?;
-    let mut notes = [&config.notes[..], &resolved.notes[..]].concat();
+    let mut notes = [&config.notes[..], checkpoint.notes(), &resolved.notes[..]].concat();
     notes.extend(tokenizer.iter().flat_map(|tokenizer| about_ids(tokenizer, config.vocab)));
     notes.extend(impossible(&generation, "generation_config.json"));
     let weights = Weights::Stored { checkpoint, resolved };
-    let folder = Some(folder.to_path_buf());
-    Ok(Loaded { config, generation, weights, tokenizer, notes, types: None, yaml: None, folder })
+    Ok(Loaded { config, generation, weights, tokenizer, notes, types: None, yaml: None, folder: Some(folder) })
 }
 
 /// What there is to say of settings of generation that contradict each other.

@@ -17,7 +17,7 @@ use bloomery_passes::Unseen;
 use serde::Serialize;
 
 use super::configured::Configured;
-use super::model::Loaded;
+use super::model::{self, Loaded};
 use super::strategy::{self, Certified};
 use super::{CompileOptions, ModelSource, call_plan, check, describe, lower, opened};
 use crate::inspect::{page_bytes, page_tokens};
@@ -135,7 +135,7 @@ fn devices(calls: &CallPlan, context: u64) -> Vec<DevicePlan> {
 fn sized(source: &ModelSource, progress: &mut dyn Progress) -> Result<Loaded, Error> {
     match source {
         ModelSource::Folder(folder) => {
-            let config = BloomConfig::from_folder(&find::noted(folder, progress)?)?;
+            let config = BloomConfig::from_folder(&model::folder_of(&find::noted(folder, progress)?))?;
             let mut loaded = Loaded::random(config, 0);
             let unseen = "weights are not opened, and count as f16 where --dtype does not say otherwise";
             loaded.notes.push(unseen.to_owned());

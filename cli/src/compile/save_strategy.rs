@@ -10,7 +10,7 @@ use bloomery_formats::strategy::{Layout, Operator, OptimizerShard, Parameter, St
 use bloomery_models::config::{BloomConfig, WeightType};
 use bloomery_models::{mindspore_strategy as mindspore, sizes};
 
-use super::{CompileOptions, ModelSource, configured, strategy};
+use super::{CompileOptions, ModelSource, configured, model, strategy};
 use crate::{Error, Progress, find, output};
 
 /// What was written.
@@ -88,10 +88,10 @@ const BEGINNING: &str = "ckpt_strategy_rank_";
 const END: &str = ".ckpt";
 
 /// A model's sizes, and the type MindFormers would give its matrices.
-fn described(model: &ModelSource, progress: &mut dyn Progress) -> Result<(BloomConfig, WeightType), Error> {
-    match model {
+fn described(source: &ModelSource, progress: &mut dyn Progress) -> Result<(BloomConfig, WeightType), Error> {
+    match source {
         ModelSource::Folder(folder) => {
-            Ok((BloomConfig::from_folder(&find::noted(folder, progress)?)?, WeightType::F16))
+            Ok((BloomConfig::from_folder(&model::folder_of(&find::noted(folder, progress)?))?, WeightType::F16))
         }
         ModelSource::Random { size, .. } => Ok((sizes::by_name(size)?, WeightType::F16)),
         ModelSource::Configured(configured) => configured::sizes(configured),

@@ -1,20 +1,23 @@
 //! The values of a model's weights, a part at a time: from its mapped checkpoint, or made of a seed.
 
-use std::sync::{Mutex, PoisonError};
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bloomery_formats::Tensor;
+use bloomery_formats::mindspore::MindsporeCheckpoint;
 use bloomery_ir::pieces::Cut;
 use bloomery_ir::{DType, Strided};
-use bloomery_models::load::{Stored, read_parameter};
-use bloomery_models::names;
+use bloomery_models::load::{Stored, View, read_parameter, view};
+use bloomery_models::names::{self, Resolved};
 
 use super::model::{Loaded, Weights};
 use super::random;
+use crate::stored::StoredTensors;
 
 /// Weights by the names that a model's description has for them.
 pub(super) struct Values<'a> {
     loaded: &'a Loaded,
-    /// The large random weight that was made last: its parts are often asked for one after another, small ones between.
+    /// The large weight that was made last, random or of pieces: its parts are often asked for one after another, small ones between.
     /// Threads that want one wait for whoever makes it.
     last: Mutex<Option<(String, Option<u64>, Strided<'static>)>>,
 }
@@ -32,12 +35,15 @@ impl<'a> Values<'a> {
     /// A weight, or one layer of it: all, or the part that `cut` names.
     pub(super) fn part(&self, name: &str, layer: Option<u64>, cut: Option<Cut>) -> Strided<'a> {
         let whole = match (&self.loaded.weights, &cut) {
-            (Weights::Stored { checkpoint, resolved }, _) => {
+            (Weights::Stored { checkpoint: StoredTensors::Common(checkpoint), resolved }, _) => {
                 let stored = |name: &str| {
                     let Tensor { bytes, dtype, strides, .. } = checkpoint.tensor(name)?;
                     Some(Stored { bytes, dtype: DType::by_name(dtype.name())?, strides })
                 };
                 read_parameter(&self.loaded.config, resolved, name, layer.map(|layer| layer as usize), stored)
+            }
+            (Weights::Stored { checkpoint: StoredTensors::MindSpore(checkpoint), resolved }, _) => {
+                self.mindspore(checkpoint, resolved, name, layer)
             }
             // Pieces along the outermost dimension are made one by one, others from all values.
             (Weights::Random(seed), Some(Cut { dim: 0, range })) => {
@@ -51,6 +57,38 @@ impl<'a> Values<'a> {
         match cut {
             Some(cut) => whole.range(cut.dim, cut.range),
             None => whole,
+        }
+    }
+
+    /// A weight of MindSpore's, where it lies; one that is cut into pieces is put together, and kept for its next part.
+    fn mindspore(
+        &self,
+        checkpoint: &'a MindsporeCheckpoint,
+        resolved: &Resolved,
+        name: &str,
+        layer: Option<u64>,
+    ) -> Strided<'a> {
+        let config = &self.loaded.config;
+        let source = resolved.source(config, name, layer.map(|layer| layer as usize));
+        let entry = checkpoint.entry(&resolved.stored_name(&source)).expect("`resolve` saw every tensor");
+        let dtype = entry.dtype().and_then(|dtype| DType::by_name(dtype.name())).expect("`resolve` saw its type");
+        let View { shape, offset, strides } = view(config, &source, name, &row_major(&entry.shape));
+        if entry.is_cut() {
+            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((_, _, values)) = last.as_ref().filter(|(known, of, _)| (known.as_str(), *of) == (name, layer))
+            {
+                return values.clone();
+            }
+            // The one before goes first, so that there are never two.
+            *last = None;
+            let bytes = checkpoint.bytes(entry).expect("only encrypted bytes can fail to be read").into_owned();
+            let values: Strided<'static> = Strided::shared(Arc::new(bytes), dtype, shape, offset, strides);
+            *last = Some((name.to_owned(), layer, values.clone()));
+            return values;
+        }
+        match checkpoint.bytes(entry).expect("only encrypted bytes can fail to be read") {
+            Cow::Borrowed(bytes) => Strided::new(bytes, dtype, shape, offset, strides),
+            Cow::Owned(bytes) => Strided::shared(Arc::new(bytes), dtype, shape, offset, strides),
         }
     }
 
@@ -79,10 +117,15 @@ impl<'a> Values<'a> {
     /// Lets go of the pages of a stored weight.
     pub(super) fn done_with(&self, name: &str, layer: Option<u64>) {
         if let Weights::Stored { checkpoint, resolved } = &self.loaded.weights {
-            let source = names::source(&self.loaded.config, name, layer.map(|layer| layer as usize));
-            checkpoint.tensor(&resolved.stored_name(&source)).expect("`resolve` saw every tensor").done_with();
+            let source = resolved.source(&self.loaded.config, name, layer.map(|layer| layer as usize));
+            checkpoint.done_with_all(&resolved.stored_name(&source));
         }
     }
+}
+
+/// The steps of a tensor that lies row by row.
+fn row_major(shape: &[usize]) -> Vec<usize> {
+    (1..=shape.len()).map(|dim| shape[dim..].iter().product()).collect()
 }
 
 fn random_values(seed: u64, name: &str, layer: Option<u64>, first: usize, shape: Vec<usize>) -> Strided<'static> {

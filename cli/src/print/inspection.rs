@@ -17,7 +17,9 @@ pub(crate) fn inspection(inspection: &Inspection) -> String {
     let text = match inspection {
         Inspection::Artifact(view) => artifact(view),
         Inspection::Folder(view) => folder(view),
-        Inspection::Safetensors { tensors: held } | Inspection::Torch { tensors: held } => tensors(held),
+        Inspection::Safetensors { tensors: held }
+        | Inspection::Torch { tensors: held }
+        | Inspection::Mindspore { tensors: held } => tensors(held),
         Inspection::Mindrecord(shown) => data_set(shown),
         Inspection::RankTable { table, problems } => rank_table(table, problems),
         Inspection::Config { config } => settings(config) + &notes(&config.notes),

@@ -178,7 +178,7 @@ fn weights_must_be_there_and_fit() {
     let named = |weights: &str, parts: &[&str]| written.no_artifact(&["--set", &format!("{key}={weights}")], parts);
     named("", &["neither load_checkpoint nor checkpoint_name_or_path names weights", "--random-weights SEED"]);
     named("no/such/folder", &["there is no file or folder no/such/folder", "--> --set", "--random-weights SEED"]);
-    named(written.file().to_str().unwrap(), &["run.yaml is no folder", key]);
+    named(written.file().to_str().unwrap(), &["run.yaml is neither a folder nor a checkpoint", key]);
     let tiny = model("tiny");
     named(
         tiny.to_str().unwrap(),

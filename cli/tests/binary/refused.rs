@@ -710,7 +710,10 @@ fn files_that_inspect_knows_by_name_only() {
     let other = tempfile::tempdir().unwrap();
     for (name, text, part) in [("a.json", "{}", "no config.json"), ("a.txt", "a", "is nothing known")] {
         std::fs::write(other.path().join(name), text).unwrap();
-        refused(args!["inspect", &other.path().join(name)], &[part, "give an artifact, a safetensors or torch file"]);
+        refused(
+            args!["inspect", &other.path().join(name)],
+            &[part, "give an artifact, a safetensors, torch or MindSpore file"],
+        );
     }
     refused(args!["inspect", "no/such/file"], &["no file or folder no/such/file"]);
 }

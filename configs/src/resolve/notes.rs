@@ -116,8 +116,8 @@ fn gate(config: &Config) -> Option<String> {
     let is_fast = config.settings.model.model_config.hidden_act == "fast_gelu";
     is_fast.then(|| {
         format!(
-            "hidden_act fast_gelu ({}) is a coarser curve than BLOOM was trained with: compiled is gelu, as MindFormers' own \
-             files say since October 2023",
+            "hidden_act fast_gelu ({}) is a coarser curve than BLOOM was trained with: it counts for weights in MindSpore's \
+             files, others get gelu, as MindFormers' own files say since October 2023",
             config.origin("model.model_config.hidden_act")
         )
     })

@@ -28,7 +28,7 @@ fn checkpoint(config: &BloomConfig, prefix: &str) -> Tensors {
 }
 
 fn refused(config: &BloomConfig, tensors: Tensors, part: &str) {
-    let message = resolve(config, tensors).expect_err("should be refused").to_string();
+    let message = resolve(config, Names::HuggingFace, tensors).expect_err("should be refused").to_string();
     assert!(message.contains(part), "{message:?} lacks {part:?}");
 }
 
@@ -113,15 +113,15 @@ fn both_prefixes_and_both_heads_resolve() {
     for tied_head in [true, false] {
         for prefix in ["", "transformer."] {
             let config = small(tied_head);
-            let resolved = resolve(&config, checkpoint(&config, prefix)).unwrap();
-            assert_eq!((resolved.prefix, resolved.notes.len()), (prefix, 0));
+            let resolved = resolve(&config, Names::HuggingFace, checkpoint(&config, prefix)).unwrap();
+            assert_eq!((resolved.prefix.as_str(), resolved.notes.len()), (prefix, 0));
             let key = source(&config, "h.attention.key.bias", Some(1));
             assert_eq!(resolved.stored_name(&key), format!("{prefix}h.1.self_attention.query_key_value.bias"));
             assert_eq!(resolved.weight_type("ln_f.bias"), WeightType::F16);
         }
     }
     let untied = small(false);
-    let resolved = resolve(&untied, checkpoint(&untied, "transformer.")).unwrap();
+    let resolved = resolve(&untied, Names::HuggingFace, checkpoint(&untied, "transformer.")).unwrap();
     assert_eq!(resolved.stored_name(&source(&untied, HEAD, None)), "lm_head.weight");
 }
 
@@ -132,7 +132,7 @@ fn a_tied_heads_copy_and_buffers_are_ignored() {
     tensors.push((HEAD.to_owned(), "f16", vec![5, 12]));
     tensors.push(("transformer.h.0.attn.masked_bias".to_owned(), "f32", vec![]));
     tensors.push(("transformer.h.1.self_attention.bias".to_owned(), "bool", vec![1, 1, 8, 8]));
-    let notes = resolve(&config, tensors).unwrap().notes;
+    let notes = resolve(&config, Names::HuggingFace, tensors).unwrap().notes;
     assert!(notes.len() == 1 && notes[0].contains("lm_head.weight is ignored"), "{notes:?}");
 }
 
@@ -143,7 +143,7 @@ fn mixed_types_widen_to_what_holds_them_all() {
     let mut retype = |name: &str, dtype| tensors.iter_mut().find(|tensor| tensor.0 == name).unwrap().1 = dtype;
     retype("h.1.mlp.dense_h_to_4h.bias", "bf16");
     retype("ln_f.weight", "f32");
-    let resolved = resolve(&config, tensors).unwrap();
+    let resolved = resolve(&config, Names::HuggingFace, tensors).unwrap();
     let types = ["h.mlp.up.bias", "ln_f.weight", "ln_f.bias"].map(|name| resolved.weight_type(name));
     assert_eq!(types, [WeightType::F32, WeightType::F32, WeightType::F16]);
 }
@@ -176,7 +176,7 @@ fn fixtures_configs_name_their_own_weights() {
     for name in ["tiny", "tiny-nonpow2", "tiny-fp16", "tiny-bf16", "tiny-untied", "tiny-postln", "trained-web"] {
         let model = folder.join(name).join("model");
         let config = BloomConfig::from_folder(&model).unwrap();
-        let resolved = resolve(&config, header(&model.join("model.safetensors"))).unwrap();
+        let resolved = resolve(&config, Names::HuggingFace, header(&model.join("model.safetensors"))).unwrap();
         let bare = matches!(name, "tiny-nonpow2" | "tiny-fp16");
         assert_eq!(resolved.prefix, if bare { "" } else { "transformer." }, "{name}");
         if let Some(dtype) = config.dtype {

@@ -22,6 +22,7 @@ pub(super) fn call(call: &Call, memory: &mut Memory, numbers: &Bindings, chip: C
         "Div" => (2, cx.pairs(2, x(0), x(1), |a, b| a / b)),
         "LogicalOr" => (2, cx.pairs(2, x(0), x(1), |a, b| truth(a != 0.0 || b != 0.0))),
         "InplaceAdd" => (0, cx.pairs(0, x(0), x(1), |a, b| a + cx.scalar(2) * b)),
+        "InplaceMul" => (0, cx.pairs(0, x(0), x(1), |a, b| a * b)),
         "InplaceMuls" => (0, each(x(0), |a| a * cx.scalar(1))),
         "InplaceZero" => (0, vec![0.0; dims(0).iter().product()]),
         "InplaceCopy" => (0, x(1)),

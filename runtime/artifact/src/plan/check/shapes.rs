@@ -21,7 +21,7 @@ pub(super) fn check(_: Chip, function: &Function, call: &Call) -> Result<(), Str
         }
         "Adds" | "Muls" | "Neg" | "Tanh" | "Sqrt" | "Exp" | "Gelu" | "Cast" | "Softmax" | "Clamp" | "LtScalar"
         | "GtScalar" => same("out", &out()?.dims, &x()?.dims),
-        "InplaceAdd" | "InplaceMaskedFillScalar" => {
+        "InplaceAdd" | "InplaceMul" | "InplaceMaskedFillScalar" => {
             same("selfRef", &x()?.dims, &joined(&x()?.dims, &call.args[1].tensors()[0].dims)?)
         }
         "InplaceCopy" => same("src", &need("src")?.dims, &x()?.dims),

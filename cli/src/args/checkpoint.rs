@@ -1,0 +1,161 @@
+//! Arguments of what is about checkpoints: `convert`, `checkpoint`.
+
+use std::path::PathBuf;
+
+use bloomery::Key;
+use bloomery::checkpoint::CleanOptions;
+use bloomery::convert::ConvertOptions;
+use bloomery_models::config::WeightType;
+use bloomery_models::names::Names;
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::Dtype;
+use super::values::{bytes, count, key};
+
+/// `convert`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  bloomery convert MODEL_DIR bloom.ckpt --to mindspore\n  bloomery convert MODEL_DIR OUT_DIR --to mindspore --dtype f16\n  bloomery convert OUT_DIR BACK_DIR --to hf --shard-size 5GB\n  bloomery convert bloom.ckpt HF_DIR --to hf --heads 16"
+)]
+pub(crate) struct Convert {
+    /// A model's folder or name, or a file of weights, with a config.json beside it
+    #[arg(value_name = "SRC")]
+    source: PathBuf,
+    /// A folder, which gets config.json and the tokenizer's files as well; or, for MindSpore, a file: FILE.ckpt
+    #[arg(value_name = "DST")]
+    target: PathBuf,
+    /// Whose files to make
+    #[arg(long, value_enum)]
+    to: To,
+    /// The type of the new weights; numbers that it cannot hold are counted
+    #[arg(long, value_enum, default_value_t = Dtype::Keep)]
+    dtype: Dtype,
+    /// The most that a safetensors file holds [default: 5GB]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    shard_size: Option<u64>,
+    /// How many heads the model has, where no config.json says it
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    heads: Option<std::num::NonZeroUsize>,
+    /// What opens an encrypted checkpoint of MindSpore's
+    #[arg(long, value_name = "K", value_parser = key)]
+    key: Option<Key>,
+    /// Replace what is there
+    #[arg(long)]
+    force: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `--to`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum To {
+    /// Hugging Face's: safetensors
+    Hf,
+    /// MindSpore's: one .ckpt
+    Mindspore,
+}
+
+/// What Hugging Face's own writer took for long.
+const SHARD: u64 = 5_000_000_000;
+
+impl Convert {
+    /// The library's options.
+    pub(crate) fn options(&self) -> ConvertOptions {
+        ConvertOptions {
+            source: self.source.clone(),
+            target: self.target.clone(),
+            to: match self.to {
+                To::Hf => Names::HuggingFace,
+                To::Mindspore => Names::MindSpore,
+            },
+            dtype: match self.dtype {
+                Dtype::Keep => None,
+                Dtype::F32 => Some(WeightType::F32),
+                Dtype::F16 => Some(WeightType::F16),
+                Dtype::Bf16 => Some(WeightType::Bf16),
+            },
+            shard_bytes: self.shard_size.unwrap_or(SHARD),
+            heads: self.heads.map(std::num::NonZeroUsize::get),
+            key: self.key.clone(),
+            force: self.force,
+        }
+    }
+}
+
+/// `checkpoint`
+#[derive(Debug, Args)]
+#[command(
+    disable_help_subcommand = true,
+    after_help = "Examples:\n  bloomery checkpoint show bloom.ckpt --json\n  bloomery checkpoint diff bloom.ckpt other.ckpt\n  bloomery checkpoint clean trained.ckpt bloom.ckpt"
+)]
+pub(crate) struct Checkpoints {
+    /// What to do
+    #[command(subcommand)]
+    pub(crate) what: CheckpointCommand,
+}
+
+/// What `checkpoint` does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CheckpointCommand {
+    /// Names, shapes, types, sizes and hashes
+    #[command(after_help = "Example:\n  bloomery checkpoint show bloom.ckpt --json")]
+    Show {
+        /// The checkpoint: MindSpore's, safetensors, torch's, or a folder
+        #[arg(value_name = "A")]
+        file: PathBuf,
+        /// What opens an encrypted one
+        #[arg(long, value_name = "K", value_parser = key)]
+        key: Option<Key>,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// In what two differ: names, types, shapes; of each tensor the first number that is another, and the largest error
+    #[command(after_help = "Example:\n  bloomery checkpoint diff bloom.ckpt other.ckpt")]
+    Diff {
+        /// A checkpoint
+        #[arg(value_name = "A")]
+        a: PathBuf,
+        /// Another one, of any format
+        #[arg(value_name = "B")]
+        b: PathBuf,
+        /// What opens those that are encrypted
+        #[arg(long, value_name = "K", value_parser = key)]
+        key: Option<Key>,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// A copy without states of the optimizer and sums of gradients (names with adam_ or accu_grads)
+    #[command(after_help = "Example:\n  bloomery checkpoint clean trained.ckpt bloom.ckpt")]
+    Clean(Clean),
+}
+
+/// `checkpoint clean`
+#[derive(Debug, Args)]
+pub(crate) struct Clean {
+    /// A checkpoint of MindSpore's
+    #[arg(value_name = "SRC")]
+    source: PathBuf,
+    /// The new one
+    #[arg(value_name = "DST")]
+    target: PathBuf,
+    /// What opens an encrypted one; the new one is not encrypted
+    #[arg(long, value_name = "K", value_parser = key)]
+    key: Option<Key>,
+    /// Replace what is there
+    #[arg(long)]
+    force: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl Clean {
+    /// The library's options.
+    pub(crate) fn options(&self) -> CleanOptions {
+        let Clean { source, target, key, force, .. } = self;
+        CleanOptions { source: source.clone(), target: target.clone(), key: key.clone(), force: *force }
+    }
+}
