@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use bloomery_artifact::plan;
 use bloomery_artifact::{Artifact, Check, Section};
 use bloomery_configs::{Config, Options, Strategy};
 use bloomery_formats::Checkpoint;
@@ -20,7 +21,7 @@ use sha2::{Digest, Sha256};
 pub type Reader = fn(bytes: &[u8], folder: &Path) -> Result<(), String>;
 
 /// The readers by name; `fuzz/corpus` has a folder for each.
-pub const READERS: [(&str, Reader); 10] = [
+pub const READERS: [(&str, Reader); 11] = [
     ("artifact", artifact),
     ("torch", torch),
     ("safetensors", safetensors),
@@ -31,7 +32,15 @@ pub const READERS: [(&str, Reader); 10] = [
     ("strategy", strategy),
     ("mindrecord", mindrecord),
     ("rank_table", rank_table),
+    ("plan", plan),
 ];
+
+/// A plan of calls as text: what is read prints the same, and the checks say yes or no.
+pub fn plan(bytes: &[u8], _: &Path) -> Result<(), String> {
+    let read = plan::parse::parse(&String::from_utf8_lossy(bytes)).map_err(said)?;
+    assert_eq!(plan::parse::parse(&plan::text::print(&read)).as_ref(), Ok(&read), "a plan reads as it prints");
+    plan::check::check(&read).map_err(said)
+}
 
 /// An artifact, whose hashes are set right first: they keep accidents out, not whoever means harm.
 pub fn artifact(bytes: &[u8], folder: &Path) -> Result<(), String> {
