@@ -162,6 +162,9 @@ pub(crate) struct Compile {
     /// The type of weights [default: keep, or what the configuration says, but none wider than stored]
     #[arg(long, value_enum)]
     dtype: Option<Dtype>,
+    /// Keep weights of products in 8 bits, with a factor for each column (ascend:910b)
+    #[arg(long)]
+    int8: bool,
     /// What to make code for, comma-separated: cpu:all-x86 (v3, v4 and amx), cpu:x86-64-v3, cpu:x86-64-v4,
     /// cpu:x86-64-amx, cpu:aarch64, interpreter; or a plan of calls for Ascend chips: ascend:910a, ascend:910b
     #[arg(long, value_name = "TARGET,..", value_delimiter = ',', default_values_t = [Target::default_here()])]
@@ -265,6 +268,7 @@ impl Compile {
         };
         Ok(CompileOptions {
             dtype,
+            int8: self.int8,
             targets: self.target.clone(),
             compute,
             kv_dtype,

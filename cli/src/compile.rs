@@ -49,6 +49,8 @@ pub struct CompileOptions {
     pub model: ModelSource,
     /// The type weights get; as stored when nothing is said.
     pub dtype: Option<WeightType>,
+    /// Weights of products in 8 bits, with a factor for each column, on devices that have that.
+    pub int8: bool,
     /// What to make code for; see [`Target::default_here`].
     pub targets: Vec<Target>,
     /// The arithmetic of products.
@@ -71,6 +73,7 @@ impl CompileOptions {
         CompileOptions {
             model,
             dtype: None,
+            int8: false,
             targets: vec![Target::default_here()],
             compute: Compute::F32,
             kv_dtype: None,
@@ -255,8 +258,14 @@ fn check(options: &CompileOptions) -> Result<(), Error> {
     };
     bounds("--max-context", options.max_context, CONTEXT_MAX)?;
     bounds("--chunk", options.chunk, CHUNK_MAX)?;
-    if let Some(chip) = targets::chip(&options.targets)? {
-        check_device(chip, options)?;
+    match targets::chip(&options.targets)? {
+        Some(chip) => check_device(chip, options)?,
+        None if options.int8 => {
+            return Err(Error::Refused(
+                "--int8 is for --target ascend:910b; processors take weights of f32, f16 or bf16".to_owned(),
+            ));
+        }
+        None => {}
     }
     match options.kv_dtype {
         Some(WeightType::Bf16) => Err(Error::Refused("--kv-dtype is bf16, it must be f32 or f16".to_owned())),
@@ -268,6 +277,7 @@ fn check(options: &CompileOptions) -> Result<(), Error> {
 fn check_device(chip: Chip, options: &CompileOptions) -> Result<(), Error> {
     let lacks = |what: &str, way_out: &str| Err(Error::Refused(format!("the {chip} {what}: {way_out}")));
     match (options.dtype, options.kv_dtype, options.compute) {
+        _ if options.int8 && chip == Chip::A910 => lacks("multiplies no weights of 8 bits", "leave --int8 out"),
         (Some(WeightType::F32), ..) => lacks("multiplies weights of 16 bits", "leave --dtype f32 out, or say f16"),
         (Some(WeightType::Bf16), ..) if chip == Chip::A910 => {
             lacks("has no bf16", "leave --dtype bf16 out, or say f16")
@@ -391,7 +401,8 @@ fn call_plan(
 ) -> Result<Option<CallPlan>, Error> {
     let Some(chip) = targets::chip(&options.targets)? else { return Ok(None) };
     progress.begin("plan the calls", 0);
-    let plan = ascend::plan(program, chip).map_err(|refusal| Error::Refused(format!("ascend:{chip}: {refusal}")))?;
+    let plan = ascend::plan(program, chip, options.int8)
+        .map_err(|refusal| Error::Refused(format!("ascend:{chip}: {refusal}")))?;
     bloomery_artifact::plan::check::check(&plan).map_err(|error| Error::Refused(format!("ascend:{chip}: {error}")))?;
     let entries: usize = plan.parts.iter().map(|part| part.entries.len()).sum();
     progress.end(&format!("{entries} entries for {} ranks, {} symbols", program.ranks(), plan.symbols.len()));
@@ -451,6 +462,7 @@ fn pack(
 fn meta(loaded: &Loaded, options: &CompileOptions, inputs: Vec<Source>, images: &[Made]) -> Meta {
     let config = &loaded.config;
     let named = [
+        ("int8", options.int8.to_string()),
         ("dtype", options.dtype.map_or(loaded.types.map_or("keep", |_| "configured"), WeightType::name).to_owned()),
         ("compute", options.compute.name().to_owned()),
         ("kv-dtype", kv_dtype(loaded, options).name().to_owned()),

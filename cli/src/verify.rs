@@ -36,7 +36,9 @@ pub fn verify(path: &Path) -> Result<Verified, Error> {
 /// That a plan of calls is the one that this version makes of the program.
 fn same_plan(artifact: &Artifact) -> Result<(), Error> {
     let Some(plan) = artifact.plan() else { return Ok(()) };
-    let made = ascend::plan(artifact.program(), plan.chip).map_err(|refusal| Error::Refused(refusal.to_string()))?;
+    let int8 = artifact.meta().options.get("int8").is_some_and(|said| said == "true");
+    let made =
+        ascend::plan(artifact.program(), plan.chip, int8).map_err(|refusal| Error::Refused(refusal.to_string()))?;
     if made == *plan {
         return Ok(());
     }

@@ -15,10 +15,10 @@ mod memory;
 use memory::Memory;
 
 use bloomery_artifact::Artifact;
-use bloomery_artifact::plan::{CallPlan, Content, PlanEntry, PlanPart};
-use bloomery_ir::Bindings;
+use bloomery_artifact::plan::{CallPlan, Content, PlanEntry, PlanPart, int8};
 use bloomery_ir::ascend::{AclTensor, Exchange, Over, Step};
-use bloomery_ir::tensor::read_element;
+use bloomery_ir::tensor::{read_element, round};
+use bloomery_ir::{Bindings, DType};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
@@ -142,6 +142,21 @@ fn fill(plan: &CallPlan, part: &PlanPart, rank: u64, memory: &mut Memory, weight
                     memory.fill(number, layer, &weight(rank, &buffer.name, layer));
                 }
             }
+            Content::Int8 { of, columns } => {
+                for layer in 0..buffer.layers {
+                    // Factors are rounded to the weight's type before numbers are.
+                    let dtype = factors_type(part, of);
+                    let (numbers, _) = int8(&weight(rank, of, layer), *columns as usize, |factor| round(dtype, factor));
+                    memory.fill(number, layer, &numbers);
+                }
+            }
+            Content::Factors { of, columns, dtype } => {
+                let dtype = DType::by_name(dtype.name()).expect("factors are floating point");
+                for layer in 0..buffer.layers {
+                    let (_, factors) = int8(&weight(rank, of, layer), *columns as usize, |factor| round(dtype, factor));
+                    memory.fill(number, layer, &factors);
+                }
+            }
             Content::Distances { over, .. } => {
                 let place = over.as_ref().and_then(|axis| plan.mesh.coordinate(rank, axis)).unwrap_or(0);
                 memory.fill(number, 0, &buffer.content.distances(place).expect("it is a table"));
@@ -149,6 +164,15 @@ fn fill(plan: &CallPlan, part: &PlanPart, rank: u64, memory: &mut Memory, weight
             Content::Scratch | Content::State | Content::Io => {}
         }
     }
+}
+
+/// The type of a weight's factors.
+fn factors_type(part: &PlanPart, weight: &str) -> DType {
+    let found = part.buffers.iter().find_map(|buffer| match &buffer.content {
+        Content::Factors { of, dtype, .. } if of == weight => DType::by_name(dtype.name()),
+        _ => None,
+    });
+    found.expect("a weight in 8 bits has factors")
 }
 
 /// The ranks of a stage on their way through an entry.

@@ -207,7 +207,7 @@ fn hosted(part: &PlanPart) -> BTreeSet<usize> {
 fn holds(content: &Content, name: &str, hosted: bool) -> Option<String> {
     let one = |what: &str| Some(format!("        {what}(memory::{name}),\n"));
     match content {
-        Content::Parameter => one("parameter"),
+        Content::Parameter | Content::Int8 { .. } | Content::Factors { .. } => one("parameter"),
         Content::Scratch if !hosted => None,
         Content::State if !hosted => one("state"),
         Content::Scratch | Content::State | Content::Io => one("host"),

@@ -1,6 +1,7 @@
 //! One kernel: its operations' calls, one after another.
 
 use bloomery_ir::ascend::{AclTensor, AclType, Chip, Lowering, Need, Operand, Step, Sum};
+use bloomery_ir::graph::Role;
 use bloomery_ir::target::Refusal;
 use bloomery_ir::types::TensorType;
 use bloomery_ir::{Bindings, Graph, ValueId};
@@ -17,31 +18,34 @@ pub(super) struct Calls {
 /// How operation number `i` is lowered; `None` when there is no entry.
 pub(super) type Entry<'a> = &'a dyn Fn(usize, &mut Lowering<'_>) -> Option<()>;
 
+/// What a kernel is lowered for.
+pub(super) struct Cx<'a> {
+    pub(super) chip: Chip,
+    /// Whether weights of products are kept in 8 bits.
+    pub(super) int8: bool,
+    /// Largest values of names.
+    pub(super) most: &'a Bindings,
+    /// Number of the first buffer that there is none of yet.
+    pub(super) first: usize,
+}
+
 /// Lowers a kernel's graph with these inputs and outputs, by the entries in its operations' files.
 ///
 /// # Errors
 /// The operation that has no entry.
-pub(super) fn calls(
-    graph: &Graph,
-    chip: Chip,
-    inputs: Vec<Operand>,
-    outputs: &[AclTensor],
-    most: &Bindings,
-    first: usize,
-) -> Result<Calls, Refusal> {
-    calls_by(graph, chip, inputs, outputs, most, first, &|i, io| graph.nodes[i].op.def().ascend(io))
+pub(super) fn calls(graph: &Graph, inputs: Vec<Operand>, outputs: &[AclTensor], cx: &Cx<'_>) -> Result<Calls, Refusal> {
+    calls_by(graph, inputs, outputs, cx, &|i, io| graph.nodes[i].op.def().ascend(io))
 }
 
 /// The same, by other entries.
 pub(super) fn calls_by(
     graph: &Graph,
-    chip: Chip,
     inputs: Vec<Operand>,
     outputs: &[AclTensor],
-    most: &Bindings,
-    first: usize,
+    cx: &Cx<'_>,
     entry: Entry<'_>,
 ) -> Result<Calls, Refusal> {
+    let Cx { chip, int8, most, first } = *cx;
     let mut values: Vec<Option<Operand>> = vec![None; graph.types.len()];
     inputs.into_iter().enumerate().for_each(|(i, input)| values[i] = Some(input));
     let (mut steps, mut needs): (Vec<Step>, Vec<Need>) = (vec![], vec![]);
@@ -54,7 +58,9 @@ pub(super) fn calls_by(
         }
         let operands = node.operands.iter().map(|value| values[value.index()].clone().expect("in order")).collect();
         let free = first + needs.len();
-        let mut io = Lowering::new(chip, node.op.name(), operands, results.clone(), most, free);
+        let narrow = node.operands.iter().map(|value| int8 && is_weight(graph, *value)).collect();
+        let io = Lowering::new(chip, node.op.name(), operands, results.clone(), most, free);
+        let mut io = io.narrowing(narrow);
         entry(i, &mut io).ok_or_else(|| no_entry(graph, i, chip))?;
         let lowered = io.finish();
         // A result that is a view needs no memory.
@@ -74,6 +80,10 @@ pub(super) fn calls_by(
     };
     let views = graph.outputs.iter().map(view).collect();
     Ok(Calls { steps, needs, views })
+}
+
+fn is_weight(graph: &Graph, value: ValueId) -> bool {
+    graph.inputs.get(value.index()).is_some_and(|input| input.role == Role::Parameter)
 }
 
 fn no_entry(graph: &Graph, node: usize, chip: Chip) -> Refusal {

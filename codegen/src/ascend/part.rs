@@ -18,12 +18,13 @@ use bloomery_ir::{Bindings, Op, Program};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-/// Plans a program that was made for this chip's target.
+/// Plans a program that was made for this chip's target; `int8`: weights of products are kept in 8 bits, with a factor for
+/// each column.
 ///
 /// # Errors
 /// A kernel without entry, with its name; what a plan cannot say.
-pub fn plan(program: &Program, chip: Chip) -> Result<CallPlan, Refusal> {
-    let parts = stage_ranges(program).into_iter().map(|stages| Part::of(program, chip, stages));
+pub fn plan(program: &Program, chip: Chip, int8: bool) -> Result<CallPlan, Refusal> {
+    let parts = stage_ranges(program).into_iter().map(|stages| Part::of(program, chip, int8, stages));
     let parts = parts.collect::<Result<Vec<_>, _>>()?;
     let soc = facts(chip).soc.iter().map(|&name| name.to_owned()).collect();
     let (model, mesh, replicas) = (program.name.clone(), program.mesh.clone(), program.replicas);
@@ -96,6 +97,7 @@ fn names_of_groups(step: &Step, used: &mut BTreeSet<String>) {
 struct Part<'a> {
     program: &'a Program,
     chip: Chip,
+    int8: bool,
     layers: u64,
     buffers: Vec<PlanBuffer>,
     /// Numbers of the buffers that places have.
@@ -110,13 +112,13 @@ struct Traffic {
 }
 
 impl<'a> Part<'a> {
-    fn of(program: &'a Program, chip: Chip, stages: Range<u64>) -> Result<PlanPart, Refusal> {
+    fn of(program: &'a Program, chip: Chip, int8: bool, stages: Range<u64>) -> Result<PlanPart, Refusal> {
         let layers = match program.stages.get(stages.start as usize) {
             Some(layers) => layers.end - layers.start,
             None => layers(program),
         };
         let io = Traffic::of(program);
-        let mut part = Part { program, chip, layers, buffers: vec![], places: BTreeMap::new(), io };
+        let mut part = Part { program, chip, int8, layers, buffers: vec![], places: BTreeMap::new(), io };
         let mut entries = vec![];
         for entry in &program.entries {
             if let Some(steps) = steps_of(entry, &stages) {
@@ -254,7 +256,7 @@ impl<'a> Part<'a> {
         });
         let first = self.buffers.len();
         let named = |refusal: Refusal| Refusal(format!("`{}`: {}", kernel.name, refusal.0));
-        let calls = kernel::calls(&kernel.graph, self.chip, inputs, &outputs, &scope.most, first).map_err(named)?;
+        let calls = kernel::calls(&kernel.graph, inputs, &outputs, &self.cx(scope, first)).map_err(named)?;
         let Calls { mut steps, needs, views } = calls;
         for ((view, made), output) in launch.outputs.iter().zip(views).zip(outputs) {
             match (view.place, made) {
@@ -265,6 +267,10 @@ impl<'a> Part<'a> {
             }
         }
         self.provided(steps, &needs, first, scope)
+    }
+
+    fn cx<'s>(&self, scope: &'s Scope<'_>, first: usize) -> kernel::Cx<'s> {
+        kernel::Cx { chip: self.chip, int8: self.int8, most: &scope.most, first }
     }
 
     fn operands(&mut self, launch: &Launch, scope: &Scope<'_>) -> Result<Vec<Operand>, Refusal> {
@@ -297,7 +303,7 @@ impl<'a> Part<'a> {
         let (inputs, output) = (self.operands(launch, scope)?, self.tensor(to, scope)?);
         let first = self.buffers.len();
         let entry = |_: usize, io: &mut bloomery_ir::ascend::Lowering<'_>| product.ascend_with_sum(over, io);
-        match kernel::calls_by(kernel, self.chip, inputs, &[output], &scope.most, first, &entry) {
+        match kernel::calls_by(kernel, inputs, &[output], &self.cx(scope, first), &entry) {
             Ok(Calls { steps, needs, .. }) => self.provided(steps, &needs, first, scope).map(Some),
             Err(_) => Ok(None),
         }
@@ -312,9 +318,10 @@ impl<'a> Part<'a> {
         scope: &Scope<'_>,
     ) -> Result<Vec<Step>, Refusal> {
         let mut offset = 0;
-        let mut numbers = vec![];
+        // The buffer of each, and where in it the storage begins.
+        let mut found: Vec<(usize, Sum)> = vec![];
         for need in needs {
-            numbers.push(match need {
+            let number = match need {
                 Need::Temporary(dtype, dims) => {
                     let most = Sum::product(dims).eval(&scope.most).map_err(|error| Refusal(error.to_string()))?;
                     let bytes = most * dtype.bytes();
@@ -324,15 +331,42 @@ impl<'a> Part<'a> {
                     self.buffers.len() - 1
                 }
                 Need::Distances { slopes, rows, reach, dtype } => self.distances(slopes, *rows, *reach, *dtype)?,
-            });
+                Need::Int8(weight) => {
+                    found.push(self.narrowed(weight, AclType::I8)?);
+                    continue;
+                }
+                Need::Factors(weight) => {
+                    found.push(self.narrowed(weight, weight.dtype)?);
+                    continue;
+                }
+            };
+            found.push((number, Sum::default()));
         }
         let mut renumber = |tensor: &mut AclTensor| {
             if tensor.buffer >= first {
-                tensor.buffer = numbers[tensor.buffer - first];
+                let (buffer, base) = found[tensor.buffer - first].clone();
+                tensor.base = tensor.base.plus(&base);
+                tensor.buffer = buffer;
             }
         };
         steps.iter_mut().for_each(|step| step.change_tensors(&mut renumber));
         Ok(steps)
+    }
+
+    /// A weight in 8 bits, or of another type the factors of its columns; and the way from layer to layer.
+    fn narrowed(&mut self, weight: &AclTensor, dtype: AclType) -> Result<(usize, Sum), Refusal> {
+        let whole = &self.buffers[weight.buffer];
+        let (of, layers) = (whole.name.clone(), whole.layers);
+        let number = |sum: &Sum| sum.as_number().ok_or_else(|| Refusal(format!("%{of} has no number of columns")));
+        let (rows, columns) = (number(&weight.dims[0])?, number(&weight.dims[1])?);
+        let (name, bytes, content) = if dtype == AclType::I8 {
+            (format!("{of}.int8"), rows * columns, Content::Int8 { of: of.clone(), columns })
+        } else {
+            (format!("{of}.factors"), columns * dtype.bytes(), Content::Factors { of: of.clone(), columns, dtype })
+        };
+        let buffer = self.buffer(&name, || PlanBuffer::new(&name, Arena::Weights, 0, bytes, layers, content));
+        let pitch = Sum::number(if layers > 1 { self.buffers[buffer].pitch() } else { 0 });
+        Ok((buffer, Sum::symbol("layer").times(&pitch)))
     }
 
     /// The table that ALiBi's slopes make.

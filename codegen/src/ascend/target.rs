@@ -1,7 +1,7 @@
 //! What passes ask of this target: which operations have entries, which go together, and what they cost.
 
 use super::chips::facts;
-use super::kernel::{calls, dtype_and_dims};
+use super::kernel::{Cx, calls, dtype_and_dims};
 use bloomery_artifact::plan::padded;
 use bloomery_ir::ascend::{AclTensor, Arg, Chip, Operand, Step, Sum};
 use bloomery_ir::graph::{Input, Role};
@@ -65,7 +65,9 @@ impl Target for Ascend {
         let outputs = kernel.outputs.iter().map(|value| kernel.ty(*value));
         let outputs: Vec<AclTensor> =
             outputs.enumerate().map(|(i, ty)| tensor(kernel.inputs.len() + i, ty)).collect::<Result<_, _>>()?;
-        let calls = calls(kernel, self.chip, inputs, &outputs, &most, kernel.inputs.len() + outputs.len())?;
+        let first = kernel.inputs.len() + outputs.len();
+        let cx = Cx { chip: self.chip, int8: false, most: &most, first };
+        let calls = calls(kernel, inputs, &outputs, &cx)?;
         let facts = facts(self.chip);
         let flop: u64 = kernel.nodes.iter().filter_map(|node| flops(kernel, node, &most)).sum();
         Ok(CALL * count(&calls.steps) as f64

@@ -17,6 +17,10 @@ pub enum Operand {
 pub enum Need {
     /// For the duration of the operation.
     Temporary(AclType, Vec<Sum>),
+    /// A weight `[K, N]` in 8 bits, for each column times a factor; [`Need::Factors`] of it follow.
+    Int8(AclTensor),
+    /// The factors of a weight's columns, of its type.
+    Factors(AclTensor),
     /// What ALiBi adds to scores, as a table of `[heads, rows, reach + rows]` that the host makes once: `slope * distance`
     /// at `[head, i, reach + i - distance]`, and a large negative number for what lies ahead of row `i`.
     Distances {
@@ -35,6 +39,8 @@ pub enum Need {
 pub struct Lowering<'a> {
     chip: Chip,
     operands: Vec<Operand>,
+    /// Which operands are weights that may be kept in 8 bits.
+    narrow: Vec<bool>,
     results: Vec<AclTensor>,
     op: &'static str,
     /// Largest values of names.
@@ -67,8 +73,31 @@ impl<'a> Lowering<'a> {
         most: &'a Bindings,
         first: usize,
     ) -> Lowering<'a> {
-        let views = vec![None; results.len()];
-        Lowering { chip, operands, results, op, most, first, needs: vec![], steps: vec![], views }
+        let (views, narrow) = (vec![None; results.len()], vec![false; operands.len()]);
+        Lowering { chip, operands, narrow, results, op, most, first, needs: vec![], steps: vec![], views }
+    }
+
+    /// Some operands are weights that may be kept in 8 bits.
+    #[must_use]
+    pub fn narrowing(self, narrow: Vec<bool>) -> Lowering<'a> {
+        Lowering { narrow, ..self }
+    }
+
+    /// Whether an operand is a weight that may be kept in 8 bits.
+    pub fn may_narrow(&self, i: usize) -> bool {
+        self.narrow[i]
+    }
+
+    /// A weight `[K, N]` in 8 bits, and the factors of its columns.
+    pub fn int8(&mut self, weight: AclTensor) -> [AclTensor; 2] {
+        let (dims, dtype) = (weight.dims.clone(), weight.dtype);
+        self.needs.extend([Need::Int8(weight.clone()), Need::Factors(weight)]);
+        let number = self.first + self.needs.len() - 2;
+        let factors = dims[1..].to_vec();
+        [
+            AclTensor::whole(number, Sum::default(), AclType::I8, dims),
+            AclTensor::whole(number + 1, Sum::default(), dtype, factors),
+        ]
     }
 
     /// What was written.

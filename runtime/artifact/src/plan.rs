@@ -187,6 +187,22 @@ pub enum Content {
     State,
     /// The caller's input or output of this name.
     Io,
+    /// The rank's part of a product's weight in 8 bits: what its column's factor is multiplied by.
+    Int8 {
+        /// The program's parameter.
+        of: String,
+        /// Columns of the product.
+        columns: u64,
+    },
+    /// The factors of such a weight, one for each column.
+    Factors {
+        /// The program's parameter.
+        of: String,
+        /// Columns of the product.
+        columns: u64,
+        /// Their type.
+        dtype: AclType,
+    },
     /// What ALiBi adds to scores, in this type, `[heads, rows, reach + rows]`: `slope * (k - reach - row)`, and a number that
     /// hides where that is ahead of the row.
     Distances {
@@ -203,6 +219,20 @@ pub enum Content {
         /// Its type.
         dtype: AclType,
     },
+}
+
+/// A weight, row by row of so many columns, in 8 bits: whole numbers from -127 to 127, and the factor of each column, which is
+/// rounded by `round` before numbers are.
+pub fn int8(values: &[f64], columns: usize, round: impl Fn(f64) -> f64) -> (Vec<f64>, Vec<f64>) {
+    let mut most = vec![0.0_f64; columns];
+    for row in values.chunks_exact(columns) {
+        most.iter_mut().zip(row).for_each(|(most, value)| *most = most.max(value.abs()));
+    }
+    // A column of zeros, or of numbers so small that their factor would be zero, keeps any factor.
+    let factor = |most: f64| Some(round(most / 127.0)).filter(|factor| *factor > 0.0).unwrap_or(1.0);
+    let factors: Vec<f64> = most.into_iter().map(factor).collect();
+    let number = |(i, value): (usize, &f64)| (value / factors[i % columns]).round().clamp(-127.0, 127.0);
+    (values.iter().enumerate().map(number).collect(), factors)
 }
 
 /// What hides a position: the largest negative number of f16, which other types hold too.

@@ -42,6 +42,11 @@ pub(super) fn call(call: &Call, memory: &mut Memory, numbers: &Bindings, chip: C
         "LayerNorm" => (5, cx.layer_norm(memory)),
         "Embedding" => (2, embedding(&x(0), &x(1), dims(0))),
         "Mm" | "BatchMatMul" => (2, product(memory, cx.tensor(0), cx.tensor(1), numbers)),
+        "WeightQuantBatchMatmulV2" => {
+            let factors = x(2);
+            let sums = product(memory, cx.tensor(0), cx.tensor(1), numbers);
+            (8, sums.iter().enumerate().map(|(i, sum)| sum * factors[i % factors.len()]).collect())
+        }
         "ArgMax" => (3, largest(&x(0), dims(0))),
         "Cat" => (2, cx.cat(memory)),
         "ReduceSum" => (4, cx.reduced(memory, 0.0, |a, b| a + b)),

@@ -66,6 +66,7 @@ impl Maker {
                     let shape: Vec<String> = shape.iter().map(Sum::to_string).collect();
                     self.buffer(&name, Arena::Temporaries, Content::Scratch, dtype, &shape.join(" "));
                 }
+                Need::Int8(_) | Need::Factors(_) => unreachable!("no weight of these is kept in 8 bits"),
                 Need::Distances { rows, reach, dtype, .. } => {
                     let slopes = vec![0.3, 0.07, 0.011, 1.0e-6];
                     let content =

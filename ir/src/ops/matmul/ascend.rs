@@ -2,6 +2,7 @@
 //!
 //! The unit multiplies 16-bit numbers and sums in f32. The first generation takes nothing else, and stores the sum as f32
 //! where the result is; the second stores it in the operands' type, so that it is rounded once more, or multiplies f32.
+//! Weights may be kept in 8 bits with a factor for each column (`aclnnWeightQuantBatchMatmulV2`, the second alone).
 //! Operands are views: letters summed over become one dimension, a table read by rows is transposed by its strides.
 
 use super::MatMul;
@@ -14,15 +15,28 @@ pub(super) fn product(matmul: &MatMul, io: &mut Lowering<'_>) -> Option<()> {
     let Operands { left, right, result } = operands(matmul, io)?;
     let direct = result.dtype == left.dtype || io.chip() == Chip::A910;
     let to = if direct { result.clone() } else { io.temporary(left.dtype, result.dims.clone()) };
-    io.call("Mm", [left.into(), right.into(), (&to).into(), KEEP]);
+    if is_int8(&right, io) {
+        let [numbers, factors] = io.int8(right);
+        // Of no offset, quantised result or bias; factors are of columns, not of groups of rows (0).
+        let absent = std::iter::repeat_n(Arg::Absent, 4);
+        let factors = [left.into(), numbers.into(), factors.into()].into_iter().chain(absent);
+        io.call("WeightQuantBatchMatmulV2", factors.chain([Arg::Int(0), (&to).into()]));
+    } else {
+        io.call("Mm", [left.into(), right.into(), (&to).into(), KEEP]);
+    }
     widen(to, result, io);
     Some(())
+}
+
+/// Whether the weight is kept in 8 bits: one that is read in its own order, as tables are not.
+fn is_int8(right: &AclTensor, io: &Lowering<'_>) -> bool {
+    io.may_narrow(1) && right.is_contiguous()
 }
 
 /// The product and the sum of it over ranks as one call, where the chip has that: the sum is written to the result.
 pub(super) fn product_and_sum(matmul: &MatMul, group: &str, io: &mut Lowering<'_>) -> Option<()> {
     let Operands { left, right, result } = operands(matmul, io)?;
-    if io.chip() == Chip::A910 || left.dtype == AclType::F32 {
+    if io.chip() == Chip::A910 || left.dtype == AclType::F32 || is_int8(&right, io) {
         return None;
     }
     let same = result.dtype == left.dtype;

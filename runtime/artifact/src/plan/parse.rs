@@ -143,14 +143,31 @@ impl<'a> Parser<'a> {
             () if self.word("parameter") => Content::Parameter,
             () if self.word("state") => Content::State,
             () if self.word("io") => Content::Io,
+            () if self.word("int8") => {
+                let (of, columns) = self.columns()?;
+                Content::Int8 { of, columns }
+            }
+            () if self.word("factors") => {
+                let dtype = self.dtype()?;
+                let (of, columns) = self.columns()?;
+                Content::Factors { of, columns, dtype }
+            }
             () => self.distances()?,
         })
+    }
+
+    /// `of h.mlp.up.weight, 4096 columns`
+    fn columns(&mut self) -> Parsed<(String, u64)> {
+        self.keyword("of")?;
+        let of = self.string()?;
+        self.expect(",")?;
+        Ok((of, self.counted("columns")?))
     }
 
     /// `distances f32, 4 heads over mp, 128 rows, reach 2048, slopes [0.5, 0.25]`
     fn distances(&mut self) -> Parsed<Content> {
         if !self.word("distances") {
-            return Err(self.error("expected scratch, parameter, state, io, or distances"));
+            return Err(self.error("expected scratch, parameter, state, io, int8, factors, or distances"));
         }
         let dtype = self.dtype()?;
         self.expect(",")?;

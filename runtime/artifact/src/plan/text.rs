@@ -72,6 +72,8 @@ fn print_buffer(buffer: &PlanBuffer) -> String {
         Content::Parameter => head + "parameter",
         Content::State => head + "state",
         Content::Io => head + "io",
+        Content::Int8 { of, columns } => format!("{head}int8 of {}, {columns} columns", word(of)),
+        Content::Factors { of, columns, dtype } => format!("{head}factors {dtype} of {}, {columns} columns", word(of)),
         Content::Distances { slopes, over, heads, rows, reach, dtype } => {
             let over = over.as_ref().map_or(String::new(), |axis| format!(" over {}", word(axis)));
             let head = format!("{head}distances {dtype}, {heads} heads{over}, {rows} rows, reach {reach}, slopes [");

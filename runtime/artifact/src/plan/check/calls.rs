@@ -113,6 +113,10 @@ fn types(chip: Chip, function: &Function, call: &Call) -> Result<(), String> {
         | "InplaceAdd"
         | "PromptFlashAttentionV3"
         | "IncreFlashAttentionV4" => alike(&all()),
+        "WeightQuantBatchMatmulV2" => {
+            let narrow = matches!(read[0], AclType::F16 | AclType::BF16);
+            narrow && read[1..] == [AclType::I8, read[0]] && written == [read[0]]
+        }
         "LtScalar" | "GtScalar" => written == [AclType::Bool],
         "LogicalOr" => all().iter().all(|dtype| *dtype == AclType::Bool),
         "Embedding" => read[1] == AclType::I32 && written == [read[0]],

@@ -225,7 +225,7 @@ impl<'a> Values<'a> {
         let before = |(i, buffer): (usize, &crate::plan::PlanBuffer)| match buffer.content {
             Content::Scratch => false,
             Content::Io => elsewhere.contains(&i),
-            Content::Parameter | Content::State | Content::Distances { .. } => true,
+            _ => true,
         };
         let holds = buffers.iter().enumerate().map(before).collect();
         Values { part, entry, holds, overlaps: (0..buffers.len()).map(of).collect() }
@@ -243,7 +243,7 @@ impl<'a> Values<'a> {
             }
             for tensor in written {
                 let buffer = &self.part.buffers[tensor.buffer];
-                if matches!(buffer.content, Content::Parameter | Content::Distances { .. }) {
+                if !matches!(buffer.content, Content::Scratch | Content::State | Content::Io) {
                     let what = format!("it writes %{}, which stays as it is", buffer.name);
                     return Err(PlanError { place: place(self.part, self.entry, step), what });
                 }

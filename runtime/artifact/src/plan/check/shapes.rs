@@ -27,6 +27,10 @@ pub(super) fn check(_: Chip, function: &Function, call: &Call) -> Result<(), Str
         "InplaceCopy" => same("src", &need("src")?.dims, &x()?.dims),
         "InplaceMuls" | "InplaceZero" => Ok(()),
         "Mm" | "BatchMatMul" | "MatmulAllReduce" => product(x()?, &call.args[1].tensors()[0], out()?),
+        "WeightQuantBatchMatmulV2" => {
+            product(x()?, &call.args[1].tensors()[0], out()?)?;
+            same("antiquantScale", &need("antiquantScale")?.dims, &out()?.dims[out()?.dims.len() - 1..])
+        }
         "LayerNorm" => layer_norm(call, x()?, out()?),
         "Embedding" => {
             let (table, ids) = (x()?, need("indices")?);
