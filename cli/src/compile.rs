@@ -236,6 +236,9 @@ pub fn emit(
         (Emit::Ir, None) => Ok(bloomery_ir::print::print(&description.module)),
         (Emit::Ir | Emit::Stage, last) => Ok(through(&loaded, &description, &values, options, last, progress)?.print()),
         (Emit::Program, None) => Ok(lower(&loaded, &description, &values, options, progress)?.print()),
+        (Emit::C, None) if targets::chip(&options.targets)?.is_some() => {
+            Err(Error::Refused("--emit c is of processors: say --emit cpp for the calls of a device".to_owned()))
+        }
         (Emit::C, None) => code::source(&lower(&loaded, &description, &values, options, progress)?, &options.targets),
         (Emit::Plan | Emit::Cpp, None) => {
             let program = lower(&loaded, &description, &values, options, progress)?;

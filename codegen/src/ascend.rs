@@ -12,8 +12,9 @@ mod exchange;
 pub mod header;
 mod kernel;
 mod part;
+mod plan;
 pub mod reach;
 mod target;
 
-pub use part::plan;
+pub use plan::plan;
 pub use target::Ascend;

@@ -259,7 +259,7 @@ impl Walk<'_, '_> {
                 let values = own.memory.read(from, &numbers);
                 own.host.insert(self.part.buffers[from.buffer].name.clone(), values);
             }
-            Step::Record(..) | Step::Wait(..) | Step::Fence(_) => {}
+            Step::Record(..) | Step::Wait(..) | Step::Fence(_) | Step::Await(_) => {}
             Step::Loop { .. } | Step::Exchange { .. } => unreachable!("ranks do these together"),
         }
     }

@@ -97,6 +97,58 @@ const SEEN: &[Mistake] = &[
         }
         _ => false,
     }),
+    ("a copy to the host that nobody waits for", |step| match step {
+        Step::Fence(stream) => {
+            *stream = bloomery_ir::ascend::Stream::Compute;
+            true
+        }
+        _ => false,
+    }),
+    ("a copy to the host before there is anything", |step| match step {
+        Step::Wait(_, stream) => {
+            *stream = bloomery_ir::ascend::Stream::Compute;
+            true
+        }
+        _ => false,
+    }),
+    ("a sum goes nowhere", |step| match step {
+        Step::Exchange { what: Exchange::AllReduce, to, .. } => to.take().is_some(),
+        _ => false,
+    }),
+    ("a sum of every second element", |step| match step {
+        Step::Exchange { what: Exchange::AllReduce, from, .. } => {
+            from.strides.iter_mut().for_each(|stride| *stride = stride.plus(stride));
+            true
+        }
+        _ => false,
+    }),
+    ("a sum of another type", |step| match step {
+        Step::Exchange { what: Exchange::AllReduce, from, .. } => {
+            from.dtype = bloomery_ir::ascend::AclType::F16;
+            true
+        }
+        _ => false,
+    }),
+    ("slices that are not as many as ranks", |step| match step {
+        Step::Exchange { what, .. } if *what == Exchange::AllGather => {
+            *what = Exchange::AllReduce;
+            true
+        }
+        _ => false,
+    }),
+    ("another attribute", |step| {
+        of_call(step, |call| {
+            let known = ["aclnnMm", "aclnnBatchMatMul", "aclnnSoftmax", "aclnnArgMax", "aclnnMatmulAllReduce"];
+            known.contains(&&*call.name)
+                && change(call, |arg| match arg {
+                    Arg::Int(value) => {
+                        *value += 3;
+                        true
+                    }
+                    _ => false,
+                })
+        })
+    }),
     ("a communicator that there is none of", |step| match step {
         Step::Exchange { what: Exchange::AllReduce, among, .. } => {
             *among += "x";
@@ -181,8 +233,17 @@ fn step_mut<'a>(steps: &'a mut [Step], at: &mut usize) -> Option<&'a mut Step> {
 
 /// Every plan that a mistake makes of a plan. Entries that choose tokens are those without, and a call at their end.
 fn mutants(plan: &CallPlan, mistake: fn(&mut Step) -> bool) -> impl Iterator<Item = CallPlan> + '_ {
+    mutants_of(plan, mistake, |_| true)
+}
+
+/// The same, in some parts' entries.
+fn mutants_of<'a>(
+    plan: &'a CallPlan,
+    mistake: fn(&mut Step) -> bool,
+    wanted: impl Fn(&(usize, usize)) -> bool + 'a,
+) -> impl Iterator<Item = CallPlan> + 'a {
     let entries = plan.parts.iter().enumerate().flat_map(|(p, part)| (0..part.entries.len()).map(move |e| (p, e)));
-    let entries = entries.filter(|(p, e)| !plan.parts[*p].entries[*e].group.ends_with("_greedy"));
+    let entries = entries.filter(wanted).filter(|(p, e)| !plan.parts[*p].entries[*e].group.ends_with("_greedy"));
     let places = entries.flat_map(|(p, e)| (0..1000).map(move |at| (p, e, at)));
     places.filter_map(move |(p, e, at)| {
         let mut mutant = plan.clone();
@@ -199,7 +260,9 @@ fn the_checks_see_every_mistake() {
         check(plan).unwrap();
         for (what, mistake) in SEEN {
             let mut count = 0;
-            for mutant in mutants(plan, *mistake) {
+            // Entries of more rows have the same steps and others of their own sizes.
+            let of_one_row = |(p, e): &(usize, usize)| plan.parts[*p].entries[*e].least == 1;
+            for mutant in mutants_of(plan, *mistake, of_one_row) {
                 assert!(check(&mutant).is_err(), "{chip}: {what}, mutant {count} of it");
                 count += 1;
             }
@@ -294,14 +357,62 @@ fn values_that_live_at_once_may_not_share_memory() {
     assert!(caught > 100, "{caught} overlaps are seen");
 }
 
+/// Plans whose numbers are of no use are refused before anything is done with them.
 #[test]
-fn groups_lie_on_one_side_of_a_server() {
-    let compiled = planned("tiny-bf16", Chip::A910, "mp=8");
-    let mut plan = compiled.artifact.plan().unwrap().clone();
-    let mp = plan.communicators.iter_mut().find(|group| group.name == "mp").unwrap();
-    mp.groups = vec![vec![0, 4], vec![1, 5], vec![2, 6], vec![3, 7]];
-    let error = bloomery_artifact::plan::check::check(&plan).unwrap_err().to_string();
-    assert!(error.contains("0 to 3 and 4 to 7"), "{error}");
+fn foreign_plans_are_refused_at_once() {
+    let compiled = planned("tiny", Chip::B910, "mp=2,pp=2");
+    let plan = compiled.artifact.plan().unwrap();
+    type Change = fn(&mut CallPlan);
+    let changes: [(&str, Change); 14] = [
+        ("replicas", |plan| plan.replicas = 1 << 40),
+        ("no replicas", |plan| plan.replicas = 0),
+        ("a stage twice", |plan| plan.parts[1].stages = 0..1),
+        ("stages backwards", |plan| plan.parts[0].stages = 1..0),
+        ("a stage that is not there", |plan| _ = plan.parts.pop()),
+        ("groups of others", |plan| plan.communicators[0].groups = vec![vec![0], vec![1]]),
+        ("a buffer as large as numbers go", |plan| plan.parts[0].buffers[0].bytes = u64::MAX),
+        ("a buffer in the middle of a piece", |plan| plan.parts[0].buffers[0].offset += 32),
+        ("an arena as large as numbers go", |plan| plan.parts[0].arenas[0].bytes = u64::MAX),
+        ("many buffers", |plan| {
+            let buffer = plan.parts[0].buffers[0].clone();
+            plan.parts[0].buffers.resize(40_000, buffer);
+        }),
+        ("rows from 4 to 1", |plan| plan.parts[0].entries[0].least = 4),
+        ("a name of loops", |plan| plan.parts[0].entries[0].bounds.push(("first".to_owned(), 7))),
+        ("layers of nobody", |plan| plan.parts[0].layers = u64::MAX),
+        ("a symbol is missing", |plan| _ = plan.symbols.pop()),
+    ];
+    for (what, change) in changes {
+        let mut mutant = plan.clone();
+        change(&mut mutant);
+        assert!(check(&mutant).is_err(), "{what}");
+    }
+}
+
+#[test]
+fn a_result_may_not_lie_on_an_operand() {
+    for chip in Chip::ALL {
+        let compiled = planned("tiny", chip, "mp=1");
+        let plan = compiled.artifact.plan().unwrap();
+        let onto = |step: &mut Step| {
+            let Step::Call(call) = step else { return false };
+            let moves = ["aclnnMm", "aclnnSoftmax", "aclnnLayerNorm", "aclnnBatchMatMul"].contains(&&*call.name);
+            let first = call.args[0].tensors()[0].clone();
+            let result = call.args.iter_mut().rev().find_map(|arg| arg.tensors_mut().first_mut()).unwrap();
+            let fits = moves && first.dims == result.dims && first.dtype == result.dtype;
+            if fits {
+                *result = first;
+            }
+            fits
+        };
+        let mut count = 0;
+        for mutant in mutants(plan, onto) {
+            let error = check(&mutant).unwrap_err().to_string();
+            assert!(error.contains("in the same memory") || error.contains("nobody has written"), "{chip}: {error}");
+            count += 1;
+        }
+        assert!(count > 0, "{chip}");
+    }
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Weights on their way to f16, whose largest number is 65504 and whose smallest is 6e-8: what they lose.
+//! Weights on their way to f16, whose largest number is 65504 and whose smallest is 6e-8 (less than half of that becomes
+//! zero): what they lose.
 //!
 //! Processors keep weights as they are, so there a number beyond the range is a mistake. A device that has no other type
 //! takes the largest number there is, as its own arithmetic does, and whoever compiles is told how many there were.
@@ -43,7 +44,9 @@ impl Narrowed {
         if parameter.ty.dtype != DType::F16 || stored == DType::F16 {
             return Ok(narrowed);
         }
-        for pair in packed.chunks_exact_mut(2).filter(|pair| pair[1] & 0x7c == 0x7c) {
+        // What is no number stays none.
+        let is_infinite = |pair: &&mut [u8]| pair[1] & 0x7f == 0x7c && pair[0] == 0;
+        for pair in packed.chunks_exact_mut(2).filter(is_infinite) {
             // The largest finite number is one below infinity.
             (pair[0], pair[1]) = (0xff, pair[1] & 0x80 | 0x7b);
             narrowed.overflowed += 1;
@@ -72,7 +75,7 @@ impl Narrowed {
     pub(super) fn note(self) -> Option<String> {
         let Narrowed { overflowed, flushed } = self;
         let told = (overflowed, flushed) != (0, 0);
-        told.then(|| format!("as f16, {overflowed} weights beyond 65504 became that, and {flushed} below 6e-8 zero"))
+        told.then(|| format!("as f16, {overflowed} weights beyond 65504 became that, and {flushed} below 3e-8 zero"))
     }
 }
 

@@ -50,13 +50,14 @@ pub struct Facts {
     pub memory: Fact,
     /// Bytes of device memory that a model may have; the rest is the system's.
     pub capacity: Fact,
-    /// Bytes between two chips of an island in a nanosecond, each way.
+    /// Bytes between two chips of a server in a nanosecond, each way.
     pub link: Fact,
-    /// Devices of a server.
-    pub server: u64,
-    /// Neighbours that a group of fewer may not straddle.
-    pub island: u64,
+    /// The same between servers.
+    pub network: Fact,
 }
+
+/// Devices of a server.
+pub const SERVER: u64 = 8;
 
 const fn fact(value: f64, source: Source) -> Fact {
     Fact { value, source }
@@ -72,8 +73,7 @@ pub fn facts(chip: Chip) -> Facts {
             memory: fact(1_200.0, Source::Quoted),
             capacity: fact(31e9, Source::Quoted),
             link: fact(18.0, Source::Profiler),
-            server: 8,
-            island: 4,
+            network: fact(12.5, Source::Profiler),
         },
         Chip::B910 => Facts {
             soc: &["Ascend910B1", "Ascend910B2", "Ascend910B3", "Ascend910B4", "Ascend910B2C", "Ascend910B4-1"],
@@ -82,8 +82,7 @@ pub fn facts(chip: Chip) -> Facts {
             memory: fact(800.0, Source::Quoted),
             capacity: fact(31e9, Source::KernelList),
             link: fact(28.0, Source::Profiler),
-            server: 8,
-            island: 8,
+            network: fact(25.0, Source::Profiler),
         },
     }
 }

@@ -1,9 +1,10 @@
 //! What a plan takes of a chip: memory of a device, calls of a token, and the time its facts allow.
 
-use super::chips::{COMMUNICATOR_BYTES, facts};
+use super::chips::{COMMUNICATOR_BYTES, SERVER, facts};
 use bloomery_artifact::plan::{Arena, CallPlan, PlanEntry, PlanPart};
 use bloomery_ir::Bindings;
-use bloomery_ir::ascend::{AclTensor, Arg, Call, Over, Step};
+use bloomery_ir::ascend::{AclTensor, Arg, Call, Exchange, Over, Step};
+use std::collections::BTreeSet;
 
 /// What the ranks of a part take.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,18 +70,44 @@ impl Work<'_> {
                 bind(over, values, context);
                 return steps.iter().for_each(|step| self.step(step, values, context, times));
             }
-            Step::Call(call) => call_time(call, values, facts.cube.value, facts.memory.value),
-            Step::Exchange { among, from, .. } => {
-                let group = self.plan.communicators.iter().find(|c| c.name == *among);
-                let ranks = group.and_then(|group| group.groups.first()).map_or(1, Vec::len) as f64;
-                2.0 * (ranks - 1.0) / ranks * bytes(from, values) / facts.link.value
+            Step::Call(call) => {
+                let alone = call_time(call, values, facts.cube.value, facts.memory.value);
+                // A product that is summed over ranks hides one behind the other.
+                let summed =
+                    call.args.iter().find_map(|arg| if let Arg::Group(among) = arg { Some(among) } else { None });
+                let result = call.args.last().and_then(|arg| arg.tensors().first());
+                summed.zip(result).map_or(alone, |(among, result)| {
+                    alone.max(self.told(Exchange::AllReduce, among, bytes(result, values)))
+                })
             }
+            Step::Exchange { what, among, from, .. } => self.told(*what, among, bytes(from, values)),
             Step::Copy { from, .. } => 2.0 * bytes(from, values) / facts.memory.value,
             Step::FromHost { .. } | Step::ToHost { .. } => 0.0,
-            Step::Record(..) | Step::Wait(..) | Step::Fence(_) => return,
+            Step::Record(..) | Step::Wait(..) | Step::Fence(_) | Step::Await(_) => return,
         };
         self.launches += times;
         self.nanoseconds += times as f64 * nanoseconds;
+    }
+}
+
+impl Work<'_> {
+    /// Nanoseconds that an exchange of so many bytes of a rank takes, in a ring.
+    fn told(&self, what: Exchange, among: &str, bytes: f64) -> f64 {
+        let facts = facts(self.plan.chip);
+        let group = self.plan.communicators.iter().find(|c| c.name == among).and_then(|c| c.groups.first());
+        let ranks = group.map_or(1.0, |group| group.len() as f64);
+        let servers = |ranks: &Vec<u64>| ranks.iter().map(|rank| rank / SERVER).collect::<BTreeSet<_>>().len();
+        // Stages hand on to the ranks of the next, which may be on another server.
+        let apart = group.is_some_and(|group| servers(group) > 1);
+        let rate = if apart { facts.network.value } else { facts.link.value };
+        let passes = match what {
+            Exchange::AllReduce => 2.0 * (ranks - 1.0) / ranks,
+            Exchange::ReduceScatter => (ranks - 1.0) / ranks,
+            Exchange::AllGather => ranks - 1.0,
+            Exchange::Send => 1.0,
+            Exchange::Receive => 0.0,
+        };
+        passes * bytes / rate
     }
 }
 

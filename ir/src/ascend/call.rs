@@ -191,6 +191,8 @@ pub enum Step {
     Wait(Event, Stream),
     /// `aclrtSynchronizeStream`: the host waits.
     Fence(Stream),
+    /// `aclrtSynchronizeEvent`: the host waits for what was in the stream when the event was recorded.
+    Await(Event),
 }
 
 /// Loops inside loops that are read at all: layers, sequences, blocks.
@@ -226,7 +228,7 @@ impl Step {
             Step::Exchange { from, to, .. } => std::iter::once(from).chain(to).for_each(change),
             Step::Copy { from, to } => [from, to].into_iter().for_each(change),
             Step::FromHost { to: tensor } | Step::ToHost { from: tensor } => change(tensor),
-            Step::Record(..) | Step::Wait(..) | Step::Fence(_) => {}
+            Step::Record(..) | Step::Wait(..) | Step::Fence(_) | Step::Await(_) => {}
         }
     }
 }

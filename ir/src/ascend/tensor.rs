@@ -195,7 +195,7 @@ impl AclTensor {
     }
 
     /// Whether it is all of its storage, in order.
-    fn is_whole(&self) -> bool {
+    pub fn is_whole(&self) -> bool {
         self.is_contiguous() && self.dims == self.storage && self.offset == Sum::default()
     }
 

@@ -20,9 +20,11 @@ use std::ops::Range;
 /// Every piece of an arena begins at a multiple of this.
 pub const ALIGNMENT: u64 = 64;
 
-/// Bytes that a buffer of so many takes: rounded up to 32, and 32 more, since kernels may touch what lies behind.
+/// Bytes that a buffer of so many takes: rounded up to 32, and 32 more, since kernels may touch what lies behind. The largest
+/// number, which no arena has, where there are not so many.
 pub fn padded(bytes: u64) -> u64 {
-    bytes.next_multiple_of(32).saturating_add(32).next_multiple_of(ALIGNMENT)
+    let rounded = bytes.checked_next_multiple_of(32).and_then(|bytes| bytes.checked_add(32));
+    rounded.and_then(|bytes| bytes.checked_next_multiple_of(ALIGNMENT)).unwrap_or(u64::MAX)
 }
 
 /// What a model's ranks are told to do.

@@ -159,6 +159,7 @@ impl Writer<'_> {
             Step::Wait(Event(event), on) => {
                 self.line(&format!("TRY(aclrtStreamWaitEvent({}, d.events[{event}]));", stream(*on)));
             }
+            Step::Await(Event(event)) => self.line(&format!("TRY(aclrtSynchronizeEvent(d.events[{event}]));")),
             Step::Fence(on) => self.line(&format!("TRY(aclrtSynchronizeStream({}));", stream(*on))),
         }
     }

@@ -86,6 +86,9 @@ aclError aclrtDestroyEvent(aclrtEvent event) { return std::free(event), 0; }
 aclError aclrtRecordEvent(aclrtEvent event, aclrtStream stream) {
     return std::printf("record %d %s\n", *static_cast<char *>(event), stream_name(stream)), 0;
 }
+aclError aclrtSynchronizeEvent(aclrtEvent event) {
+    return std::printf("await %d\n", *static_cast<char *>(event)), 0;
+}
 aclError aclrtStreamWaitEvent(aclrtStream stream, aclrtEvent event) {
     return std::printf("wait %d %s\n", *static_cast<char *>(event), stream_name(stream)), 0;
 }

@@ -30,7 +30,7 @@ pub(super) fn product(matmul: &MatMul, io: &mut Lowering<'_>) -> Option<()> {
 
 /// Whether the weight is kept in 8 bits: one that is read in its own order, as tables are not.
 fn is_int8(right: &AclTensor, io: &Lowering<'_>) -> bool {
-    io.may_narrow(1) && right.is_contiguous()
+    io.may_narrow(1) && right.is_whole()
 }
 
 /// The product and the sum of it over ranks as one call, where the chip has that: the sum is written to the result.

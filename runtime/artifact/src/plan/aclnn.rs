@@ -94,9 +94,9 @@ pub struct Support {
 }
 
 impl Support {
-    /// Whether it can be relied on: the documents have it.
+    /// Whether it can be relied on: the documents have it, and there is a kernel.
     pub fn is_there(&self) -> bool {
-        self.documented
+        self.documented && self.kernel != "none"
     }
 
     /// Whether a kernel takes this type as its first input, as far as the list says.

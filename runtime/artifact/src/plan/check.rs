@@ -1,5 +1,6 @@
 //! What must be true of a plan before anyone replays it.
 //!
+//! - [`form`]: numbers are of a size, stages follow one another, groups are the mesh's.
 //! - [`calls`]: every call is one of the table, has its arguments in kind and order, is there on the chip, and takes the
 //!   types; shapes of what it writes are inferred again from what it reads, and must be those the graph said.
 //! - [`memory`]: views lie in their buffers whatever numbers a call has, buffers in their arenas by the rules of device
@@ -8,12 +9,16 @@
 //!   receives, and groups lie as the chip's servers allow.
 
 mod calls;
+mod exchange;
+mod form;
 mod memory;
 mod order;
 mod shapes;
 
+pub(crate) use form::RANKS_MOST;
+
 use super::{CallPlan, PlanEntry, PlanPart};
-use bloomery_ir::ascend::{Arg, Exchange, Step};
+use bloomery_ir::ascend::{Exchange, Step};
 use std::collections::BTreeSet;
 
 /// What is wrong with a plan, and where.
@@ -31,18 +36,22 @@ pub struct PlanError {
 /// # Errors
 /// The first thing that is not so.
 pub fn check(plan: &CallPlan) -> Result<(), PlanError> {
+    form::check(plan)?;
     let wanted: Vec<String> = symbols(plan).into_iter().collect();
     if plan.symbols != wanted {
-        let what = format!("it lists {} symbols, its steps use {}", plan.symbols.len(), wanted.len());
+        let unlike = |name: &&String| plan.symbols.contains(name) != wanted.contains(name);
+        let first = plan.symbols.iter().chain(&wanted).find(unlike).map_or("in another order", |name| name);
+        let what = format!("it lists {} symbols, its steps use {}: {first}", plan.symbols.len(), wanted.len());
         return Err(PlanError { place: "symbols".to_owned(), what });
     }
     for part in &plan.parts {
-        memory::arenas(part)?;
+        let overlaps = memory::arenas(part)?;
         for entry in &part.entries {
             calls::check(plan, part, entry)?;
-            memory::check(plan, part, entry)?;
+            memory::views(plan, part, entry)?;
+            exchange::check(plan, part, entry)?;
+            memory::values(part, entry, &overlaps)?;
             order::events(part, entry)?;
-            order::communicators(plan, part, entry)?;
         }
     }
     order::exchanges(plan)?;
@@ -67,6 +76,7 @@ pub fn symbols(plan: &CallPlan) -> BTreeSet<String> {
         "aclrtFreeHost",
         "aclrtMemcpy",
         "aclrtMemcpyAsync",
+        "aclrtMemset",
         "aclrtGetMemInfo",
         "aclCreateTensor",
         "aclDestroyTensor",
@@ -79,17 +89,14 @@ pub fn symbols(plan: &CallPlan) -> BTreeSet<String> {
     ];
     const EVENTS: &[&str] =
         &["aclrtCreateEventExWithFlag", "aclrtDestroyEvent", "aclrtRecordEvent", "aclrtStreamWaitEvent"];
-    const RANKS: &[&str] = &["HcclGetRootInfo", "HcclCommInitRootInfo", "HcclCommDestroy", "HcclGetErrorString"];
+    const RANKS: &[&str] =
+        &["HcclGetRootInfo", "HcclCommInitRootInfo", "HcclCommDestroy", "HcclGetErrorString", "HcclGetCommName"];
     let mut all: BTreeSet<String> = ALWAYS.iter().map(|&name| name.to_owned()).collect();
     for step in plan.parts.iter().flat_map(|part| &part.entries).flat_map(|entry| &entry.steps) {
         visit(step, &mut |step| match step {
-            Step::Call(call) => {
-                all.extend([call.name.clone(), format!("{}GetWorkspaceSize", call.name)]);
-                // Calls know a communicator by its name.
-                let grouped = call.args.iter().any(|arg| matches!(arg, Arg::Group(_)));
-                all.extend(grouped.then(|| "HcclGetCommName".to_owned()));
-            }
+            Step::Call(call) => all.extend([call.name.clone(), format!("{}GetWorkspaceSize", call.name)]),
             Step::Exchange { what, .. } => _ = all.insert(hccl(*what).to_owned()),
+            Step::Await(_) => _ = all.insert("aclrtSynchronizeEvent".to_owned()),
             Step::Record(..) | Step::Wait(..) => all.extend(EVENTS.iter().map(|&name| name.to_owned())),
             _ => {}
         });
@@ -126,6 +133,7 @@ fn place(part: &PlanPart, entry: &PlanEntry, step: &Step) -> String {
         Step::ToHost { .. } => "copy to the host".to_owned(),
         Step::Record(event, _) => format!("record of event {}", event.0),
         Step::Wait(event, _) => format!("wait for event {}", event.0),
+        Step::Await(event) => format!("the host's wait for event {}", event.0),
         Step::Fence(stream) => format!("fence of {}", stream.name()),
         Step::Loop { .. } => "loop".to_owned(),
     };

@@ -1,6 +1,7 @@
 //! Call plans as text, read. Errors carry line and column; what they say of a plan is its form, not whether it can be run:
 //! that is [`check`](super::check)'s. [`text`](super::text) shows the form.
 
+use super::check::RANKS_MOST;
 use super::text::{EXCHANGES, STREAMS, TERMS_MOST, implied_strides, is_of_name, parameters};
 use super::{Arena, ArenaSize, CallPlan, Communicator, Content, PlanBuffer, PlanEntry, PlanPart};
 use bloomery_ir::Mesh;
@@ -18,9 +19,6 @@ const DIMS_MOST: usize = 8;
 
 /// Characters of a sum, at most.
 const SUM_LONGEST: usize = 1024;
-
-/// Ranks of a mesh, at most.
-const RANKS_MOST: u64 = 1 << 20;
 
 /// Parses a plan.
 ///
@@ -235,6 +233,7 @@ impl<'a> Parser<'a> {
             "record" => Step::Record(self.event()?, self.on_stream()?),
             "wait" => Step::Wait(self.event()?, self.on_stream()?),
             "fence" => Step::Fence(self.stream()?),
+            "await" => Step::Await(self.event()?),
             _ => return Err(self.error_at(begin, "expected a step, or `}`")),
         })
     }

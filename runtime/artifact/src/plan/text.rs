@@ -116,6 +116,7 @@ fn print_step(step: &Step, names: &Names<'_>, indent: usize) -> String {
         Step::Record(Event(event), on) => format!("record {event} on {}", stream(*on)),
         Step::Wait(Event(event), on) => format!("wait {event} on {}", stream(*on)),
         Step::Fence(on) => format!("fence {}", stream(*on)),
+        Step::Await(event) => format!("await {}", event.0),
     }
 }
 
@@ -405,6 +406,7 @@ mod tests {
             Step::Wait(Event(u32::MAX), Stream::Transfer),
             Step::ToHost { from: tensor(2, "N") },
             Step::Fence(Stream::Transfer),
+            Step::Await(Event(0)),
         ];
         steps.extend(EXCHANGES.map(|what| exchange(what, Some(tensor(3, "N 8")))));
         steps.extend(EXCHANGES.map(|what| exchange(what, None)));

@@ -152,6 +152,7 @@ impl Log<'_> {
             Step::Record(Event(event), Stream::Compute) => self.line(format!("record {event} compute")),
             Step::Wait(Event(event), Stream::Transfer) => self.line(format!("wait {event} transfer")),
             Step::Record(..) | Step::Wait(..) => unreachable!("the plan has no such"),
+            Step::Await(Event(event)) => self.line(format!("await {event}")),
             Step::Fence(Stream::Compute) => self.line("fence compute".to_owned()),
             Step::Fence(Stream::Transfer) => self.line("fence transfer".to_owned()),
         }

@@ -3,7 +3,7 @@
 use super::{PlanError, place, shapes, visit};
 use crate::plan::aclnn::{Function, Kind, Parameter, function};
 use crate::plan::{CallPlan, PlanEntry, PlanPart};
-use bloomery_ir::ascend::{AclTensor, AclType, Arg, Call, Chip, Step};
+use bloomery_ir::ascend::{AclTensor, AclType, Arg, Call, Chip, Scalar, Step};
 
 /// Checks every call of an entry.
 pub(super) fn check(plan: &CallPlan, part: &PlanPart, entry: &PlanEntry) -> Result<(), PlanError> {
@@ -20,7 +20,7 @@ pub(super) fn check(plan: &CallPlan, part: &PlanPart, entry: &PlanEntry) -> Resu
 
 fn one(plan: &CallPlan, part: &PlanPart, call: &Call) -> Result<(), String> {
     let function = function(&call.name).ok_or("there is no such call in the table")?;
-    if !function.on(plan.chip).is_there() {
+    if !function.on(plan.chip).is_there() || function.seen_in == "later" {
         return Err(format!("the {} does not have it: {}", plan.chip, function.evidence(plan.chip)));
     }
     if call.args.len() != function.parameters.len() {
@@ -39,7 +39,8 @@ fn one(plan: &CallPlan, part: &PlanPart, call: &Call) -> Result<(), String> {
         tensor_itself(plan.chip, part, tensor)?;
     }
     types(plan.chip, function, call)?;
-    shapes::check(plan.chip, function, call)
+    attributes(call)?;
+    shapes::check(function, call)
 }
 
 fn kind(arg: &Arg, parameter: &Parameter) -> Result<(), String> {
@@ -129,6 +130,40 @@ fn types(chip: Chip, function: &Function, call: &Call) -> Result<(), String> {
         _ => true,
     };
     if ok { Ok(()) } else { Err(format!("operands of {read:?} and results of {written:?} do not go together")) }
+}
+
+/// Numbers and words that choose what a call does: those whose meaning is known here.
+fn attributes(call: &Call) -> Result<(), String> {
+    let finite = |arg: &Arg| match arg {
+        Arg::Scalar(Scalar::Number(value), _) | Arg::Real(value) => value.is_finite(),
+        _ => true,
+    };
+    if !call.args.iter().all(finite) {
+        return Err("its numbers are finite: the first generation knows no others".to_owned());
+    }
+    let heads = || call.args[0].tensors().first().and_then(|q| q.dims.get(1)?.as_number()).map(|n| n as i64);
+    let is = |i: usize, allowed: &[i64]| matches!(call.args[i], Arg::Int(value) if allowed.contains(&value));
+    let says = |i: usize, word: &str| matches!(&call.args[i], Arg::Text(text) if text == word);
+    let all = |i: usize| is(i, &[i64::from(i32::MAX)]);
+    let ok = match &call.name[5..] {
+        // Types are kept, or made narrower where the unit wants that.
+        "Mm" | "BatchMatMul" => is(3, &[0, 1, 2]),
+        "MatmulAllReduce" => matches!(call.args[3], Arg::Group(_)) && says(4, "sum") && is(5, &[0]) && is(6, &[1]),
+        "WeightQuantBatchMatmulV2" => is(7, &[0]),
+        "Softmax" => is(1, &[-1]),
+        "ArgMax" => is(1, &[-1]) && call.args[2] == Arg::Flag(false),
+        "ReduceSum" | "Amax" => call.args[2] == Arg::Flag(false),
+        "PromptFlashAttentionV3" => {
+            let heads = heads().is_some_and(|heads| is(12, &[heads]) && is(17, &[heads]));
+            heads && all(14) && all(15) && says(16, "BNSD") && is(18, &[0]) && is(19, &[0])
+        }
+        "IncreFlashAttentionV4" => {
+            let heads = heads().is_some_and(|heads| is(15, &[heads]) && is(18, &[heads]));
+            heads && says(17, "BNSD") && is(19, &[0]) && is(20, &[0])
+        }
+        _ => true,
+    };
+    if ok { Ok(()) } else { Err("one of its attributes is none that a plan has".to_owned()) }
 }
 
 /// The unit takes 16-bit numbers; the first generation stores f32 if asked, the second multiplies f32 too.

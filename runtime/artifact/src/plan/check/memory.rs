@@ -2,14 +2,16 @@
 
 use super::{PlanError, place};
 use crate::plan::aclnn::function;
-use crate::plan::{ALIGNMENT, Arena, CallPlan, Content, PlanEntry, PlanPart};
+use crate::plan::{Arena, CallPlan, Content, PlanEntry, PlanPart};
 use bloomery_ir::Bindings;
-use bloomery_ir::ascend::{AclTensor, Over, Step, Sum};
+use bloomery_ir::ascend::{AclTensor, Event, Over, Step, Stream, Sum};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The rules of device memory: pieces at multiples of 64 bytes inside of their arena, none of which is used twice but for
 /// scratch.
-pub(super) fn arenas(part: &PlanPart) -> Result<(), PlanError> {
+///
+/// Returns of each buffer of scratch the others that share bytes with it.
+pub(super) fn arenas(part: &PlanPart) -> Result<Overlaps, PlanError> {
     let wrong = |name: &str, what: String| {
         let place = format!("stages {}..{}, %{name}", part.stages.start, part.stages.end);
         Err(PlanError { place, what })
@@ -20,9 +22,6 @@ pub(super) fn arenas(part: &PlanPart) -> Result<(), PlanError> {
         let range = buffer.range();
         if !names.insert(&buffer.name) {
             return wrong(&buffer.name, "two buffers have this name".to_owned());
-        }
-        if buffer.offset % ALIGNMENT != 0 {
-            return wrong(&buffer.name, format!("it begins at byte {}, no multiple of {ALIGNMENT}", buffer.offset));
         }
         let bytes = part.arena_bytes(buffer.arena);
         if range.end > bytes {
@@ -40,20 +39,40 @@ pub(super) fn arenas(part: &PlanPart) -> Result<(), PlanError> {
             }
         }
     }
-    Ok(())
+    let scratch = |i: &usize| part.buffers[*i].content == Content::Scratch;
+    let shares = |i: usize, j: usize| {
+        let (a, b) = (&part.buffers[i], &part.buffers[j]);
+        i != j && a.arena == b.arena && a.range().start < b.range().end && b.range().start < a.range().end
+    };
+    let all = 0..part.buffers.len();
+    Ok(all.clone().map(|i| all.clone().filter(|j| scratch(&i) && shares(i, *j)).collect()).collect())
 }
 
-/// Checks an entry.
-pub(super) fn check(plan: &CallPlan, part: &PlanPart, entry: &PlanEntry) -> Result<(), PlanError> {
-    for numbers in corners(plan, part, entry) {
-        Views { part, entry }.steps(&entry.steps, &numbers)?;
+/// For each buffer, others that share bytes with it.
+pub(super) type Overlaps = Vec<Vec<usize>>;
+
+/// Checks that views lie in their buffers.
+pub(super) fn views(plan: &CallPlan, part: &PlanPart, entry: &PlanEntry) -> Result<(), PlanError> {
+    let all = |numbers: &Bindings| Views { part, entry }.steps(&entry.steps, numbers);
+    corners(plan, entry).iter().try_for_each(all)
+}
+
+/// Checks that what is read was written, and is still there; and that the host gets what has arrived.
+pub(super) fn values(part: &PlanPart, entry: &PlanEntry, overlaps: &Overlaps) -> Result<(), PlanError> {
+    let mut values = Values::new(part, entry, overlaps);
+    values.steps(&entry.steps)?;
+    match values.leaving.first() {
+        None => Ok(()),
+        Some(buffer) => {
+            let place = format!("stages {}..{}, {}", part.stages.start, part.stages.end, entry.name);
+            let what = format!("the host does not wait for %{}, which is on its way to it", part.buffers[*buffer].name);
+            Err(PlanError { place, what })
+        }
     }
-    let mut values = Values::new(part, entry);
-    values.steps(&entry.steps)
 }
 
 /// Numbers of calls at the ends of what there can be: an expression that is right at all of them is right between them.
-fn corners(plan: &CallPlan, part: &PlanPart, entry: &PlanEntry) -> Vec<Bindings> {
+fn corners(plan: &CallPlan, entry: &PlanEntry) -> Vec<Bindings> {
     let axes = |last: bool| {
         plan.mesh.axes.iter().map(move |(axis, size)| (axis.clone(), if last { size.saturating_sub(1) } else { 0 }))
     };
@@ -61,7 +80,6 @@ fn corners(plan: &CallPlan, part: &PlanPart, entry: &PlanEntry) -> Vec<Bindings>
         let mut numbers: Bindings = entry.bounds.iter().cloned().collect();
         numbers.insert(entry.rows.clone(), rows);
         numbers.extend(axes(last));
-        numbers.insert("layers".to_owned(), part.layers);
         numbers
     };
     [(entry.least, false), (entry.most, true)].map(|(rows, last)| of(rows, last)).into()
@@ -199,63 +217,132 @@ pub(crate) fn reads_and_writes(step: &Step) -> (Vec<&AclTensor>, Vec<&AclTensor>
         Step::Copy { from, to } => (vec![from], vec![to]),
         Step::FromHost { to } => (vec![], vec![to]),
         Step::ToHost { from } => (vec![from], vec![]),
-        Step::Loop { .. } | Step::Record(..) | Step::Wait(..) | Step::Fence(_) => (vec![], vec![]),
+        Step::Loop { .. } | Step::Record(..) | Step::Wait(..) | Step::Fence(_) | Step::Await(_) => (vec![], vec![]),
     }
 }
 
-/// Which buffers hold what was written to them.
+/// Which buffers hold what was written to them, and how far streams and the host have got.
 struct Values<'a> {
     part: &'a PlanPart,
     entry: &'a PlanEntry,
+    overlaps: &'a Overlaps,
     holds: Vec<bool>,
-    /// For each buffer, others of its arena that share bytes with it.
-    overlaps: Vec<Vec<usize>>,
+    /// For each buffer, how many steps had been done when the compute stream wrote it last.
+    written: Vec<u64>,
+    done: u64,
+    /// For each event, how many steps had been done when the compute stream recorded it.
+    recorded: BTreeMap<Event, u64>,
+    /// Up to where the transfer stream has waited for the compute stream.
+    waited: u64,
+    /// Buffers on their way to the host.
+    leaving: BTreeSet<usize>,
 }
 
 impl<'a> Values<'a> {
-    fn new(part: &'a PlanPart, entry: &'a PlanEntry) -> Values<'a> {
-        let buffers = &part.buffers;
-        let overlap = |i: usize, j: usize| {
-            let (a, b) = (&buffers[i], &buffers[j]);
-            i != j && a.arena == b.arena && a.range().start < b.range().end && b.range().start < a.range().end
-        };
-        let scratch = |i: usize| buffers[i].content == Content::Scratch;
-        let of = |i: usize| (0..buffers.len()).filter(|&j| scratch(i) && overlap(i, j)).collect();
+    fn new(part: &'a PlanPart, entry: &'a PlanEntry, overlaps: &'a Overlaps) -> Values<'a> {
         let elsewhere = written_elsewhere(part, entry);
         let before = |(i, buffer): (usize, &crate::plan::PlanBuffer)| match buffer.content {
             Content::Scratch => false,
             Content::Io => elsewhere.contains(&i),
             _ => true,
         };
-        let holds = buffers.iter().enumerate().map(before).collect();
-        Values { part, entry, holds, overlaps: (0..buffers.len()).map(of).collect() }
+        let holds = part.buffers.iter().enumerate().map(before).collect();
+        let (recorded, leaving) = (BTreeMap::new(), BTreeSet::new());
+        let written = vec![0; part.buffers.len()];
+        Values { part, entry, overlaps, holds, written, done: 0, recorded, waited: 0, leaving }
     }
 
     fn steps(&mut self, steps: &[Step]) -> Result<(), PlanError> {
         for step in steps {
-            let (read, written) = reads_and_writes(step);
-            for tensor in read {
-                if !self.holds[tensor.buffer] {
-                    let name = &self.part.buffers[tensor.buffer].name;
-                    let what = format!("it reads %{name}, which nobody has written, or something else has since");
-                    return Err(PlanError { place: place(self.part, self.entry, step), what });
-                }
-            }
-            for tensor in written {
-                let buffer = &self.part.buffers[tensor.buffer];
-                if !matches!(buffer.content, Content::Scratch | Content::State | Content::Io) {
-                    let what = format!("it writes %{}, which stays as it is", buffer.name);
-                    return Err(PlanError { place: place(self.part, self.entry, step), what });
-                }
-                self.overlaps[tensor.buffer].iter().for_each(|&other| self.holds[other] = false);
-                self.holds[tensor.buffer] = true;
-            }
+            self.done += 1;
+            self.step(step).map_err(|what| PlanError { place: place(self.part, self.entry, step), what })?;
             // Twice: what the next round reads must have outlived this one.
             self.steps(step.inside())?;
             self.steps(step.inside())?;
         }
         Ok(())
     }
+
+    fn step(&mut self, step: &Step) -> Result<(), String> {
+        match step {
+            Step::Record(event, Stream::Compute) => _ = self.recorded.insert(*event, self.done),
+            Step::Wait(event, Stream::Transfer) => {
+                self.waited = self.recorded.get(event).copied().unwrap_or(0).max(self.waited);
+            }
+            Step::Fence(Stream::Transfer) => self.leaving.clear(),
+            Step::ToHost { from } => self.leave(from)?,
+            _ => {}
+        }
+        let (read, written) = reads_and_writes(step);
+        read.iter().try_for_each(|tensor| self.read(tensor))?;
+        for tensor in written {
+            for other in &read {
+                self.apart(step, tensor, other)?;
+            }
+            self.write(tensor)?;
+        }
+        Ok(())
+    }
+
+    fn name(&self, buffer: usize) -> &str {
+        &self.part.buffers[buffer].name
+    }
+
+    fn read(&self, tensor: &AclTensor) -> Result<(), String> {
+        if self.holds[tensor.buffer] {
+            return Ok(());
+        }
+        let name = self.name(tensor.buffer);
+        Err(format!("it reads %{name}, which nobody has written, or something else has since"))
+    }
+
+    fn write(&mut self, tensor: &AclTensor) -> Result<(), String> {
+        let (buffer, name) = (tensor.buffer, self.name(tensor.buffer).to_owned());
+        if !matches!(self.part.buffers[buffer].content, Content::Scratch | Content::State | Content::Io) {
+            return Err(format!("it writes %{name}, which stays as it is"));
+        }
+        if self.leaving.iter().any(|leaving| *leaving == buffer || self.overlaps[buffer].contains(leaving)) {
+            return Err(format!("it writes %{name}, which is still on its way to the host"));
+        }
+        for &other in &self.overlaps[buffer] {
+            self.holds[other] = false;
+        }
+        self.holds[buffer] = true;
+        self.written[buffer] = self.done;
+        Ok(())
+    }
+
+    fn leave(&mut self, from: &AclTensor) -> Result<(), String> {
+        if self.written[from.buffer] > self.waited {
+            let name = self.name(from.buffer);
+            return Err(format!("the transfer stream has not waited for %{name}, which the compute stream writes"));
+        }
+        self.leaving.insert(from.buffer);
+        Ok(())
+    }
+
+    /// A result may lie where an operand does if it is the same place of the same, element by element or because the call
+    /// works in place.
+    fn apart(&self, step: &Step, result: &AclTensor, operand: &AclTensor) -> Result<(), String> {
+        let by_element = matches!(step, Step::Call(call) if is_by_element(&call.name));
+        let same = result == operand && (by_element || is_in_place(step));
+        let shares = result.buffer == operand.buffer || self.overlaps[result.buffer].contains(&operand.buffer);
+        if same || !shares {
+            return Ok(());
+        }
+        let (a, b) = (self.name(result.buffer), self.name(operand.buffer));
+        Err(format!("it writes %{a} while it reads %{b} in the same memory"))
+    }
+}
+
+/// Calls of which each element comes of those in its place.
+fn is_by_element(name: &str) -> bool {
+    const CALLS: [&str; 10] = ["Add", "Sub", "Mul", "Div", "Adds", "Muls", "Neg", "Tanh", "Sqrt", "Gelu"];
+    CALLS.iter().any(|call| name.strip_prefix("aclnn") == Some(call))
+}
+
+fn is_in_place(step: &Step) -> bool {
+    matches!(step, Step::Call(call) if call.name.starts_with("aclnnInplace"))
 }
 
 /// Inputs and outputs that other entries of the part write.

@@ -12,7 +12,7 @@ pub(super) fn events(part: &PlanPart, entry: &PlanEntry) -> Result<(), PlanError
     for step in &entry.steps {
         visit(step, &mut |step| match step {
             Step::Record(event, _) => _ = recorded.insert(*event),
-            Step::Wait(event, _) if !recorded.contains(event) && found.is_ok() => {
+            Step::Wait(event, _) | Step::Await(event) if !recorded.contains(event) && found.is_ok() => {
                 let what = "nobody has recorded it".to_owned();
                 found = Err(PlanError { place: place(part, entry, step), what });
             }
@@ -42,27 +42,11 @@ fn said(steps: &[Step], among: &str, text: &mut Vec<String>) {
     }
 }
 
-/// Exchanges are among those who have a communicator.
-pub(super) fn communicators(plan: &CallPlan, part: &PlanPart, entry: &PlanEntry) -> Result<(), PlanError> {
-    let mut found = Ok(());
-    for step in &entry.steps {
-        visit(step, &mut |step| {
-            if let Step::Exchange { among, .. } = step {
-                if found.is_ok() && !plan.communicators.iter().any(|group| group.name == *among) {
-                    let what = format!("there is no communicator {among}");
-                    found = Err(PlanError { place: place(part, entry, step), what });
-                }
-            }
-        });
-    }
-    found
-}
-
 /// Ranks of a communicator say the same; what stages hand on is taken.
 pub(super) fn exchanges(plan: &CallPlan) -> Result<(), PlanError> {
-    let stages = plan.parts.iter().map(|part| part.stages.end).max().unwrap_or(1).max(1);
+    let stages = plan.parts.last().map_or(1, |part| part.stages.end);
     let ranks = plan.mesh.ranks() / stages;
-    let part_of = |rank: u64| plan.parts.iter().find(|part| part.stages.contains(&(rank / ranks.max(1))));
+    let part_of = |rank: u64| plan.parts.iter().find(|part| part.stages.contains(&(rank / ranks)));
     for group in plan.communicators.iter().filter(|group| group.name != WORLD) {
         for members in &group.groups {
             let of: Vec<Option<BTreeMap<&str, Vec<String>>>> =
@@ -131,7 +115,8 @@ pub(super) fn groups(plan: &CallPlan) -> Result<(), PlanError> {
     }
     for communicator in &plan.communicators {
         for group in &communicator.groups {
-            for replica in 0..plan.replicas {
+            // Replicas follow one another, so they lie in as many ways as there are places of a server.
+            for replica in 0..plan.replicas.min(server) {
                 let mut devices: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
                 for rank in group.iter().map(|rank| rank + replica * plan.mesh.ranks()) {
                     devices.entry(rank / server).or_default().push(rank % server);
@@ -160,4 +145,22 @@ fn one_group(devices: &BTreeMap<u64, Vec<u64>>) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_lie_on_one_side_of_a_server() {
+        let group = |devices: &[(u64, &[u64])]| {
+            one_group(&devices.iter().map(|(server, devices)| (*server, devices.to_vec())).collect())
+        };
+        assert_eq!(group(&[(0, &[4, 5, 6, 7])]), Ok(()));
+        assert_eq!(group(&[(0, &[0, 1, 2, 3, 4, 5, 6, 7]), (1, &[0, 1, 2, 3, 4, 5, 6, 7])]), Ok(()));
+        assert!(group(&[(0, &[0, 4])]).unwrap_err().contains("0 to 3 and 4 to 7"));
+        assert!(group(&[(0, &[2, 3, 4, 5])]).unwrap_err().contains("0 to 3 and 4 to 7"));
+        assert!(group(&[(0, &[0, 1, 2])]).unwrap_err().contains("1, 2, 4 or 8 devices"));
+        assert!(group(&[(0, &[0, 1]), (1, &[0])]).unwrap_err().contains("every server as many"));
+    }
 }

@@ -1,10 +1,10 @@
 //! Shapes of what calls write, inferred from what they read, as their documents say.
 
 use crate::plan::aclnn::Function;
-use bloomery_ir::ascend::{AclTensor, Arg, Call, Chip, Sum};
+use bloomery_ir::ascend::{AclTensor, Arg, Call, Sum};
 
 /// Compares every result's dims with those that follow from the operands.
-pub(super) fn check(_: Chip, function: &Function, call: &Call) -> Result<(), String> {
+pub(super) fn check(function: &Function, call: &Call) -> Result<(), String> {
     let tensor = |name: &str| -> Option<&AclTensor> {
         let i = function.parameters.iter().position(|parameter| parameter.name == name)?;
         call.args[i].tensors().first()
@@ -118,7 +118,7 @@ fn attention(
     shift: Option<&AclTensor>,
     out: &AclTensor,
 ) -> Result<(), String> {
-    let ([b, heads, rows, d], [.., reach, _]) = (&q.dims[..], &k.dims[..]) else {
+    let ([b, heads, _, d], [.., reach, _]) = (&q.dims[..], &k.dims[..]) else {
         return Err(format!("a query of {} and keys of {}", text(&q.dims), text(&k.dims)));
     };
     let side = [b.clone(), heads.clone(), reach.clone(), d.clone()];
@@ -132,6 +132,5 @@ fn attention(
             return Err(format!("pseShift is {} for {reach:?} positions, in rows of 32 bytes", text(&shift.dims)));
         }
     }
-    let _ = rows;
     same("attentionOut", &out.dims, &q.dims)
 }
