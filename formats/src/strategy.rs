@@ -1,26 +1,32 @@
 //! MindSpore's parallel strategy files, `ckpt_strategy_rank_N.ckpt`: where the ranks of one stage hold which part of each
 //! parameter, and in how many pieces its operators cut what they take.
 //!
-//! The file is one protobuf message ([`messages`]); a name that ends in `.json` means the same facts as JSON ([`json`]).
-//! [`StrategyFile`] is what both say, with every layout checked on the way in and out. What a parameter is for is not
-//! known here. Ranks of a stage write equal files; a merged file of several stages puts `STAGE-` before parameters' names.
+//! The file is one protobuf message ([`messages`]), or the same facts as JSON ([`json`]), which is written where a name
+//! ends in `.json`. [`StrategyFile`] is what both say, with every layout checked on the way in and out; [`pieces`] says
+//! what a layout means, rank by rank. Ranks of a stage write equal files; a merged file of several stages puts `STAGE-`
+//! before parameters' names, and [`Stages`] is all of them together. What a parameter is for is not known here.
 
 mod json;
 mod messages;
+mod pieces;
 mod problem;
+mod stages;
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
 
 use prost::Message as _;
 
+pub use pieces::Piece;
 pub use problem::StrategyProblem;
+pub use stages::{Opened, Stage, Stages};
 
 use crate::{FormatError, Partial, map};
 use messages::{LayoutItem, Layouts, Long, Map, OperatorItem, Signed, Strategies, Unsigned};
 
 /// What a file says, in its order, which means nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StrategyFile {
     /// No pipeline stage: 1 by MindSpore 2.0 and in merged files, 2 by 2.10. Nobody reads it.
     pub current_stage: u32,
@@ -28,6 +34,8 @@ pub struct StrategyFile {
     pub operators: Vec<Operator>,
     /// Parameters, the optimizer's states among them.
     pub parameters: Vec<Parameter>,
+    /// Whole parameters' extents by name, which only JSON says, and only that of MindSpore 2.10.
+    pub shapes: BTreeMap<String, Vec<u64>>,
 }
 
 /// An operator with a parameter.
@@ -50,8 +58,8 @@ pub struct Parameter {
     pub layout: Layout,
 }
 
-/// Where the ranks of a stage hold which part of a parameter.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where the ranks of a stage hold which part of a parameter; [`Layout::pieces`] says it of each.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Layout {
     /// The arrangement of the stage's ranks; they count along its last axis fastest.
     pub dev_matrix: Vec<u32>,
@@ -69,7 +77,7 @@ pub struct Layout {
 }
 
 /// How ranks that would hold equal pieces share them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct OptimizerShard {
     /// From one rank of a group to the next.
     pub step: u32,
@@ -114,18 +122,20 @@ impl Layout {
         }
         // MindSpore writes a list per dimension then, and one list reads as an axis per dimension.
         let is_ambiguous = self.tensor_map.len() == 1 && cuts > 1;
-        is_ambiguous.then(|| format!("has one dimension, cut along {cuts} axes, which no file can say"))
+        let ambiguous = || format!("has one dimension, cut along {cuts} axes, which no file can say");
+        if is_ambiguous { Some(ambiguous()) } else { self.check_group() }
     }
 }
 
 impl StrategyFile {
-    /// Reads a file: JSON if its name ends in `.json`, protobuf else.
+    /// Reads a file: JSON if it begins with a brace, as no such protobuf message does.
     ///
     /// # Errors
     /// It cannot be read, or is no sound strategy file.
     pub fn open(path: &Path) -> Result<StrategyFile, FormatError> {
         let bytes = map::read(path)?;
-        let read = if is_json(path) { StrategyFile::from_json(&bytes) } else { StrategyFile::decode(&bytes) };
+        let is_json = bytes.trim_ascii_start().starts_with(b"{");
+        let read = if is_json { StrategyFile::from_json(&bytes) } else { StrategyFile::decode(&bytes) };
         read.map_err(|problem| FormatError::Strategy { path: path.to_path_buf(), problem })
     }
 
@@ -155,7 +165,7 @@ impl StrategyFile {
             map.current_stage.ok_or(StrategyProblem::Lacks { whose: "the file".to_owned(), field: "current_stage" })?;
         let operators = map.operators.into_iter().map(operator).collect::<Result<_, _>>()?;
         let parameters = map.layouts.into_iter().map(parameter).collect::<Result<_, _>>()?;
-        Ok(StrategyFile { current_stage, operators, parameters })
+        Ok(StrategyFile { current_stage, operators, parameters, shapes: BTreeMap::new() })
     }
 
     /// The protobuf form.
