@@ -236,6 +236,27 @@ fn checkpoint(what: &CheckpointCommand) -> Result<(), Failure> {
                 Ok(print::out(&print::cleaned(&options.target, &cleaned))?)
             }
         }
+        CheckpointCommand::Transform(args) => {
+            interrupt::ask_first();
+            let transformed = checkpoint::transform(&args.options(), &mut shown())?;
+            if args.json { Ok(print::json(&transformed)?) } else { Ok(print::out(&print::transformed(&transformed))?) }
+        }
+        CheckpointCommand::Needs(args) => {
+            let of = &args.strategies;
+            let (source, target) = (of.src_strategy.as_deref(), of.dst_strategy.as_deref());
+            let needs = checkpoint::needs(source, target, of.rank, &mut shown())?;
+            if args.json { Ok(print::json(&needs)?) } else { Ok(print::out(&print::needs(&needs))?) }
+        }
+        CheckpointCommand::Combine(args) => {
+            interrupt::ask_first();
+            let options = args.options();
+            let combined = checkpoint::combine(&options, &mut shown())?;
+            if args.json {
+                Ok(print::json(&combined)?)
+            } else {
+                Ok(print::out(&print::combined(&options.target, &combined))?)
+            }
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use bloomery::limits::MachineLimits;
 use bloomery::run::{NewToken, Sequence};
 use serde::Serialize;
 
-pub(crate) use checkpoint::{checkpoint, cleaned, converted, differences};
+pub(crate) use checkpoint::{checkpoint, cleaned, combined, converted, differences, needs, transformed};
 pub(crate) use config::config;
 pub(crate) use inspection::inspection;
 pub(crate) use plan::plan;

@@ -1,8 +1,8 @@
 //! The binary as people meet it: arguments in, text and exit codes out.
 //!
 //! `refused` holds what must be answered with one clear error, `shown` what must be printed as promised, `interrupted` what
-//! signals do, `configured` both of YAML configurations, `strategies` and `checkpoints` both of MindSpore's files. Artifacts
-//! are made for the interpreter where nothing is said about machine code: that is quick and runs everywhere.
+//! signals do, `configured` both of YAML configurations, `strategies`, `checkpoints` and `transforms` both of MindSpore's
+//! files. Artifacts are made for the interpreter where nothing is said about machine code: that is quick and runs everywhere.
 
 mod checkpoints;
 mod configured;
@@ -10,6 +10,7 @@ mod interrupted;
 mod refused;
 mod shown;
 mod strategies;
+mod transforms;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
