@@ -22,6 +22,7 @@ use bloomery::eval::EvalOptions;
 use bloomery::logits::LogitsOptions;
 use bloomery::pretrained::{PretrainedOptions, artifact};
 use bloomery::run::RunOptions;
+use bloomery::strategy::files;
 use bloomery::terminal::{self, Terminal};
 use bloomery::{
     Error, bench, checkpoint, compile, config, convert, demo, eval, inspect, ir_file, limits, logits, reshard,
@@ -267,6 +268,28 @@ fn show(args: &Show) -> Result<(), Failure> {
 
 fn strategy(what: &StrategyCommand) -> Result<(), Failure> {
     match what {
+        StrategyCommand::Show { file, json } if files::is_strategy(file) => {
+            let found = files::show(file)?;
+            if *json { Ok(print::json(&found)?) } else { Ok(print::out(&print::strategy(&found))?) }
+        }
+        StrategyCommand::Draw { file, output } if files::is_strategy(file) => {
+            let picture = strategy::draw::draw(&files::shares(file)?);
+            let Some(path) = output else { return Ok(print::out(&picture)?) };
+            bloomery::write_text(path, &picture, &Silent)?;
+            Ok(print::out(&print::holders(&files::show(file)?))?)
+        }
+        StrategyCommand::Check { file, json } => {
+            let checked = files::check(file)?;
+            if *json { Ok(print::json(&checked)?) } else { Ok(print::out(&print::checked(file, &checked))?) }
+        }
+        StrategyCommand::Diff { a, b, json } => {
+            let found = files::diff(a, b)?;
+            if *json { Ok(print::json(&found)?) } else { Ok(print::out(&print::strategy_differences(&found))?) }
+        }
+        StrategyCommand::Merge { folder, output, force, json } => {
+            let merged = files::merge(folder, output, *force)?;
+            if *json { Ok(print::json(&merged)?) } else { Ok(print::out(&print::checked(output, &merged))?) }
+        }
         StrategyCommand::Show { file, json } => {
             let shares = strategy::strategy(file)?;
             if *json { Ok(print::json(&shares)?) } else { Ok(print::out(&print::shares(&shares))?) }

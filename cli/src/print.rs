@@ -6,6 +6,7 @@ mod inspection;
 mod plan;
 mod profile;
 mod shares;
+mod strategy;
 mod tensors;
 mod wrap;
 
@@ -27,6 +28,7 @@ pub(crate) use inspection::inspection;
 pub(crate) use plan::plan;
 pub(crate) use profile::profile;
 pub(crate) use shares::shares;
+pub(crate) use strategy::{checked, holders, strategy, strategy_differences};
 
 /// Writes a result. A reader that closed the pipe has what it wanted: nothing is said, and the program ends.
 pub(crate) fn out(text: &str) -> io::Result<()> {

@@ -64,6 +64,26 @@ impl Stages {
         Ok(Opened { stages, merged, notes: Vec::new() })
     }
 
+    /// What a file or a folder says by stage; a file may be of a single stage, whichever.
+    ///
+    /// # Errors
+    /// As [`Stages::open`], but for stages that are missing in a file.
+    pub fn read(path: &Path) -> Result<(BTreeMap<u32, StrategyFile>, Vec<String>), FormatError> {
+        if path.is_dir() {
+            let Opened { stages, notes, .. } = Stages::open(path)?;
+            let files = stages.stages.into_iter().map(|stage| stage.file);
+            return Ok(((0..).zip(files).collect(), notes));
+        }
+        let file = StrategyFile::open(path)?;
+        let by_stage = || match is_merged(&file)? {
+            None => Err(Problem::NoParameters),
+            Some(true) => split(file),
+            Some(false) => Ok(BTreeMap::from([(stage_of(&file)?.unwrap_or(0), file)])),
+        };
+        let stages = by_stage().map_err(|problem| FormatError::Strategy { path: path.to_path_buf(), problem })?;
+        Ok((stages, Vec::new()))
+    }
+
     /// The stages of a file, and whether several were merged in it.
     ///
     /// # Errors
