@@ -21,6 +21,7 @@ use crate::compile::strategy::Certified;
 use crate::generation::makers;
 use crate::profile::tile_pieces;
 use crate::stored::{Item, StoredTensors};
+use crate::strategy::files::{self, ShownFiles};
 use crate::{Error, find};
 
 /// What was found.
@@ -49,6 +50,8 @@ pub enum Inspection {
         #[serde(flatten)]
         tensors: Tensors,
     },
+    /// A strategy file of MindSpore's.
+    Strategy(ShownFiles),
     /// A `config.json`.
     Config {
         /// What it says.
@@ -250,6 +253,8 @@ pub fn inspect_with(path: &Path, key: Option<&Key>) -> Result<Inspection, Error>
         Ok(Inspection::Folder(Box::new(folder(path)?)))
     } else if path.is_file() && mindspore::begins(path)? {
         Ok(Inspection::Mindspore { tensors: tensors(&StoredTensors::open(path, key, Names::MindSpore)?) })
+    } else if path.is_file() && bloomery_formats::strategy::begins(path)? {
+        Ok(Inspection::Strategy(files::show(path)?))
     } else if named("json") {
         Ok(Inspection::Config { config: config(path)? })
     } else if named("safetensors") {
@@ -273,7 +278,8 @@ fn folder(path: &Path) -> Result<FolderView, Error> {
 }
 
 /// What can be looked at, for those who gave something else.
-const TAKES: &str = "give an artifact, a safetensors, torch or MindSpore file, a config.json or a model's folder";
+const TAKES: &str =
+    "give an artifact, a safetensors, torch or MindSpore file, a strategy file, a config.json or a model's folder";
 
 /// The settings in a `config.json`; other files of a model are called by what they are.
 fn config(path: &Path) -> Result<BloomConfig, Error> {

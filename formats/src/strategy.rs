@@ -13,7 +13,7 @@ mod problem;
 mod stages;
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 use prost::Message as _;
@@ -194,6 +194,28 @@ impl Parameter {
         let wrong = |what| StrategyProblem::Layout { parameter: self.name.clone(), what };
         self.layout.check().map(wrong).map_or(Ok(()), Err)
     }
+}
+
+/// Whether a file begins as one of these does: with a number of a stage and an item, or as JSON that says what it is.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn begins(path: &Path) -> Result<bool, FormatError> {
+    let mut first = Vec::new();
+    let read = map::open(path)?.take(256).read_to_end(&mut first);
+    read.map_err(|source| FormatError::Io { action: "read", path: path.to_path_buf(), source })?;
+    let text = String::from_utf8_lossy(first.trim_ascii_start());
+    let is_json = text.starts_with('{')
+        && ["\"parallel_layout_item\"", "\"parallel_strategy_item\""].iter().any(|key| text.contains(key));
+    Ok(is_json || begins_as_message(&first))
+}
+
+fn begins_as_message(bytes: &[u8]) -> bool {
+    let item = bytes.strip_prefix(&[0x08]).and_then(|mut rest| {
+        prost::encoding::decode_varint(&mut rest).ok()?;
+        rest.first().copied()
+    });
+    matches!(item, Some(0x12 | 0x1a))
 }
 
 fn is_json(path: &Path) -> bool {

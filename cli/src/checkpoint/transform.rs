@@ -154,6 +154,7 @@ impl Writing<'_> {
             self.files.iter().try_for_each(|file| refuse_existing(&file.file, self.options.force))?;
         }
         self.files.iter().try_for_each(|file| output::check(&file.file))?;
+        let is_new = !target.exists();
         fs::create_dir_all(target).map_err(Error::io("create", target))?;
         let mut journal = match known {
             None if many => Some(Journal::begin(target, &mark)?),
@@ -171,8 +172,10 @@ impl Writing<'_> {
         progress.begin("transform", left.iter().map(|file| file.bytes).sum());
         for file in left {
             if let Err(error) = self.rank(file, &mut journal, progress) {
-                if let Some(journal) = journal {
-                    journal.give_up();
+                journal.into_iter().for_each(Journal::give_up);
+                if is_new {
+                    // It goes if it is empty.
+                    let _ = fs::remove_dir(target);
                 }
                 return Err(error);
             }

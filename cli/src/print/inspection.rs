@@ -17,6 +17,7 @@ pub(crate) fn inspection(inspection: &Inspection) -> String {
         Inspection::Safetensors { tensors: held }
         | Inspection::Torch { tensors: held }
         | Inspection::Mindspore { tensors: held } => tensors(held),
+        Inspection::Strategy(shown) => return super::strategy(shown),
         Inspection::Config { config } => settings(config) + &notes(&config.notes),
     };
     harmless(&text).lines().map(wrapped).collect()

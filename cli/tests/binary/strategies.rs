@@ -203,6 +203,10 @@ fn strategy_files_are_shown() {
     let other = folder.path().join("whatever");
     std::fs::copy(&shaped, &other).unwrap();
     assert_eq!(json(args!["strategy", "show", &other, "--json"]), shown);
+    for path in [&other, &merged, &fixture(STAGE_1)] {
+        let inspected = json(args!["inspect", path, "--json"]);
+        assert!(inspected["kind"] == "strategy" && inspected["stages"]["1"].is_object(), "{inspected}");
+    }
     let axes = json(args!["strategy", "show", &fixture("transform/strategies/axes.ckpt"), "--json"]);
     assert!(axes.to_string().contains("[[1,0],-1]") || axes.to_string().contains("[-1,[1,0]]"), "{axes}");
     let folder = tempfile::tempdir().unwrap();
