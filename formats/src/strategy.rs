@@ -85,6 +85,9 @@ pub struct OptimizerShard {
     pub size: Option<u32>,
 }
 
+/// More ranks are not believed: whoever goes through all of them would never end.
+const RANKS_MAX: u32 = 1 << 20;
+
 impl Layout {
     /// A layout of whole or evenly cut dimensions.
     pub fn new(dev_matrix: Vec<u32>, tensor_map: Vec<Vec<u32>>, optimizer_shard: Option<OptimizerShard>) -> Layout {
@@ -103,7 +106,7 @@ impl Layout {
     fn check(&self) -> Option<String> {
         let devices = &self.dev_matrix;
         let product = devices.iter().try_fold(1u32, |product, axis| product.checked_mul(*axis));
-        if devices.is_empty() || product.is_none_or(|product| product == 0) {
+        if devices.is_empty() || product.is_none_or(|product| product == 0 || product > RANKS_MAX) {
             return Some(format!("arranges ranks as {devices:?}"));
         }
         let mut axes: Vec<u32> = self.tensor_map.iter().flatten().copied().collect();

@@ -250,6 +250,25 @@ fn what_was_interrupted_goes_on() {
     refused(&case.words(), &["is there already"]);
 }
 
+/// One encrypted whole, in rows of two ranks.
+#[test]
+fn encrypted_files_need_their_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let (rows, target) = (folder.path().join("rows.json"), folder.path().join("target"));
+    let layout = Layout::new(vec![2], vec![vec![0], vec![]], None);
+    let parameters = vec![Parameter { name: "a".to_owned(), layout }];
+    StrategyFile { parameters, ..StrategyFile::default() }.write(&rows).unwrap();
+    let whole = fixture("../ckpt/aes-gcm.ckpt");
+    let words = args!["checkpoint", "transform", &whole, &target, "--dst-strategy", &rows];
+    refused(words, &["it is encrypted (AES-GCM)", "--key"]);
+    printed(&[words, args!["--key", "0123456789ABCDEF"]].concat());
+    let back = folder.path().join("back");
+    printed(args!["checkpoint", "transform", &target, &back, "--src-strategy", &rows]);
+    let made = back.join("rank_0/checkpoint_0.ckpt");
+    let same = json_of(args!["checkpoint", "diff", &made, &whole, "--key", "0123456789ABCDEF"]);
+    assert_eq!(same["equal"], true, "{same}");
+}
+
 #[test]
 fn ranks_that_are_needed_are_listed() {
     let (src, dst) = (strategy("mp4-pp2-opt"), strategy("dp2-mp2-pp2-opt"));

@@ -58,6 +58,20 @@ pub enum StrategyProblem {
         /// And its ranks.
         expected: u32,
     },
+    /// More ranks than anybody has.
+    #[error(
+        "parameter {parameter} of stage {stage} is on {devices} ranks of the stage, which makes {ranks} in all: nobody has so many"
+    )]
+    TooManyRanks {
+        /// The stage.
+        stage: u32,
+        /// A parameter of it.
+        parameter: String,
+        /// Ranks of the stage.
+        devices: u32,
+        /// Ranks up to it.
+        ranks: u64,
+    },
     /// Stages that no file is of.
     #[error(
         "stage {} missing, stages are 0 to {last}: give the folder with the files of all ranks, or what they were merged into",

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Layout, Parameter, StrategyFile, StrategyProblem as Problem};
+use super::{Layout, Parameter, RANKS_MAX, StrategyFile, StrategyProblem as Problem};
 use crate::FormatError;
 
 /// A strategy: its stages, in order. There is at least one, and all have the same number of ranks.
@@ -80,7 +80,10 @@ impl Stages {
             Some(true) => split(file),
             Some(false) => Ok(BTreeMap::from([(stage_of(&file)?.unwrap_or(0), file)])),
         };
-        let stages = by_stage().map_err(|problem| FormatError::Strategy { path: path.to_path_buf(), problem })?;
+        let counted = |stages: BTreeMap<u32, StrategyFile>| count(&stages).map(|()| stages);
+        let stages = by_stage()
+            .and_then(counted)
+            .map_err(|problem| FormatError::Strategy { path: path.to_path_buf(), problem })?;
         Ok((stages, Vec::new()))
     }
 
@@ -125,13 +128,14 @@ impl Stages {
         Ok(Opened { stages: Stages::checked(files).map_err(refused)?, merged: false, notes })
     }
 
-    /// The strategy in which no rank shares anything with another, as a file says it.
+    /// The strategy that files of stages say together.
     fn checked(files: BTreeMap<u32, StrategyFile>) -> Result<Stages, Problem> {
         let last = *files.keys().last().ok_or(Problem::NoParameters)?;
         let missing: Vec<u32> = (0..last).filter(|stage| !files.contains_key(stage)).take(8).collect();
         if !missing.is_empty() {
             return Err(Problem::StagesMissing { missing, last });
         }
+        count(&files)?;
         let stages: Vec<Stage> = files.into_values().map(Stage::new).collect();
         let found = Stages { stages };
         found.check()?;
@@ -200,6 +204,21 @@ impl Stages {
         }
         file
     }
+}
+
+/// Ranks are as few as can be believed, so that their numbers can be counted with.
+fn count(stages: &BTreeMap<u32, StrategyFile>) -> Result<(), Problem> {
+    for (stage, file) in stages {
+        for parameter in &file.parameters {
+            let devices = parameter.layout.devices();
+            let ranks = (u64::from(*stage) + 1) * u64::from(devices);
+            if ranks > u64::from(RANKS_MAX) {
+                let parameter = parameter.name.clone();
+                return Err(Problem::TooManyRanks { stage: *stage, parameter, devices, ranks });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What was found in a folder.

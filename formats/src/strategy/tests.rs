@@ -116,6 +116,7 @@ fn layouts_that_cannot_be_are_refused() {
     check(&[], &[], "parameter w arranges ranks as []");
     check(&[2, 0], &[], "arranges ranks as [2, 0]");
     check(&[1 << 16, 1 << 16], &[], "arranges ranks as [65536, 65536]");
+    check(&[1 << 21], &[], "arranges ranks as [2097152]");
     check(&[2, 2], &[&[2]], "along axis 2 of [2, 2], axes are 0 to 1");
     check(&[2, 2], &[&[0], &[0]], "cut twice along one axis");
     check(&[2, 2], &[&[0, 1]], "has one dimension, cut along 2 axes");
@@ -252,4 +253,9 @@ fn folders_that_are_no_whole_strategy_are_refused() {
     refused(&["0-w", "w"], "0-w and w");
     refused(&["0-w", "0-w"], "stage 0 has parameter w twice");
     refused(&["1-w"], "stage 0 is missing");
+    let folder = tempfile::tempdir().unwrap();
+    let far = folder.path().join("far.ckpt");
+    named(&["4294967295-w"]).write(&far).unwrap();
+    let error = Stages::read(&far).unwrap_err().to_string();
+    assert!(error.contains("which makes 8589934592 in all"), "{error}");
 }
