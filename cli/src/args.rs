@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod config;
+mod files;
 mod generation;
 mod strategy;
 mod values;
@@ -32,6 +33,7 @@ use clap::error::ErrorKind;
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
 use clap_complete::Shell;
 pub(crate) use config::{Config, ConfigCommand, Show};
+pub(crate) use files::{Data, DataCommand, RankTableCommand, RankTables};
 pub(crate) use generation::Chat;
 use generation::Generate;
 pub(crate) use strategy::{Reshard, Strategies, StrategyCommand};
@@ -103,6 +105,10 @@ pub(crate) enum Command {
     Config(Config),
     /// Show which rank has what of an artifact's weights, and what ranks tell each other
     Strategy(Strategies),
+    /// Make MindRecord data sets of instruction sets, and look at them
+    Data(Data),
+    /// Make, merge and check the files that say which device is which rank
+    Ranktable(RankTables),
     /// Compare every byte of an artifact with its hashes, and prove its strategy again
     Verify(Verify),
     /// Measure how fast an artifact runs
@@ -156,8 +162,11 @@ pub(crate) struct Compile {
     /// The type of weights [default: keep, or what the configuration says, but none wider than stored]
     #[arg(long, value_enum)]
     dtype: Option<Dtype>,
+    /// Keep weights of products in 8 bits, with a factor for each column (ascend:910b)
+    #[arg(long)]
+    int8: bool,
     /// What to make code for, comma-separated: cpu:all-x86 (v3, v4 and amx), cpu:x86-64-v3, cpu:x86-64-v4,
-    /// cpu:x86-64-amx, cpu:aarch64, interpreter
+    /// cpu:x86-64-amx, cpu:aarch64, interpreter; or a plan of calls for Ascend chips: ascend:910a, ascend:910b
     #[arg(long, value_name = "TARGET,..", value_delimiter = ',', default_values_t = [Target::default_here()])]
     target: Vec<Target>,
     /// The arithmetic of products
@@ -178,7 +187,7 @@ pub(crate) struct Compile {
     #[arg(long, value_name = "AXIS=RANKS,..", value_parser = strategy)]
     strategy: Option<Shared>,
     /// Make the programs of all ranks and prove the strategy, without weights and code; print what a rank holds and does
-    #[arg(long, conflicts_with_all = ["emit", "stop_after", "output", "random_weights", "target"])]
+    #[arg(long, conflicts_with_all = ["emit", "stop_after", "output", "random_weights"])]
     pub(crate) plan_only: bool,
     /// Print the plan as one JSON document
     #[arg(long, requires = "plan_only")]
@@ -233,6 +242,10 @@ enum EmitWhat {
     Program,
     /// The C of all kernels of one class
     C,
+    /// The calls of an Ascend target: buffers, views, steps of every entry
+    Plan,
+    /// The same calls as one file of C++
+    Cpp,
 }
 
 impl Compile {
@@ -255,6 +268,7 @@ impl Compile {
         };
         Ok(CompileOptions {
             dtype,
+            int8: self.int8,
             targets: self.target.clone(),
             compute,
             kv_dtype,
@@ -272,6 +286,8 @@ impl Compile {
             Some(EmitWhat::Ir) => Emit::Ir,
             Some(EmitWhat::Program) => Emit::Program,
             Some(EmitWhat::C) => Emit::C,
+            Some(EmitWhat::Plan) => Emit::Plan,
+            Some(EmitWhat::Cpp) => Emit::Cpp,
             None if self.stop_after.is_some() => Emit::Stage,
             None => return None,
         };

@@ -9,6 +9,7 @@ mod compute_error;
 mod configured;
 pub(crate) mod in_order;
 mod model;
+mod narrowed;
 mod plan;
 mod random;
 mod save_strategy;
@@ -20,21 +21,24 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bloomery_artifact::plan::CallPlan;
 use bloomery_artifact::{ArtifactWriter, Meta, Provenance, Source, plan_weights};
-use bloomery_codegen::cpu::Cpu;
+use bloomery_codegen::ascend;
 use bloomery_configs::Strategy;
-use bloomery_ir::{DType, Module, Op, Program, Target as _};
+use bloomery_ir::ascend::Chip;
+use bloomery_ir::{DType, Module, Op, Program};
 use bloomery_models::config::WeightType;
 use bloomery_models::{BloomOptions, bloom};
 use bloomery_passes::pipeline::{self, Stage};
 use bloomery_passes::{self as passes, Context};
 
 use crate::code::{self, Made};
-use crate::targets::Target;
+use crate::targets::{self, Target};
 use crate::{Error, Progress, output};
 pub use configured::Configured;
 use model::{Loaded, Weights};
-pub use plan::{Plan, StagePlan, plan};
+use narrowed::{Beyond, Narrowed};
+pub use plan::{DevicePlan, Plan, StagePlan, plan};
 pub use save_strategy::{Saved, StrategyFiles, strategy_files};
 use values::Values;
 
@@ -45,6 +49,8 @@ pub struct CompileOptions {
     pub model: ModelSource,
     /// The type weights get; as stored when nothing is said.
     pub dtype: Option<WeightType>,
+    /// Weights of products in 8 bits, with a factor for each column, on devices that have that.
+    pub int8: bool,
     /// What to make code for; see [`Target::default_here`].
     pub targets: Vec<Target>,
     /// The arithmetic of products.
@@ -67,6 +73,7 @@ impl CompileOptions {
         CompileOptions {
             model,
             dtype: None,
+            int8: false,
             targets: vec![Target::default_here()],
             compute: Compute::F32,
             kv_dtype: None,
@@ -123,6 +130,10 @@ pub enum Emit {
     Program,
     /// The C of all kernels, for one class.
     C,
+    /// The plan of calls for a device.
+    Plan,
+    /// The same calls as one file of C++.
+    Cpp,
     /// What a pass made, by [`emit`]'s `stop_after`.
     Stage,
 }
@@ -134,7 +145,7 @@ pub struct Compiled {
     pub bytes: u64,
     /// Bytes of packed weights in it.
     pub weights_bytes: u64,
-    /// Classes of processors it has code for; none means the interpreter.
+    /// Classes of processors it has code for, or the chips it is for; none means the interpreter.
     pub classes: Vec<String>,
 }
 
@@ -144,6 +155,8 @@ pub const CONTEXT_MAX: u64 = 1 << 20;
 pub const CHUNK_MAX: u64 = 1 << 14;
 /// Pages of all sequences of a session, at most.
 const POOL: u64 = 65_536;
+/// Sequences that a device's cache has room for, a longest context each.
+const SEQUENCES: u64 = 8;
 
 /// Compiles a model into an artifact at `output`, which appears there only when it is complete.
 /// It replaces an older file there, but none that the model is read from.
@@ -185,13 +198,22 @@ fn write(
         writer.tokenizer(tokenizer.bytes())?;
     }
     images.iter().try_for_each(|made| writer.code(&made.image))?;
-    let weights_bytes = pack(&mut writer, &program, loaded, progress)?;
+    if let Some(plan) = call_plan(&program, options, progress)? {
+        writer.plan(&plan)?;
+    }
+    let beyond = if targets::chip(&options.targets)?.is_some() { Beyond::Largest } else { Beyond::Refused };
+    let (weights_bytes, narrowed) = pack(&mut writer, &program, loaded, beyond, progress)?;
+    let lost = narrowed.note();
+    lost.iter().for_each(|note| progress.note(note));
     progress.go_on()?;
-    writer.meta(&Meta { certificate, ..meta(loaded, options, hashes(), &images) })?;
+    let mut meta = meta(loaded, options, hashes(), &images);
+    meta.notes.extend(lost);
+    writer.meta(&Meta { certificate, ..meta })?;
     progress.go_on()?;
     loaded.unchanged()?;
     let bytes = writer.finish()?;
-    let classes = images.into_iter().map(|made| made.image.class).collect();
+    let device = options.targets.iter().filter(|target| matches!(target, Target::Ascend(_))).map(ToString::to_string);
+    let classes = images.into_iter().map(|made| made.image.class).chain(device).collect();
     Ok(Compiled { bytes, weights_bytes, classes })
 }
 
@@ -215,7 +237,14 @@ pub fn emit(
         (Emit::Ir | Emit::Stage, last) => Ok(through(&loaded, &description, &values, options, last, progress)?.print()),
         (Emit::Program, None) => Ok(lower(&loaded, &description, &values, options, progress)?.print()),
         (Emit::C, None) => code::source(&lower(&loaded, &description, &values, options, progress)?, &options.targets),
-        (Emit::Program | Emit::C, Some(pass)) => Err(Error::Refused(format!(
+        (Emit::Plan | Emit::Cpp, None) => {
+            let program = lower(&loaded, &description, &values, options, progress)?;
+            let plan = call_plan(&program, options, progress)?.ok_or_else(|| {
+                Error::Refused("--emit plan and cpp are of devices: say --target ascend:910a or ascend:910b".to_owned())
+            })?;
+            Ok(if what == Emit::Cpp { ascend::cpp::source(&plan) } else { bloomery_artifact::plan::text::print(&plan) })
+        }
+        (Emit::Program | Emit::C | Emit::Plan | Emit::Cpp, Some(pass)) => Err(Error::Refused(format!(
             "--stop-after {pass} stops before there is what --emit asks for: leave one of both out"
         ))),
     }
@@ -229,8 +258,32 @@ fn check(options: &CompileOptions) -> Result<(), Error> {
     };
     bounds("--max-context", options.max_context, CONTEXT_MAX)?;
     bounds("--chunk", options.chunk, CHUNK_MAX)?;
+    match targets::chip(&options.targets)? {
+        Some(chip) => check_device(chip, options)?,
+        None if options.int8 => {
+            return Err(Error::Refused(
+                "--int8 is for --target ascend:910b; processors take weights of f32, f16 or bf16".to_owned(),
+            ));
+        }
+        None => {}
+    }
     match options.kv_dtype {
         Some(WeightType::Bf16) => Err(Error::Refused("--kv-dtype is bf16, it must be f32 or f16".to_owned())),
+        _ => Ok(()),
+    }
+}
+
+/// What a device does not have.
+fn check_device(chip: Chip, options: &CompileOptions) -> Result<(), Error> {
+    let lacks = |what: &str, way_out: &str| Err(Error::Refused(format!("the {chip} {what}: {way_out}")));
+    match (options.dtype, options.kv_dtype, options.compute) {
+        _ if options.int8 && chip == Chip::A910 => lacks("multiplies no weights of 8 bits", "leave --int8 out"),
+        (Some(WeightType::F32), ..) => lacks("multiplies weights of 16 bits", "leave --dtype f32 out, or say f16"),
+        (Some(WeightType::Bf16), ..) if chip == Chip::A910 => {
+            lacks("has no bf16", "leave --dtype bf16 out, or say f16")
+        }
+        (_, Some(WeightType::F32), _) => lacks("keeps keys and values in 16 bits", "leave --kv-dtype f32 out"),
+        (.., Compute::Bf16) => lacks("computes as its units do", "leave --compute bf16 out"),
         _ => Ok(()),
     }
 }
@@ -263,24 +316,41 @@ struct Description {
 }
 
 fn describe(loaded: &Loaded, options: &CompileOptions) -> Result<Description, Error> {
-    let page_tokens = Cpu.page_tokens();
-    let dtype = |name: &str| DType::from(options.dtype.unwrap_or_else(|| loaded.dtype(name)));
+    let chip = targets::chip(&options.targets)?;
+    let target = targets::passes_target(chip, options.max_context);
+    let page_tokens = target.page_tokens();
+    let asked = |name: &str| options.dtype.unwrap_or_else(|| loaded.dtype(name));
+    let dtype = |name: &str| DType::from(chip.map_or_else(|| asked(name), |chip| on_device(chip, name, asked(name))));
+    let usual = BloomOptions::default();
+    let (sequences, pool) = if chip.is_some() { (SEQUENCES, SEQUENCES) } else { (usual.sequences, POOL) };
     let bloom_options = BloomOptions {
-        activation: Cpu.activation(),
+        activation: target.activation(),
         weights: &dtype,
         left: (options.compute == Compute::Bf16).then_some(DType::BF16),
         kv_dtype: kv_dtype(loaded, options).into(),
         page_tokens,
         chunk: options.chunk,
         pages: options.max_context.div_ceil(page_tokens),
-        pool: POOL,
-        ..BloomOptions::default()
+        sequences,
+        pool,
+        ..usual
     };
     let model = bloom(&loaded.config, &bloom_options);
     if options.compute == Compute::Bf16 {
         check_bf16(&model.module)?;
     }
     Ok(Description { module: model.module, interfaces: model.interfaces })
+}
+
+/// The type of a weight on a device: products take 16 bits, f16 where bf16 is not there; what is added and scaled with is
+/// f32, as the values it meets.
+fn on_device(chip: Chip, name: &str, asked: WeightType) -> WeightType {
+    let is_matrix = name.ends_with("weight") && !name.contains("layernorm") && !name.starts_with("ln_f");
+    match (chip, asked) {
+        _ if !is_matrix => WeightType::F32,
+        (Chip::B910, WeightType::Bf16) => WeightType::Bf16,
+        _ => WeightType::F16,
+    }
 }
 
 /// That the right operands of all products are of bf16.
@@ -302,7 +372,11 @@ fn check_bf16(module: &Module) -> Result<(), Error> {
 /// Of cached keys and values: as exact as the weights that make them, where nothing is said.
 fn kv_dtype(loaded: &Loaded, options: &CompileOptions) -> WeightType {
     let weights = options.dtype.unwrap_or_else(|| loaded.dtype("h.attention.key.weight"));
-    let follows = if weights == WeightType::F32 { WeightType::F32 } else { WeightType::F16 };
+    let follows = match targets::chip(&options.targets) {
+        Ok(Some(chip)) => on_device(chip, "h.attention.key.weight", weights),
+        _ if weights == WeightType::F32 => WeightType::F32,
+        _ => WeightType::F16,
+    };
     options.kv_dtype.unwrap_or(follows)
 }
 
@@ -317,6 +391,22 @@ fn lower(
         Stage::Program(program) => Ok(strategy::replicated(*program, &options.strategy)),
         _ => unreachable!("the last pass makes a program"),
     }
+}
+
+/// The calls of a program for a device, checked; none for processors.
+fn call_plan(
+    program: &Program,
+    options: &CompileOptions,
+    progress: &mut dyn Progress,
+) -> Result<Option<CallPlan>, Error> {
+    let Some(chip) = targets::chip(&options.targets)? else { return Ok(None) };
+    progress.begin("plan the calls", 0);
+    let plan = ascend::plan(program, chip, options.int8)
+        .map_err(|refusal| Error::Refused(format!("ascend:{chip}: {refusal}")))?;
+    bloomery_artifact::plan::check::check(&plan).map_err(|error| Error::Refused(format!("ascend:{chip}: {error}")))?;
+    let entries: usize = plan.parts.iter().map(|part| part.entries.len()).sum();
+    progress.end(&format!("{entries} entries for {} ranks, {} symbols", program.ranks(), plan.symbols.len()));
+    Ok(Some(plan))
 }
 
 /// Runs the passes, and writes down what each makes if that is asked for.
@@ -334,7 +424,8 @@ fn through(
     progress.begin("run the passes", 0);
     let (shared, _) = strategy::shared(&options.strategy, &loaded.config)?;
     let (entries, strategy) = (&description.interfaces, shared.as_ref());
-    let cx = Context { target: &Cpu, entries, strategy, inference: Some(values) };
+    let target = targets::passes_target(targets::chip(&options.targets)?, options.max_context);
+    let cx = Context { target: &*target, entries, strategy, inference: Some(values) };
     let (mut names, mut failed) = (Vec::new(), None);
     let stage = pipeline::run(description.module.clone(), &cx, last, &mut |name, stage| {
         names.push(name.to_owned());
@@ -354,18 +445,24 @@ fn pack(
     writer: &mut ArtifactWriter,
     program: &Program,
     loaded: &Loaded,
+    beyond: Beyond,
     progress: &mut dyn Progress,
-) -> Result<u64, Error> {
+) -> Result<(u64, Narrowed), Error> {
     let plan = plan_weights(program).map_err(|error| Error::Refused(error.to_string()))?;
     progress.begin("pack the weights", plan.bytes);
-    writer.weights(&plan, |sink| weights::write(sink, &plan, program, &Values::of(loaded), progress))?;
+    let mut narrowed = Narrowed::default();
+    writer.weights(&plan, |sink| {
+        narrowed = weights::write(sink, &plan, program, &Values::of(loaded), beyond, progress)?;
+        Ok::<(), Error>(())
+    })?;
     progress.end(&format!("{} parameters, {} bytes", program.parameters.len(), plan.bytes));
-    Ok(plan.bytes)
+    Ok((plan.bytes, narrowed))
 }
 
 fn meta(loaded: &Loaded, options: &CompileOptions, inputs: Vec<Source>, images: &[Made]) -> Meta {
     let config = &loaded.config;
     let named = [
+        ("int8", options.int8.to_string()),
         ("dtype", options.dtype.map_or(loaded.types.map_or("keep", |_| "configured"), WeightType::name).to_owned()),
         ("compute", options.compute.name().to_owned()),
         ("kv-dtype", kv_dtype(loaded, options).name().to_owned()),
@@ -388,6 +485,9 @@ fn meta(loaded: &Loaded, options: &CompileOptions, inputs: Vec<Source>, images: 
     }
     let mut provenance = Provenance { inputs, version: env!("CARGO_PKG_VERSION").to_owned(), ..Provenance::default() };
     code::describe(images, &mut all, &mut provenance);
+    if let [target @ Target::Ascend(_)] = options.targets[..] {
+        all.insert("target".to_owned(), target.name());
+    }
     Meta {
         config: serde_json::to_string(config).expect("settings are plain data"),
         vocabulary: config.vocab as u32,

@@ -6,9 +6,13 @@ use std::io::Read;
 use std::path::Path;
 
 use bloomery_artifact::format::MAGIC;
+use bloomery_artifact::plan::{CallPlan, aclnn};
 use bloomery_artifact::{Artifact, Check, Provenance, WeightTable, sizes};
+use bloomery_formats::mindrecord::MindRecord;
 use bloomery_formats::mindspore::{self, Key};
+use bloomery_formats::rank_table::{Problem, RankTable};
 use bloomery_ir::Bindings;
+use bloomery_ir::ascend;
 use bloomery_ir::print::print_graph;
 use bloomery_ir::program::{Buffer, Origin, Parameter, Program, Step};
 use bloomery_models::config::{BloomConfig, GenerationSettings};
@@ -18,6 +22,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::compile::strategy::Certified;
+use crate::data::show::{Shown, show};
 use crate::generation::makers;
 use crate::profile::tile_pieces;
 use crate::stored::{Item, StoredTensors};
@@ -52,6 +57,15 @@ pub enum Inspection {
     },
     /// A strategy file of MindSpore's.
     Strategy(ShownFiles),
+    /// A MindRecord data set.
+    Mindrecord(Box<Shown>),
+    /// A rank table.
+    RankTable {
+        /// What it says.
+        table: RankTable,
+        /// What keeps it from being used on Ascend 910A.
+        problems: Vec<Problem>,
+    },
     /// A `config.json`.
     Config {
         /// What it says.
@@ -120,6 +134,8 @@ pub struct ArtifactView {
     pub best_class: Option<String>,
     /// Of each class whose products run on matrix tiles, with bits of their own: those products.
     pub tiles: BTreeMap<String, TilesView>,
+    /// Of an artifact for Ascend chips, how each operation is computed there.
+    pub device: Option<DeviceView>,
     /// What runs.
     pub plan: Plan,
     /// What running takes.
@@ -143,6 +159,38 @@ pub struct SectionView {
     pub bytes: u64,
     /// Of its bytes, in hexadecimal; weights have hashes by piece instead.
     pub sha256: Option<String>,
+}
+
+/// What a plan of calls is for, and on what evidence.
+#[derive(Clone, Debug, Serialize)]
+pub struct DeviceView {
+    /// The generation.
+    pub chip: String,
+    /// Names that such chips give themselves.
+    pub soc: Vec<String>,
+    /// The least version of CANN.
+    pub cann: String,
+    /// Functions of the libraries that it needs.
+    pub symbols: usize,
+    /// By operation, each with the calls it became.
+    pub lowered: Vec<LoweredView>,
+}
+
+/// An operation's calls.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct LoweredView {
+    /// The operation.
+    pub op: String,
+    /// A call it became.
+    pub call: String,
+    /// How often that stands in the plan.
+    pub times: usize,
+    /// The headers that its prototype was seen in.
+    pub header: String,
+    /// Whether the documents say that the chip has it.
+    pub documented: bool,
+    /// The kernels that CANN 8.1 has for it there, with the types of their first input.
+    pub kernel: String,
 }
 
 /// Products on matrix tiles, in the code of one class.
@@ -255,6 +303,10 @@ pub fn inspect_with(path: &Path, key: Option<&Key>) -> Result<Inspection, Error>
         Ok(Inspection::Mindspore { tensors: tensors(&StoredTensors::open(path, key, Names::MindSpore)?) })
     } else if path.is_file() && bloomery_formats::strategy::begins(path)? {
         Ok(Inspection::Strategy(files::show(path)?))
+    } else if MindRecord::is_one(path) {
+        Ok(Inspection::Mindrecord(Box::new(show(path, 0, None)?)))
+    } else if let Some(table) = rank_table(path)? {
+        Ok(Inspection::RankTable { problems: table.problems(), table })
     } else if named("json") {
         Ok(Inspection::Config { config: config(path)? })
     } else if named("safetensors") {
@@ -277,9 +329,21 @@ fn folder(path: &Path) -> Result<FolderView, Error> {
     })
 }
 
+/// The rank table that a file is, whatever its name.
+fn rank_table(path: &Path) -> Result<Option<RankTable>, Error> {
+    let is_small = path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() < 16 << 20);
+    let bytes = if is_small { bloomery_formats::map::read(path)? } else { Vec::new() };
+    // Other files need not be read as JSON, which begins with a brace here.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Ok(None);
+    }
+    let json: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    Ok(if RankTable::is_one(&json) { Some(RankTable::open(path)?) } else { None })
+}
+
 /// What can be looked at, for those who gave something else.
-const TAKES: &str =
-    "give an artifact, a safetensors, torch or MindSpore file, a strategy file, a config.json or a model's folder";
+const TAKES: &str = "give an artifact, a safetensors, torch or MindSpore file, a MindRecord file, a strategy file, a rank table, a config.json or a \
+                     model's folder";
 
 /// The settings in a `config.json`; other files of a model are called by what they are.
 fn config(path: &Path) -> Result<BloomConfig, Error> {
@@ -340,6 +404,7 @@ fn view(artifact: &Artifact) -> ArtifactView {
         certificate: serde_json::from_str(&meta.certificate).ok(),
         classes: artifact.classes().into_iter().map(str::to_owned).collect(),
         best_class: bloomery_runtime::best_class(artifact).map(str::to_owned),
+        device: artifact.plan().map(device),
         tiles: artifact
             .classes()
             .into_iter()
@@ -422,4 +487,30 @@ pub(crate) fn page_bytes(program: &Program, state: &Buffer) -> u64 {
 /// Tokens of a page of the cache, `[layers, pages, 2, heads, tokens, d]`.
 pub(crate) fn page_tokens(program: &Program) -> Option<u64> {
     program.states.first().and_then(|state| state.ty.dims.get(4)?.extent.as_number())
+}
+
+/// What a plan became, operation by operation, in the order they first appear.
+fn device(plan: &CallPlan) -> DeviceView {
+    let mut lowered: Vec<LoweredView> = Vec::new();
+    let mut count = |op: &str, call: &str| {
+        if let Some(known) = lowered.iter_mut().find(|known| known.op == op && known.call == call) {
+            known.times += 1;
+            return;
+        }
+        let function = aclnn::function(call).expect("the plan was checked");
+        let aclnn::Support { documented, kernel } = *function.on(plan.chip);
+        let (header, kernel) = (function.seen_in.to_owned(), kernel.to_owned());
+        lowered.push(LoweredView { op: op.to_owned(), call: call.to_owned(), times: 1, header, documented, kernel });
+    };
+    let entries = plan.parts.iter().flat_map(|part| &part.entries);
+    entries.flat_map(|entry| &entry.steps).for_each(|step| calls(step, &mut count));
+    let (chip, soc, cann) = (plan.chip.to_string(), plan.soc.clone(), plan.cann.clone());
+    DeviceView { chip, soc, cann, symbols: plan.symbols.len(), lowered }
+}
+
+fn calls(step: &ascend::Step, count: &mut dyn FnMut(&str, &str)) {
+    match step {
+        ascend::Step::Call(call) => count(&call.op, &call.name),
+        step => step.inside().iter().for_each(|step| calls(step, count)),
+    }
 }

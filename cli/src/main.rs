@@ -4,6 +4,7 @@
 //! Ctrl-C, 143 after SIGTERM.
 
 mod args;
+mod files;
 mod interrupt;
 mod manual;
 mod print;
@@ -22,7 +23,7 @@ use bloomery::eval::EvalOptions;
 use bloomery::logits::LogitsOptions;
 use bloomery::pretrained::{PretrainedOptions, artifact};
 use bloomery::run::RunOptions;
-use bloomery::strategy::files;
+use bloomery::strategy::files as strategy_files;
 use bloomery::terminal::{self, Terminal};
 use bloomery::{
     Error, bench, checkpoint, compile, config, convert, demo, eval, inspect, ir_file, limits, logits, reshard,
@@ -77,6 +78,8 @@ fn execute(command: Command) -> Result<(), Failure> {
             ConfigCommand::Show(args) => show(&args),
         },
         Command::Strategy(args) => strategy(&args.what),
+        Command::Data(args) => files::data(&args.what),
+        Command::Ranktable(args) => files::rank_table(&args.what),
         Command::Verify(args) => verify(&args),
         Command::Bench(args) => bench(&args),
         Command::Demo => demo(),
@@ -268,26 +271,26 @@ fn show(args: &Show) -> Result<(), Failure> {
 
 fn strategy(what: &StrategyCommand) -> Result<(), Failure> {
     match what {
-        StrategyCommand::Show { file, json } if files::is_strategy(file) => {
-            let found = files::show(file)?;
+        StrategyCommand::Show { file, json } if strategy_files::is_strategy(file) => {
+            let found = strategy_files::show(file)?;
             if *json { Ok(print::json(&found)?) } else { Ok(print::out(&print::strategy(&found))?) }
         }
-        StrategyCommand::Draw { file, output } if files::is_strategy(file) => {
-            let picture = strategy::draw::draw(&files::shares(file)?);
+        StrategyCommand::Draw { file, output } if strategy_files::is_strategy(file) => {
+            let picture = strategy::draw::draw(&strategy_files::shares(file)?);
             let Some(path) = output else { return Ok(print::out(&picture)?) };
             bloomery::write_text(path, &picture, &Silent)?;
-            Ok(print::out(&print::holders(&files::show(file)?))?)
+            Ok(print::out(&print::holders(&strategy_files::show(file)?))?)
         }
         StrategyCommand::Check { file, json } => {
-            let checked = files::check(file)?;
+            let checked = strategy_files::check(file)?;
             if *json { Ok(print::json(&checked)?) } else { Ok(print::out(&print::checked(file, &checked))?) }
         }
         StrategyCommand::Diff { a, b, json } => {
-            let found = files::diff(a, b)?;
+            let found = strategy_files::diff(a, b)?;
             if *json { Ok(print::json(&found)?) } else { Ok(print::out(&print::strategy_differences(&found))?) }
         }
         StrategyCommand::Merge { folder, output, force, json } => {
-            let merged = files::merge(folder, output, *force)?;
+            let merged = strategy_files::merge(folder, output, *force)?;
             if *json { Ok(print::json(&merged)?) } else { Ok(print::out(&print::checked(output, &merged))?) }
         }
         StrategyCommand::Show { file, json } => {

@@ -29,3 +29,12 @@ pub fn write_text(path: &Path, text: &str, progress: &dyn Progress) -> Result<()
     progress.go_on()?;
     partial.complete().map_err(Error::io("write", path))
 }
+
+/// The same, and a name that a file has already, unless that is to be replaced.
+pub(crate) fn new(path: &Path, force: bool) -> Result<(), Error> {
+    check(path)?;
+    if !force && path.symlink_metadata().is_ok() {
+        return Err(Error::Refused(format!("{} is there already: --force replaces it", path.display())));
+    }
+    Ok(())
+}

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod config;
+mod data;
 mod inspection;
 mod plan;
 mod profile;
@@ -24,6 +25,7 @@ use serde::Serialize;
 
 pub(crate) use checkpoint::{checkpoint, cleaned, combined, converted, differences, needs, transformed};
 pub(crate) use config::config;
+pub(crate) use data::data_set;
 pub(crate) use inspection::inspection;
 pub(crate) use plan::plan;
 pub(crate) use profile::profile;
@@ -184,8 +186,12 @@ pub(crate) fn limits(limits: &MachineLimits) -> String {
 
 /// An artifact that was written: where, how large, and what it runs on.
 pub(crate) fn written(path: &Path, bytes: u64, classes: &[String]) -> String {
-    let classes = if classes.is_empty() { "the interpreter".to_owned() } else { classes.join(", ") };
-    format!("{}: {}, runs on {classes}\n", path.display(), size(bytes))
+    let of = match classes {
+        [] => "runs on the interpreter".to_owned(),
+        [chip] if chip.starts_with("ascend:") => format!("calls for {chip}"),
+        classes => format!("runs on {}", classes.join(", ")),
+    };
+    format!("{}: {}, {of}\n", path.display(), size(bytes))
 }
 
 /// Strategy files that were written: where, how many, and what they say.

@@ -23,6 +23,7 @@ use crate::compile::in_order::in_order;
 use crate::compile::strategy;
 use crate::compile::weights::shape;
 use crate::execution::on;
+use crate::retarget::of_processors;
 use crate::targets::Target;
 use crate::{Error, Progress, output};
 
@@ -44,6 +45,7 @@ pub struct Resharded {
 pub fn reshard(input: &Path, output: &Path, asked: &Strategy, progress: &mut dyn Progress) -> Result<Resharded, Error> {
     output::check(output)?;
     let artifact = Artifact::open(input, Check::Lazy)?;
+    of_processors(&artifact)?;
     let config = config(&artifact)?;
     let meta = noted(artifact.meta(), asked, &config, progress)?;
     let program = program(&artifact, asked, &config)?;

@@ -45,11 +45,25 @@ pub fn retarget(
     }
     // Weights are checked when they are copied.
     let artifact = Artifact::open(input, Check::Lazy)?;
+    of_processors(&artifact)?;
     let mut writer = ArtifactWriter::create(output)?;
     let images = code::merged(code::held(&artifact), code::images(artifact.program(), targets, progress)?);
     on(&artifact, || write(&mut writer, &artifact, &images, progress))?;
     let bytes = writer.finish()?;
     Ok(Retargeted { bytes, classes: images.into_iter().map(|made| made.image.class).collect() })
+}
+
+/// Refuses artifacts for devices, whose weights lie as these want them.
+///
+/// # Errors
+/// So it is.
+pub(crate) fn of_processors(artifact: &Artifact) -> Result<(), Error> {
+    let Some(plan) = artifact.plan() else { return Ok(()) };
+    Err(Error::Refused(format!(
+        "{} is for ascend:{}, its weights lie as these chips want them: compile the model again",
+        artifact.path().display(),
+        plan.chip
+    )))
 }
 
 /// The sections in `compile`'s order.

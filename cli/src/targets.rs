@@ -1,9 +1,14 @@
-//! Names of targets: what `--target` and `--cpu` take, and which classes of processor there is code for.
+//! Names of targets: what `--target` and `--cpu` take, and which classes of processor there is code for. An artifact is for
+//! processors or for one generation of Ascend chips: their weights lie otherwise.
 
 use std::fmt;
 use std::str::FromStr;
 
-use bloomery_codegen::cpu::{CLASSES, Class};
+use bloomery_codegen::ascend::Ascend;
+use bloomery_codegen::cpu::{CLASSES, Class, Cpu};
+use bloomery_ir::ascend::Chip;
+
+use crate::Error;
 
 /// What a program is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +19,8 @@ pub enum Target {
     Cpu(Class),
     /// No code at all: the interpreter runs the program, slowly, anywhere.
     Interpreter,
+    /// A generation of Ascend chips: a plan of calls.
+    Ascend(Chip),
 }
 
 /// A target that there is not.
@@ -55,6 +62,7 @@ impl Target {
             Target::AllX86 => "cpu:all-x86".to_owned(),
             Target::Cpu(class) => format!("cpu:{}", class.name()),
             Target::Interpreter => "interpreter".to_owned(),
+            Target::Ascend(chip) => format!("ascend:{chip}"),
         }
     }
 
@@ -63,8 +71,34 @@ impl Target {
         match self {
             Target::AllX86 => vec![Class::V3, Class::V4, Class::Amx],
             Target::Cpu(class) => vec![class],
-            Target::Interpreter => vec![],
+            Target::Interpreter | Target::Ascend(_) => vec![],
         }
+    }
+}
+
+/// The chips that an artifact with these targets is for; none where it is for processors.
+///
+/// # Errors
+/// Chips beside anything else.
+pub(crate) fn chip(targets: &[Target]) -> Result<Option<Chip>, Error> {
+    match targets {
+        [Target::Ascend(chip)] => Ok(Some(*chip)),
+        _ if !targets.iter().any(|target| matches!(target, Target::Ascend(_))) => Ok(None),
+        _ => {
+            let names: Vec<String> = targets.iter().map(ToString::to_string).collect();
+            Err(Error::Refused(format!(
+                "--target is {}: an artifact for Ascend chips is for one generation and nothing else, compile twice",
+                names.join(",")
+            )))
+        }
+    }
+}
+
+/// What passes ask about where a program will run.
+pub(crate) fn passes_target(chip: Option<Chip>, context: u64) -> Box<dyn bloomery_ir::Target> {
+    match chip {
+        Some(chip) => Box::new(Ascend { chip, context }),
+        None => Box::new(Cpu),
     }
 }
 
@@ -77,7 +111,8 @@ pub(crate) fn names<'a>(classes: impl Iterator<Item = &'a str>) -> String {
 /// All targets.
 fn all() -> impl Iterator<Item = Target> {
     let classes = CLASSES.iter().map(|class| Target::Cpu(*class));
-    [Target::AllX86].into_iter().chain(classes).chain([Target::Interpreter])
+    let chips = Chip::ALL.into_iter().map(Target::Ascend);
+    [Target::AllX86].into_iter().chain(classes).chain([Target::Interpreter]).chain(chips)
 }
 
 /// Names of all targets.
@@ -99,7 +134,8 @@ mod tests {
     #[test]
     fn an_unknown_name_is_answered_with_the_known_ones() {
         let error = "cpu:x86-64-v9".parse::<Target>().unwrap_err().to_string();
-        let known = "cpu:all-x86, cpu:x86-64-v3, cpu:x86-64-v4, cpu:x86-64-amx, cpu:aarch64, interpreter";
+        let known = "cpu:all-x86, cpu:x86-64-v3, cpu:x86-64-v4, cpu:x86-64-amx, cpu:aarch64, interpreter, ascend:910a, \
+                     ascend:910b";
         assert_eq!(error, format!("there is no target `cpu:x86-64-v9`; there are {known}"));
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use bloomery_artifact::{Artifact, Check};
+use bloomery_codegen::ascend;
 use bloomery_configs::Strategy;
 use bloomery_ir::Mesh;
 
@@ -20,14 +21,31 @@ pub struct Verified {
     pub certificate: Option<Certified>,
 }
 
-/// Opens an artifact and compares all of it: header, sections, program, weights. Proves its strategy again.
+/// Opens an artifact and compares all of it: header, sections, program, weights. Plans its calls and
+/// proves its strategy again.
 ///
 /// # Errors
 /// What is foreign, cut off or damaged, and where; a strategy that is none of the model's, or no longer proven.
 pub fn verify(path: &Path) -> Result<Verified, Error> {
     let artifact = Artifact::open(path, Check::Full)?;
+    same_plan(&artifact)?;
     let certificate = if artifact.program().ranks() > 1 { prove(&artifact)? } else { None };
     Ok(Verified { sections: artifact.sections().len(), weights_bytes: artifact.weight_table().bytes, certificate })
+}
+
+/// That a plan of calls is the one that this version makes of the program.
+fn same_plan(artifact: &Artifact) -> Result<(), Error> {
+    let Some(plan) = artifact.plan() else { return Ok(()) };
+    let int8 = artifact.meta().options.get("int8").is_some_and(|said| said == "true");
+    let made =
+        ascend::plan(artifact.program(), plan.chip, int8).map_err(|refusal| Error::Refused(refusal.to_string()))?;
+    if made == *plan {
+        return Ok(());
+    }
+    Err(Error::Refused(format!(
+        "{} holds other calls than this version of bloomery makes of its program: compile the model again",
+        artifact.path().display()
+    )))
 }
 
 fn prove(artifact: &Artifact) -> Result<Option<Certified>, Error> {

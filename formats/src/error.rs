@@ -84,6 +84,22 @@ pub enum FormatError {
         /// What is wrong inside.
         problem: crate::strategy::StrategyProblem,
     },
+    /// A data file or its index that cannot be one.
+    #[error("{} is not a sound part of a MindRecord data set: {problem}", path.display())]
+    MindRecord {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong inside.
+        problem: crate::mindrecord::MindRecordProblem,
+    },
+    /// A file that is no rank table.
+    #[error("{} is not a rank table: {problem}", path.display())]
+    RankTable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong inside.
+        problem: crate::rank_table::RankTableProblem,
+    },
     /// What Git leaves in place of a large file.
     #[error("{} is a pointer that Git LFS left for the file itself: `git lfs pull` there, or `hf download`, fetches it", path.display())]
     LfsPointer {

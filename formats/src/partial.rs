@@ -2,7 +2,7 @@
 //! folder, and is gone if it is given up.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempPath;
@@ -29,6 +29,11 @@ impl Partial {
         Ok(Partial { file: BufWriter::with_capacity(1 << 20, file), temporary, path: path.to_path_buf() })
     }
 
+    /// Its name until then, for those who write by a name.
+    pub(crate) fn temporary(&self) -> &Path {
+        &self.temporary
+    }
+
     /// Gives the file its name.
     ///
     /// # Errors
@@ -46,6 +51,12 @@ impl Write for Partial {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
+    }
+}
+
+impl Seek for Partial {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
     }
 }
 

@@ -55,6 +55,17 @@ impl Extent {
         Extent { factor: self.factor.saturating_mul(other.factor), powers }
     }
 
+    /// `self + other`, when both are multiples of the same names.
+    pub fn plus(&self, other: &Extent) -> Option<Extent> {
+        let factor = self.factor.saturating_add(other.factor);
+        (self.powers == other.powers).then(|| Extent { factor, powers: self.powers.clone() })
+    }
+
+    /// Whether it is zero, whatever names stand for.
+    pub fn is_zero(&self) -> bool {
+        self.factor == 0
+    }
+
     /// `self / name`, as sharding over a mesh axis does.
     pub fn over(&self, name: &str) -> Extent {
         let mut powers = self.powers.clone();

@@ -18,12 +18,14 @@ pub mod verify;
 
 pub mod parse;
 pub mod print;
+pub mod scan;
 
 pub mod interpret;
 pub mod pieces;
 pub mod strided;
 pub mod tensor;
 
+pub mod ascend;
 pub mod layout;
 pub mod owned;
 pub mod program;

@@ -3,6 +3,7 @@
 //! Most operations are [`Elementwise`]: one scalar expression. Any other implements [`OpDef`]. Attributes are the
 //! fields of the operation's struct; serde prints and parses them, so a new operation writes no text code.
 
+use crate::ascend::Lowering;
 use crate::expr::Expr;
 use crate::extent::{Bindings, Extent};
 use crate::graph::{Graph, SymbolBound};
@@ -91,6 +92,11 @@ pub trait OpDef {
     fn collective(&self) -> Option<&str> {
         None
     }
+
+    /// The calls that compute it on an Ascend chip; `None`: there is no entry for that chip, or not for these operands.
+    fn ascend(&self, _: &mut Lowering<'_>) -> Option<()> {
+        None
+    }
 }
 
 /// An operation defined by one scalar expression, with trailing-dimension broadcast of shorter operands.
@@ -109,6 +115,11 @@ pub trait Elementwise {
     /// The result's element type; by default the operands' own, or f32 when they differ.
     fn dtype(&self, operands: &[DType]) -> DType {
         operands.iter().copied().reduce(DType::promote).expect("elementwise operations have operands")
+    }
+
+    /// See [`OpDef::ascend`].
+    fn ascend(&self, _: &mut Lowering<'_>) -> Option<()> {
+        None
     }
 }
 
@@ -155,6 +166,10 @@ impl<T: Elementwise> OpDef for T {
 
     fn takes_parts(&self, _: usize) -> bool {
         self.linear()
+    }
+
+    fn ascend(&self, io: &mut Lowering<'_>) -> Option<()> {
+        Elementwise::ascend(self, io)
     }
 
     fn expr(&self) -> Option<Expr> {

@@ -4,29 +4,20 @@ use crate::extent::Extent;
 use crate::graph::{Graph, Input, Module, Node, Part, Role, Stage, SymbolBound, ValueId};
 use crate::ops::Op;
 use crate::print::is_word;
+use crate::scan::{Cursor, Parsed, Scan};
 use crate::types::{DType, Dim, Mesh, TensorType};
 use crate::verify::{VerifyError, verify};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-/// What is wrong with a text, and where.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{line}:{column}: {message}")]
-pub struct ParseError {
-    /// Line, from 1.
-    pub line: usize,
-    /// Column in characters, from 1.
-    pub column: usize,
-    /// What was expected or found.
-    pub message: String,
-}
+pub use crate::scan::ParseError;
 
 /// Parses and verifies a module.
 ///
 /// # Errors
 /// The first thing that is wrong, with its place.
 pub fn parse(text: &str) -> Result<Module, ParseError> {
-    let mut parser = Parser { text, at: 0, places: BTreeMap::new() };
+    let mut parser = Parser { cursor: Cursor::new(text), places: BTreeMap::new() };
     let module = parser.module()?;
     verify(&module).map_err(|error| parser.blame(&error))?;
     Ok(module)
@@ -37,10 +28,9 @@ pub fn parse(text: &str) -> Result<Module, ParseError> {
 /// # Errors
 /// As [`parse`].
 pub fn parse_type(text: &str) -> Result<TensorType, ParseError> {
-    let mut parser = Parser { text, at: 0, places: BTreeMap::new() };
+    let mut parser = Parser { cursor: Cursor::new(text), places: BTreeMap::new() };
     let ty = parser.ty()?;
-    parser.skip();
-    if parser.at == text.len() { Ok(ty) } else { Err(parser.error("expected the end of the type")) }
+    if parser.at_end() { Ok(ty) } else { Err(parser.error("expected the end of the type")) }
 }
 
 /// Ranks of a mesh, at most.
@@ -50,16 +40,19 @@ const RANKS_MOST: u64 = 1 << 20;
 const LISTS_MOST: usize = 64;
 
 struct Parser<'a> {
-    text: &'a str,
-    at: usize,
+    cursor: Cursor<'a>,
     /// Where graphs (no node) and nodes begin.
     places: BTreeMap<(String, Option<usize>), usize>,
 }
 
-type Parsed<T> = Result<T, ParseError>;
-
 /// Names of the values of the graph being read.
 type Names = BTreeMap<String, ValueId>;
+
+impl<'a> Scan<'a> for Parser<'a> {
+    fn cursor(&mut self) -> &mut Cursor<'a> {
+        &mut self.cursor
+    }
+}
 
 impl<'a> Parser<'a> {
     fn module(&mut self) -> Parsed<Module> {
@@ -71,7 +64,7 @@ impl<'a> Parser<'a> {
             module.stages.push(self.stage()?);
         }
         while !self.at_end() {
-            let begin = self.at;
+            let begin = self.cursor.at;
             if self.word("weight") {
                 module.weights.push(self.graph(begin)?);
             } else {
@@ -175,7 +168,7 @@ impl<'a> Parser<'a> {
 
     fn node(&mut self, graph: &mut Graph, names: &mut Names) -> Parsed<()> {
         self.skip();
-        let begin = self.at;
+        let begin = self.cursor.at;
         self.places.insert((graph.name.clone(), Some(graph.nodes.len())), begin);
         let mut results = vec![];
         loop {
@@ -205,7 +198,7 @@ impl<'a> Parser<'a> {
 
     fn operation(&mut self, names: &Names) -> Parsed<(Op, Vec<ValueId>)> {
         self.skip();
-        let begin = self.at;
+        let begin = self.cursor.at;
         let name = self.name()?;
         if name == "repeat" {
             return self.repeat(names);
@@ -266,14 +259,14 @@ impl<'a> Parser<'a> {
     /// A value inside `depth` lists.
     fn attribute(&mut self, depth: usize) -> Parsed<Value> {
         self.skip();
-        let begin = self.at;
+        let begin = self.cursor.at;
         if self.eat("[") {
             if depth == LISTS_MOST {
                 return Err(self.error_at(begin, &format!("lists nest more than {LISTS_MOST} deep")));
             }
             return Ok(Value::Array(self.list("]", |p| p.attribute(depth + 1))?));
         }
-        let rest = &self.text[self.at..];
+        let rest = self.rest();
         let end = if let Some(quoted) = rest.strip_prefix('"') {
             quoted.find('"').ok_or_else(|| self.error("string is not closed"))? + 2
         } else {
@@ -287,13 +280,13 @@ impl<'a> Parser<'a> {
         };
         let shown = |token: &str| token.chars().take(40).collect::<String>();
         let value = read.ok_or_else(|| self.error(&format!("`{}` is no attribute value", shown(token))))?;
-        self.at += end;
+        self.cursor.at += end;
         Ok(value)
     }
 
     fn ty(&mut self) -> Parsed<TensorType> {
         self.skip();
-        let begin = self.at;
+        let begin = self.cursor.at;
         let name = self.name()?;
         let dtype = DType::by_name(name)
             .ok_or_else(|| self.error_at(begin, &format!("`{name}` is no element type (f32 f16 bf16 i32 i8 u4)")))?;
@@ -325,7 +318,7 @@ impl<'a> Parser<'a> {
 
     fn value(&mut self, names: &Names) -> Parsed<ValueId> {
         self.skip();
-        let begin = self.at;
+        let begin = self.cursor.at;
         self.expect("%")?;
         let name = self.path()?;
         names.get(name).copied().ok_or_else(|| self.error_at(begin, &format!("%{name} is not defined before its use")))
@@ -335,108 +328,8 @@ impl<'a> Parser<'a> {
         self.list(close, |p| p.value(names))
     }
 
-    /// Items separated by commas up to `close`; a trailing comma is allowed.
-    fn list<T>(&mut self, close: &str, mut item: impl FnMut(&mut Self) -> Parsed<T>) -> Parsed<Vec<T>> {
-        let mut items = vec![];
-        while !self.eat(close) {
-            items.push(item(self)?);
-            if !self.eat(",") {
-                self.expect(close)?;
-                break;
-            }
-        }
-        Ok(items)
-    }
-
-    fn name(&mut self) -> Parsed<&'a str> {
-        self.take(|c| c.is_ascii_alphanumeric() || c == '_', "a name")
-    }
-
-    /// A name with dots, as parameters have.
-    fn path(&mut self) -> Parsed<&'a str> {
-        self.take(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.'), "a name")
-    }
-
-    fn number(&mut self) -> Parsed<u64> {
-        self.skip();
-        let begin = self.at;
-        let digits = self.take(|c| c.is_ascii_digit(), "a number")?;
-        digits.parse().map_err(|_| self.error_at(begin, &format!("{digits} is larger than 64 bits hold")))
-    }
-
-    fn take(&mut self, accept: impl Fn(char) -> bool, what: &str) -> Parsed<&'a str> {
-        self.skip();
-        let rest = &self.text[self.at..];
-        let end = rest.find(|c| !accept(c)).unwrap_or(rest.len());
-        if end == 0 {
-            return Err(self.error(&format!("expected {what}")));
-        }
-        self.at += end;
-        Ok(&rest[..end])
-    }
-
-    /// Whether the next word is this one; takes it if so.
-    fn word(&mut self, word: &str) -> bool {
-        self.skip();
-        let rest = self.text[self.at..].strip_prefix(word);
-        let found = rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_'));
-        self.at += if found { word.len() } else { 0 };
-        found
-    }
-
-    fn keyword(&mut self, word: &str) -> Parsed<()> {
-        if self.word(word) { Ok(()) } else { Err(self.error(&format!("expected `{word}`"))) }
-    }
-
-    fn eat(&mut self, token: &str) -> bool {
-        self.skip();
-        let found = self.text[self.at..].starts_with(token);
-        self.at += if found { token.len() } else { 0 };
-        found
-    }
-
-    fn expect(&mut self, token: &str) -> Parsed<()> {
-        if self.eat(token) { Ok(()) } else { Err(self.error(&format!("expected `{token}`"))) }
-    }
-
-    fn peek(&mut self) -> Option<char> {
-        self.skip();
-        self.text[self.at..].chars().next()
-    }
-
-    fn at_end(&mut self) -> bool {
-        self.peek().is_none()
-    }
-
-    /// Skips white space and `//` comments.
-    fn skip(&mut self) {
-        loop {
-            let rest = &self.text[self.at..];
-            let trimmed = rest.trim_start();
-            self.at += rest.len() - trimmed.len();
-            if !trimmed.starts_with("//") {
-                return;
-            }
-            self.at += trimmed.find('\n').unwrap_or(trimmed.len());
-        }
-    }
-
-    fn error(&self, message: &str) -> ParseError {
-        self.error_at(self.at, message)
-    }
-
-    fn error_at(&self, at: usize, message: &str) -> ParseError {
-        let before = &self.text[..at];
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        ParseError {
-            line: before.matches('\n').count() + 1,
-            column: before[line_start..].chars().count() + 1,
-            message: message.to_owned(),
-        }
-    }
-
     /// The verifier's error at the text it blames.
-    fn blame(&self, error: &VerifyError) -> ParseError {
+    fn blame(&mut self, error: &VerifyError) -> ParseError {
         let (graph, node) = error.place();
         let at = self.places.get(&(graph.to_owned(), node)).copied().unwrap_or(0);
         self.error_at(at, &error.to_string())

@@ -119,11 +119,7 @@ fn block(cx: &Description<'_>) -> Block {
     let x = attended + cx.residual(x, normed);
 
     let normed = cx.norm(&s, x, "h.post_attention_layernorm");
-    let up = linear(&s, cx.rounded(normed), "n h, h f -> n f", "h.mlp.up");
-    let up = match cx.config.gate {
-        Gate::Gelu => up.gelu(),
-        Gate::FastGelu => up.fast_gelu(),
-    };
+    let up = cx.gate(linear(&s, cx.rounded(normed), "n h, h f -> n f", "h.mlp.up"));
     let down = linear(&s, cx.rounded(up), "n f, f h -> n h", "h.mlp.down");
     let x = (down + cx.residual(x, normed)).to(cx.options.activation);
     s.block(&[x], &[kv])
@@ -151,6 +147,14 @@ impl Description<'_> {
     fn norm<'s>(&self, s: &'s Scope<'s>, x: Value<'s>, name: &str) -> Value<'s> {
         let [gamma, beta] = ["weight", "bias"].map(|part| s.param(&format!("{name}.{part}")));
         x.layer_norm(gamma, beta, self.config.layer_norm_epsilon)
+    }
+
+    /// What the MLP's width goes through.
+    fn gate<'s>(&self, x: Value<'s>) -> Value<'s> {
+        match self.config.gate {
+            Gate::Gelu => x.gelu(),
+            Gate::FastGelu => x.fast_gelu(),
+        }
     }
 
     /// The left operand of products: the same numbers, or rounded to fewer digits where the options say so.

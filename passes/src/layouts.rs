@@ -1,7 +1,7 @@
 //! How each weight will lie in memory, from how kernels use it.
 //!
-//! The right operand of a product lies in panels along what is summed over; a tied embedding is stored once, as the
-//! head's panels, and gather reads it there. Everything else is row major.
+//! The right operand of a product lies as the target asks, in panels along what is summed over on processors; a tied
+//! embedding is stored once, as the head's panels, and gather reads it there. Everything else is row major.
 
 use crate::lower::{anchor, refused};
 use crate::pass::PassError;
@@ -9,10 +9,12 @@ use bloomery_ir::graph::{Graph, Module, Role, ValueId};
 use bloomery_ir::layout::Layout;
 use bloomery_ir::ops::Op;
 use bloomery_ir::program::{Interface, KernelKind};
+use bloomery_ir::target::Target;
 use std::collections::BTreeMap;
 
 /// What is known of each parameter, by name.
-pub(crate) struct Layouts {
+pub(crate) struct Layouts<'a> {
+    target: &'a dyn Target,
     parameters: BTreeMap<String, Known>,
 }
 
@@ -26,10 +28,10 @@ pub(crate) struct Known {
 
 const UNUSED: Known = Known { layout: Layout::RowMajor, stacked: false };
 
-impl Layouts {
+impl<'a> Layouts<'a> {
     /// Looks through all entries.
-    pub(crate) fn of(module: &Module, entries: &[Interface]) -> Result<Layouts, PassError> {
-        let mut layouts = Layouts { parameters: BTreeMap::new() };
+    pub(crate) fn of(module: &Module, entries: &[Interface], target: &'a dyn Target) -> Result<Layouts<'a>, PassError> {
+        let mut layouts = Layouts { target, parameters: BTreeMap::new() };
         for (_, graph) in entries.iter().flat_map(|interface| module.parts(&interface.graph)) {
             let names: Vec<Option<String>> = graph.inputs.iter().map(|input| Some(input.name.clone())).collect();
             layouts.visit(module, graph, &names)?;
@@ -67,7 +69,7 @@ impl Layouts {
                         let place =
                             |letter: &&String| letters.right.iter().position(|l| l == *letter).expect("of the right");
                         let contracted: Vec<usize> = summed.iter().map(place).collect();
-                        self.panels(graph, name, contracted)?;
+                        self.multiplied(graph, name, contracted)?;
                     }
                 }
                 _ => {}
@@ -76,8 +78,8 @@ impl Layouts {
         Ok(())
     }
 
-    fn panels(&mut self, graph: &Graph, name: String, contracted: Vec<usize>) -> Result<(), PassError> {
-        let wanted = Layout::Panels { contracted };
+    fn multiplied(&mut self, graph: &Graph, name: String, contracted: Vec<usize>) -> Result<(), PassError> {
+        let wanted = self.target.weight_layout(contracted);
         let known = self.parameters.entry(name.clone()).or_insert(UNUSED);
         if known.layout != Layout::RowMajor && known.layout != wanted {
             return Err(refused(graph, format!("%{name} would need two layouts: {:?} and {wanted:?}", known.layout)));

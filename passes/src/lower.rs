@@ -21,6 +21,7 @@ use bloomery_ir::ops::{Op, constant::Constant, repeat::Repeat};
 use bloomery_ir::program::{
     Buffer, Collective, Entry, Interface, Kernel, KernelKind, Launch, Origin, Parameter, Place, Program, Step, View,
 };
+use bloomery_ir::target::Target;
 use bloomery_ir::types::TensorType;
 use bloomery_ir::verify::consumed_by;
 use std::collections::BTreeMap;
@@ -40,7 +41,7 @@ pub struct Draft {
 pub(crate) fn lower(divided: &Module, cx: &Context<'_>) -> Result<Draft, PassError> {
     let numbers = Numbers::of(divided);
     let module = &bound_module(NAME, divided, &numbers)?;
-    let layouts = Layouts::of(module, cx.entries)?;
+    let layouts = Layouts::of(module, cx.entries, cx.target)?;
     let program = Program {
         name: cx.entries.first().map(|interface| interface.graph.clone()).unwrap_or_default(),
         mesh: module.mesh.clone(),
@@ -53,7 +54,8 @@ pub(crate) fn lower(divided: &Module, cx: &Context<'_>) -> Result<Draft, PassErr
         kernels: vec![],
         entries: vec![],
     };
-    let mut lowering = Lowering { module, divided, layouts, draft: Draft { program, buffers: vec![] } };
+    let mut lowering =
+        Lowering { module, divided, target: cx.target, layouts, draft: Draft { program, buffers: vec![] } };
     for interface in cx.entries {
         let parts = entry_parts(module, interface)?;
         let graph = parts[0].graph;
@@ -122,7 +124,8 @@ struct Lowering<'a> {
     module: &'a Module,
     /// With the names of axes.
     divided: &'a Module,
-    layouts: Layouts,
+    target: &'a dyn Target,
+    layouts: Layouts<'a>,
     draft: Draft,
 }
 
@@ -192,7 +195,7 @@ impl<'a> Lowering<'a> {
         let known = self.layouts.of_parameter(name);
         let layout = match input.role {
             Role::Parameter => known.layout.clone(),
-            Role::State => Layout::CachePages,
+            Role::State => self.target.cache_layout(),
             Role::Plain => Layout::RowMajor,
         };
         let buffer =
@@ -228,7 +231,9 @@ impl<'a> Lowering<'a> {
             let ty = graph.ty(value).unnamed();
             let state = self.draft.program.states.iter().position(|state| state.name == *name);
             let view = match state {
-                Some(state) => View { place: Place::State(state), per_layer: false, ty, layout: Layout::CachePages },
+                Some(state) => {
+                    View { place: Place::State(state), per_layer: false, ty, layout: self.target.cache_layout() }
+                }
                 None => {
                     let buffer =
                         Buffer { name: name.clone(), ty: ty.clone(), stacked: false, layout: Layout::RowMajor };
@@ -288,7 +293,7 @@ impl<'a> Lowering<'a> {
 
     /// A new buffer of the entry's arena that holds `ty`, `layers` times.
     fn arena(&mut self, scope: &Scope<'_>, ty: &TensorType, layers: u64) -> View {
-        let one = bytes_most(ty, &scope.graph.symbols, &scope.range);
+        let one = self.target.buffer_bytes(bytes_most(ty, &scope.graph.symbols, &scope.range));
         let buffers = self.draft.buffers.last_mut().expect("an entry is being lowered");
         buffers.push(one * layers);
         let place = Place::Arena { offset: buffers.len() as u64 - 1, stride: if layers > 1 { one } else { 0 } };

@@ -40,6 +40,15 @@ pub enum RunError {
         /// What works here.
         works: String,
     },
+    /// The artifact is for devices that are not here.
+    #[error(
+        "the artifact is for Ascend chips ({chip}), which this version plans for and does not drive: --cpu interpreter runs its \
+         program here, slowly"
+    )]
+    Device {
+        /// Which.
+        chip: &'static str,
+    },
     /// A size outside its bounds.
     #[error("{name} is {value}, the program takes {least} to {most}")]
     Size {

@@ -57,6 +57,9 @@ impl Executor {
     /// # Errors
     /// A class that is not there or does not run here; no memory.
     pub fn new(artifact: Arc<Artifact>, options: &ExecutorOptions) -> Result<Executor, RunError> {
+        if let (Some(plan), None) = (artifact.plan(), &options.class) {
+            return Err(RunError::Device { chip: plan.chip.name() });
+        }
         let program = artifact.program();
         let bounds = fixed_bounds(program, &options.fixed)?;
         let most: Bindings = bounds.iter().map(|b| (b.name.clone(), b.most)).collect();

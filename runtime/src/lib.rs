@@ -20,6 +20,7 @@ mod threads;
 mod tiles;
 mod weights;
 
+pub mod ascend;
 pub mod executor;
 pub mod session;
 

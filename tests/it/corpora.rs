@@ -8,6 +8,7 @@ use bloomery::compile::{CompileOptions, Configured, compile};
 use bloomery::targets::Target;
 use bloomery_artifact::{Artifact, ArtifactWriter, Check, WriteError};
 use bloomery_configs::{Config, Options};
+use bloomery_ir::ascend::Chip;
 use bloomery_ir::{Program, ValueId};
 use bloomery_tests::foreign::READERS;
 
@@ -37,14 +38,16 @@ fn kept_inputs_are_read_or_refused() {
 fn artifacts_of_the_corpus() {
     let folder = corpus().join("artifact");
     let keep = |name: &str, bytes: &[u8]| fs::write(folder.join(name), bytes).unwrap();
-    let one = small("mp=1");
+    let one = small("mp=1", Target::Interpreter);
     let bytes = one.as_slice();
     keep("interpreter", bytes);
     keep("cut", &bytes[..5000]);
     keep("none", &bytes[..8]);
     keep("version", &[&bytes[..8], &99_u32.to_le_bytes(), &bytes[12..PROGRAM]].concat());
-    keep("ranks", &small("mp=2"));
-    keep("stages", &small("dp=2,mp=2,pp=2"));
+    keep("ranks", &small("mp=2", Target::Interpreter));
+    keep("stages", &small("dp=2,mp=2,pp=2", Target::Interpreter));
+    keep("device-a", &small("mp=2,pp=2", Target::Ascend(Chip::A910)));
+    keep("device-b", &small("mp=2", Target::Ascend(Chip::B910)));
     // The length of the program's name, as a number of eight bytes.
     keep("length-without-end", &[&bytes[..PROGRAM], &[0xFD], &[0xFF; 8], &bytes[PROGRAM + 9..]].concat());
     let out_of_order = changed(bytes, |program| {
@@ -55,12 +58,17 @@ fn artifacts_of_the_corpus() {
 }
 
 /// An artifact of random weights that is as small as one can be, so that a fuzzer reaches all of it.
-fn small(strategy: &str) -> Vec<u8> {
+fn small(strategy: &str, target: Target) -> Vec<u8> {
     const TEXT: &str = "model:\n  model_config: {hidden_size: 4, num_layers: 2, num_heads: 2, vocab_size: 10}\n";
     let config = Config::from_text(TEXT, Path::new("small.yaml"), &Options::default()).unwrap();
     let configured = Configured { config, random: Some(1), keep: false };
-    let targets = vec![Target::Interpreter];
-    let options = CompileOptions { targets, strategy: strategy.parse().unwrap(), ..CompileOptions::from(configured) };
+    let targets = vec![target];
+    let options = CompileOptions {
+        targets,
+        max_context: 32,
+        strategy: strategy.parse().unwrap(),
+        ..CompileOptions::from(configured)
+    };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("small.bloom");
     compile(&options, &path, &mut Quiet).unwrap();

@@ -17,9 +17,11 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
     ("tests", "bloomery-tests", &["ir", "configs", "formats", "models", "artifact"]),
 ];
 
-/// What the runtime may name of the IR: programs, how they are interpreted, what work they are, and what these are made
-/// of.
+/// What the runtime may name of the IR: programs, how they are interpreted, what work they are, calls of plans, and what
+/// these are made of.
 const OF_IR: &[&str] = &[
+    "ascend",
+    "tensor",
     "program",
     "run_program",
     "work::Span",

@@ -7,6 +7,7 @@
 mod fixture;
 mod random;
 
+mod ascend;
 mod by_hand;
 mod chat;
 mod compiled;
@@ -18,6 +19,7 @@ mod generation;
 mod golden;
 mod library;
 mod mutants;
+mod plan_mutants;
 mod profile;
 mod program_mutants;
 mod ranks;

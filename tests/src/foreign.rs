@@ -6,10 +6,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use bloomery_artifact::plan;
 use bloomery_artifact::{Artifact, Check, Section};
 use bloomery_configs::{Config, Options, Strategy};
 use bloomery_formats::Checkpoint;
+use bloomery_formats::mindrecord::{MindRecord, index_of};
 use bloomery_formats::mindspore::{Key, MindsporeCheckpoint, MindsporeWriter};
+use bloomery_formats::rank_table::{self, RankTable};
 use bloomery_formats::strategy::{Stages, StrategyFile};
 use bloomery_models::config::{BloomConfig, GenerationSettings};
 use sha2::{Digest, Sha256};
@@ -18,7 +21,7 @@ use sha2::{Digest, Sha256};
 pub type Reader = fn(bytes: &[u8], folder: &Path) -> Result<(), String>;
 
 /// The readers by name; `fuzz/corpus` has a folder for each.
-pub const READERS: [(&str, Reader); 8] = [
+pub const READERS: [(&str, Reader); 11] = [
     ("artifact", artifact),
     ("torch", torch),
     ("safetensors", safetensors),
@@ -27,7 +30,17 @@ pub const READERS: [(&str, Reader); 8] = [
     ("config", config),
     ("yaml", yaml),
     ("strategy", strategy),
+    ("mindrecord", mindrecord),
+    ("rank_table", rank_table),
+    ("plan", plan),
 ];
+
+/// A plan of calls as text: what is read prints the same, and the checks say yes or no.
+pub fn plan(bytes: &[u8], _: &Path) -> Result<(), String> {
+    let read = plan::parse::parse(&String::from_utf8_lossy(bytes)).map_err(said)?;
+    assert_eq!(plan::parse::parse(&plan::text::print(&read)).as_ref(), Ok(&read), "a plan reads as it prints");
+    plan::check::check(&read).map_err(said)
+}
 
 /// An artifact, whose hashes are set right first: they keep accidents out, not whoever means harm.
 pub fn artifact(bytes: &[u8], folder: &Path) -> Result<(), String> {
@@ -169,6 +182,32 @@ fn stages(file: StrategyFile) -> Result<(), String> {
         assert!(last.iter().all(|piece| piece.index < piece.of), "{parameter:?}: {last:?}");
     }
     Ok(())
+}
+
+/// A data set of MindSpore's: the first byte says how many of the next 256-byte pieces are the index, the rest is the data.
+pub fn mindrecord(bytes: &[u8], folder: &Path) -> Result<(), String> {
+    let (pieces, rest) = bytes.split_first().ok_or("no bytes")?;
+    let (index, data) = rest.split_at((usize::from(*pieces) * 256).min(rest.len()));
+    let path = written(folder, "data", data);
+    fs::write(index_of(&path), index).map_err(said)?;
+    let set = MindRecord::open(&path).map_err(said)?;
+    assert!(MindRecord::is_one(&path), "what is read is known by its beginning");
+    let rows = set.iter().take(1000).collect::<Result<Vec<_>, _>>().map_err(said)?;
+    assert!(rows.iter().all(|row| row.len() == set.schema().fields.len()), "rows have all columns");
+    let _ = set.sizes();
+    Ok(())
+}
+
+/// A rank table: what is read is written as what reads as the same, and can be compared with the rules and merged.
+pub fn rank_table(bytes: &[u8], _: &Path) -> Result<(), String> {
+    if let Some(text) = std::str::from_utf8(bytes).ok().filter(|text| !text.starts_with('{')) {
+        return rank_table::addresses(text).map(drop).map_err(said);
+    }
+    let table = RankTable::parse(bytes).map_err(said)?;
+    let again = RankTable::parse(table.text().as_bytes()).map_err(said);
+    assert_eq!(again.as_ref(), Ok(&table), "what was written reads as something else");
+    let _ = (table.problems(), table.notes(), table.file_name());
+    rank_table::merge(vec![("table".into(), table)]).map(drop).map_err(said)
 }
 
 fn said(error: impl ToString) -> String {

@@ -3,9 +3,13 @@
 //! Sizes and the strategy say it all, so this is for machines that nobody has yet: passes make the program, the certificate
 //! proves the strategy, and the rest is counted. Time goes by different stages, not by layers or ranks.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
+use bloomery_artifact::plan::{CallPlan, PlanPart};
 use bloomery_artifact::plan_weights;
+use bloomery_codegen::ascend::chips::facts;
+use bloomery_codegen::ascend::reach::reach;
 use bloomery_ir::Program;
 use bloomery_ir::program::Step;
 use bloomery_models::config::BloomConfig;
@@ -15,7 +19,7 @@ use serde::Serialize;
 use super::configured::Configured;
 use super::model::{self, Loaded};
 use super::strategy::{self, Certified};
-use super::{CompileOptions, ModelSource, check, describe, lower, opened};
+use super::{CompileOptions, ModelSource, call_plan, check, describe, lower, opened};
 use crate::inspect::{page_bytes, page_tokens};
 use crate::strategy::{Exchange, Shares, each, shares};
 use crate::{Error, Progress, find};
@@ -35,8 +39,29 @@ pub struct Plan {
     pub stages: Vec<StagePlan>,
     /// What ranks of a replica tell each other in a step of one token, and for its scores.
     pub collectives: Vec<Exchange>,
+    /// What it takes of the devices it is for; empty where it is for processors.
+    pub devices: Vec<DevicePlan>,
     /// That ranks together compute what one computes.
     pub certificate: Option<Certified>,
+}
+
+/// What each rank of some stages takes of an Ascend device.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DevicePlan {
+    /// The stages.
+    pub stages: Range<u64>,
+    /// Bytes of device memory, by arena.
+    pub arenas: BTreeMap<String, u64>,
+    /// Bytes that HCCL takes for its communicators.
+    pub communicator_bytes: u64,
+    /// All of them.
+    pub bytes: u64,
+    /// What a device has for a model.
+    pub capacity: u64,
+    /// Calls, copies and exchanges of one token of one sequence, with its choice.
+    pub launches: u64,
+    /// What memory, products and links take for them, by the chip's facts, behind a full context.
+    pub microseconds: f64,
 }
 
 /// What each rank of some stages runs and holds.
@@ -75,6 +100,7 @@ pub fn plan(options: &CompileOptions, progress: &mut dyn Progress) -> Result<Pla
     let pages = options.max_context.div_ceil(page_tokens(&program).expect("a model's program has a cache of pages"));
     let shares = shares(&program, &table);
     let stages = stages(&program, &shares, layers, pages);
+    let calls = call_plan(&program, options, progress)?;
     Ok(Plan {
         strategy: options.strategy.to_string(),
         ranks: program.ranks(),
@@ -82,8 +108,27 @@ pub fn plan(options: &CompileOptions, progress: &mut dyn Progress) -> Result<Pla
         programs: different(&stages),
         stages,
         collectives: shares.collectives,
+        devices: calls.map_or(vec![], |calls| devices(&calls, options.max_context)),
         certificate,
     })
+}
+
+/// What the parts of a plan take.
+fn devices(calls: &CallPlan, context: u64) -> Vec<DevicePlan> {
+    let capacity = facts(calls.chip).capacity.value as u64;
+    let of = |part: &PlanPart| {
+        let reach = reach(calls, part, context);
+        DevicePlan {
+            stages: part.stages.clone(),
+            bytes: reach.bytes(),
+            arenas: reach.arenas.iter().map(|(arena, bytes)| (arena.name().to_owned(), *bytes)).collect(),
+            communicator_bytes: reach.communicators,
+            capacity,
+            launches: reach.launches,
+            microseconds: reach.nanoseconds / 1000.0,
+        }
+    };
+    calls.parts.iter().map(of).collect()
 }
 
 /// A model's sizes, with nothing in place of its weights.

@@ -19,6 +19,7 @@ use bloomery_ir::program::{Origin, Parameter, Program};
 use bloomery_ir::{Bindings, DType, Graph, Layout, Mesh, Tensor, run_program};
 
 use super::in_order::in_order;
+use super::narrowed::{Beyond, Narrowed};
 use super::values::Values;
 use crate::{Error, Progress};
 
@@ -31,23 +32,31 @@ pub(super) fn write(
     plan: &WeightTable,
     program: &Program,
     values: &Values<'_>,
+    beyond: Beyond,
     progress: &mut dyn Progress,
-) -> Result<(), Error> {
+) -> Result<Narrowed, Error> {
+    let mut narrowed = Narrowed::default();
     let of_slot = |slot: Slot| pieces_of(&program.parameters[slot.parameter], &program.mesh, slot, values);
     let pieces = plan.slots().into_iter().flat_map(of_slot);
-    in_order(pieces, Piece::made, |(piece, packed)| {
-        if piece.first {
-            sink.begin(piece.of.slot)?;
-        }
-        let packed = packed?;
-        progress.go_on()?;
-        sink.put(&packed)?;
-        progress.advance(packed.len() as u64);
-        if piece.last {
-            piece.of.done();
-        }
-        Ok(())
-    })
+    in_order(
+        pieces,
+        |piece: Piece<'_>| piece.made(beyond),
+        |(piece, packed)| {
+            if piece.first {
+                sink.begin(piece.of.slot)?;
+            }
+            let (packed, lost) = packed?;
+            narrowed.add(lost);
+            progress.go_on()?;
+            sink.put(&packed)?;
+            progress.advance(packed.len() as u64);
+            if piece.last {
+                piece.of.done();
+            }
+            Ok(())
+        },
+    )
+    .map(|()| narrowed)
 }
 
 /// A parameter, or one layer of it, or a rank's part of either, that is being made.
@@ -156,17 +165,17 @@ impl<'a> Making<'a> {
 
 impl Piece<'_> {
     /// Its packed bytes, which threads make in any order.
-    fn made(self) -> (Self, Result<Vec<u8>, Error>) {
-        let packed = self.packed();
+    fn made(self, beyond: Beyond) -> (Self, Result<(Vec<u8>, Narrowed), Error>) {
+        let packed = self.packed(beyond);
         (self, packed)
     }
 
-    fn packed(&self) -> Result<Vec<u8>, Error> {
+    fn packed(&self, beyond: Beyond) -> Result<(Vec<u8>, Narrowed), Error> {
         let Making { parameter, slot, part, values, sources, computed } = &*self.of;
         let dtype = parameter.ty.dtype;
         let cut = self.cut.as_ref().map(|cut| self.of.in_whole(cut));
         let mut source = match (&parameter.origin, computed) {
-            (Origin::Literal(literals), _) => return Ok(literal(parameter, literals)),
+            (Origin::Literal(literals), _) => return Ok((literal(parameter, literals), Narrowed::default())),
             (_, Some(computed)) => computed.piece(cut),
             (_, None) => values.part(sources[0], self.of.layer(), cut),
         };
@@ -175,23 +184,9 @@ impl Piece<'_> {
         }
         let mut packed = vec![0; parameter.layout.bytes(source.shape(), dtype) as usize];
         pack(&source, dtype, &parameter.layout, &mut packed);
-        check_range(parameter, slot.layer, self.of.stored(), &packed)?;
-        Ok(packed)
+        let narrowed = Narrowed::of(parameter, slot.layer, &source, self.of.stored(), beyond, &mut packed)?;
+        Ok((packed, narrowed))
     }
-}
-
-/// Refuses weights that grew infinite on their way to f16, whose largest number is 65504.
-fn check_range(parameter: &Parameter, layer: u64, stored: DType, packed: &[u8]) -> Result<(), Error> {
-    let narrowed = parameter.ty.dtype == DType::F16 && stored != DType::F16;
-    let infinite = |pair: &[u8]| pair[1] & 0x7c == 0x7c;
-    if !narrowed || !packed.chunks_exact(2).any(infinite) {
-        return Ok(());
-    }
-    let of_layer = if parameter.stacked { format!(" of layer {layer}") } else { String::new() };
-    Err(Error::Refused(format!(
-        "{}{of_layer} is stored as {stored} and holds values beyond 65504, the largest of f16: use --dtype keep or bf16",
-        parameter.name
-    )))
 }
 
 /// How a parameter is cut: along which dimension, its extent, and the most of it in a piece.
@@ -269,26 +264,6 @@ mod tests {
         let layout = Layout::Panels { contracted: vec![0] };
         let steps = Steps::of(&layout, &[64, 2, 4, 16], 1, Some(&module.weights[0]));
         assert_eq!(steps, Steps { dim: 1, extent: 2, step: 1 });
-    }
-
-    #[test]
-    fn what_f16_cannot_hold_is_refused() {
-        let ty = bloomery_ir::TensorType::new(DType::F16, [2u64]);
-        let parameter = Parameter {
-            name: "a".into(),
-            ty,
-            stacked: false,
-            layout: Layout::RowMajor,
-            origin: Origin::Checkpoint,
-            cuts: vec![],
-        };
-        let check = |stored, value: f32| {
-            let packed = [half::f16::from_f32(value), half::f16::ONE].map(half::f16::to_le_bytes).concat();
-            check_range(&parameter, 0, stored, &packed)
-        };
-        assert!(check(DType::F32, 65504.0).is_ok() && check(DType::F16, f32::INFINITY).is_ok());
-        let message = check(DType::BF16, 70000.0).unwrap_err().to_string();
-        assert!(message.starts_with("a is stored as bf16 and holds values beyond 65504"), "{message}");
     }
 
     #[test]

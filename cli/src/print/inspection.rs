@@ -2,12 +2,15 @@
 
 use std::fmt::Write;
 
-use bloomery::inspect::{ArtifactView, FolderView, Inspection, IoView, ParameterView, TilesView};
+use bloomery::inspect::{
+    ArtifactView, DeviceView, FolderView, Inspection, IoView, LoweredView, ParameterView, TilesView,
+};
+use bloomery_formats::rank_table::{Problem, RankTable};
 use bloomery_models::config::{BloomConfig, GenerationSettings};
 
 use super::tensors::{tensors, types as types_of};
 use super::wrap::{HELD, wrapped};
-use super::{counted, grouped, harmless, size};
+use super::{counted, data_set, grouped, harmless, size};
 
 /// Everything about a file.
 pub(crate) fn inspection(inspection: &Inspection) -> String {
@@ -18,6 +21,8 @@ pub(crate) fn inspection(inspection: &Inspection) -> String {
         | Inspection::Torch { tensors: held }
         | Inspection::Mindspore { tensors: held } => tensors(held),
         Inspection::Strategy(shown) => return super::strategy(shown),
+        Inspection::Mindrecord(shown) => data_set(shown),
+        Inspection::RankTable { table, problems } => rank_table(table, problems),
         Inspection::Config { config } => settings(config) + &notes(&config.notes),
     };
     harmless(&text).lines().map(wrapped).collect()
@@ -31,6 +36,22 @@ fn generation(settings: &GenerationSettings) -> String {
     if said.is_empty() { "by Hugging Face's defaults".to_owned() } else { said.join(" ") }
 }
 
+fn rank_table(table: &RankTable, problems: &[Problem]) -> String {
+    let servers = counted(table.server_list.len(), "server");
+    let mut text = format!("rank table, {servers}, {}\n", counted(table.ranks(), "rank"));
+    for server in &table.server_list {
+        let _ = writeln!(text, "{}", server.server_id);
+        for device in &server.device {
+            let ip = device.device_ip.as_deref().unwrap_or("-");
+            let _ = writeln!(text, "  rank {:<6}device {:<6}{ip}", device.rank_id, device.device_id);
+        }
+    }
+    for Problem { place, problem, fix } in problems {
+        let _ = writeln!(text, "note: {place}: {problem}; {fix}");
+    }
+    text
+}
+
 fn notes(notes: &[String]) -> String {
     notes.iter().map(|note| format!("note: {note}\n")).collect()
 }
@@ -41,6 +62,7 @@ fn artifact(view: &ArtifactView) -> String {
         text += &settings(&config);
     }
     let classes = match (&view.best_class, view.classes.is_empty()) {
+        _ if view.device.is_some() => "none: calls of a device".to_owned(),
         (_, true) => "none: the interpreter".to_owned(),
         (Some(best), false) => format!("{}; {best} runs here", view.classes.join(", ")),
         (None, false) => format!("{}; none runs here", view.classes.join(", ")),
@@ -84,6 +106,7 @@ fn artifact(view: &ArtifactView) -> String {
             size(entry.arena_bytes)
         );
     }
+    text += &view.device.as_ref().map_or(String::new(), device);
     let computed: Vec<&ParameterView> = plan.parameters.iter().filter(|p| !p.computed_from.is_empty()).collect();
     if !computed.is_empty() {
         text += "\nweights computed beforehand\n";
@@ -113,6 +136,21 @@ fn artifact(view: &ArtifactView) -> String {
         let _ = writeln!(text, "  {name:<40}{:>14}  {hash}", size(source.bytes));
     }
     text + &notes(&view.notes)
+}
+
+/// How operations are computed on a device, and where that is known from.
+fn device(view: &DeviceView) -> String {
+    let mut text = format!("\ncalls of ascend:{}, CANN {} or later, {} symbols\n", view.chip, view.cann, view.symbols);
+    let _ = writeln!(text, "  for {}", view.soc.join(", "));
+    let _ = writeln!(text, "  {:<16}{:<29}{:>5}  {:<9}{:<5}kernel", "operation", "call", "times", "header", "docs");
+    let mut last = "";
+    for LoweredView { op, call, times, header, documented, kernel } in &view.lowered {
+        let shown = if op == last { "" } else { op };
+        last = op;
+        let (docs, kernel) = (if *documented { "yes" } else { "no" }, kernel.split(':').next().unwrap_or_default());
+        let _ = writeln!(text, "  {shown:<16}{call:<29}{times:>5}  {header:<9}{docs:<5}{kernel}");
+    }
+    text
 }
 
 fn settings(config: &BloomConfig) -> String {

@@ -1,3 +1,5 @@
+//! What MindSpore wrote, read and written again; and what is damaged.
+
 use std::collections::BTreeMap;
 
 use serde_json::Value;

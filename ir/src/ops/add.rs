@@ -1,5 +1,6 @@
 //! `add`: the sum; a shorter operand is repeated along the leading dimensions.
 
+use crate::ascend::{Arg, Lowering, Scalar};
 use crate::expr::Expr;
 use crate::op::{Elementwise, Sample, sample};
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,13 @@ impl Elementwise for Add {
 
     fn expr(&self, x: &[Expr]) -> Expr {
         &x[0] + &x[1]
+    }
+
+    fn ascend(&self, io: &mut Lowering<'_>) -> Option<()> {
+        let (a, b, y) = (io.alike(0), io.alike(1), io.y());
+        let one = Arg::Scalar(Scalar::Number(1.0), y.dtype);
+        io.call("Add", [a.into(), b.into(), one, y.into()]);
+        Some(())
     }
 }
 

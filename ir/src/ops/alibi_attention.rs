@@ -5,6 +5,9 @@
 //! adding `slope * j` instead of `slope * (j - t)` is the same to softmax. Press et al. 2022, "Train Short, Test Long".
 //! Rows of no sequence come out as zeros.
 
+mod ascend;
+
+use crate::ascend::Lowering;
 use super::cache_append::{SequenceTable, check_cache};
 use super::softmax::softmax;
 use crate::extent::Extent;
@@ -83,6 +86,10 @@ impl OpDef for AlibiAttention {
     fn reads(&self, i: usize, operands: &[TensorType], _: &[TensorType], sizes: &Sizes<'_>) -> Option<u64> {
         let positions = || sizes.spans.iter().map(|span| span.first + span.tokens).sum::<u64>();
         (i == 1).then(|| 2 * token_elements(&operands[0], sizes) * positions())
+    }
+
+    fn ascend(&self, io: &mut Lowering<'_>) -> Option<()> {
+        ascend::attention(self, io)
     }
 }
 

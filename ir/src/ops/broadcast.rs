@@ -1,5 +1,6 @@
 //! `broadcast`: the operand repeated along new leading dimensions.
 
+use crate::ascend::Lowering;
 use crate::extent::Extent;
 use crate::op::{LETTERS, OpDef, RankContext, Sample, TypeContext, TypeError, expect_count, sample};
 use crate::ops::Op;
@@ -46,6 +47,12 @@ impl OpDef for Broadcast {
 
     fn takes_parts(&self, _: usize) -> bool {
         true
+    }
+
+    fn ascend(&self, io: &mut Lowering<'_>) -> Option<()> {
+        let view = self.leading.iter().rev().fold(io.x(0), |view, extent| view.repeated(&extent.into()));
+        io.is_view(view);
+        Some(())
     }
 }
 

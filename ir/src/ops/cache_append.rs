@@ -4,6 +4,7 @@
 //! tokens start on the token axis, how many there are, and the position of the first; position `t` lies in page
 //! `%pages[s, t / T]`, slot `t % T`. The result replaces the operand in memory: its old value must have no later use.
 
+use crate::ascend::{Lowering, Over, Sum};
 use crate::extent::Extent;
 use crate::op::{OpDef, RankContext, Sample, TypeContext, TypeError, elements, expect_count, expect_rank, sample};
 use crate::tensor::{Tensor, flat};
@@ -62,6 +63,20 @@ impl OpDef for CacheAppend {
 
     fn writes(&self, operands: &[TensorType], _: &[TensorType], sizes: &Sizes<'_>) -> Option<u64> {
         Some(sizes.of(&elements(&operands[1])) + sizes.of(&elements(&operands[2])))
+    }
+
+    // A sequence has one page, so its new tokens lie in order there: a copy that transposes and rounds.
+    fn ascend(&self, io: &mut Lowering<'_>) -> Option<()> {
+        let (cache, new) = (io.x(0), [io.x(1), io.x(2)]);
+        let [start, length, first, page] = ["start", "length", "first", "page"].map(Sum::symbol);
+        io.each(Over::Sequences, |io| {
+            for (side, x) in (0..).zip(&new) {
+                let to = cache.entry(&page).entry(&Sum::number(side)).narrowed(1, &first, &length);
+                io.copy(&to, &x.narrowed(0, &start, &length).permuted(&[1, 0, 2]));
+            }
+        });
+        io.is_view(cache);
+        Some(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! `cast`: the same numbers as another element type, rounded to nearest even.
 
+use crate::ascend::{Arg, Lowering};
 use crate::expr::Expr;
 use crate::op::{Elementwise, Sample, sample};
 use crate::types::DType;
@@ -28,6 +29,17 @@ impl Elementwise for Cast {
 
     fn dtype(&self, _: &[DType]) -> DType {
         self.to
+    }
+
+    fn ascend(&self, io: &mut Lowering<'_>) -> Option<()> {
+        let (x, y) = (io.x(0), io.y());
+        if x.dtype == y.dtype {
+            io.is_view(x);
+        } else {
+            let dtype = y.dtype;
+            io.call("Cast", [x.into(), Arg::Type(dtype), y.into()]);
+        }
+        Some(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! `concat`: tensors side by side along one dimension.
 
+use crate::ascend::{Arg, Lowering};
 use crate::op::{LETTERS, OpDef, RankContext, Sample, TypeContext, TypeError, sample};
 use crate::sharding::WHOLE;
 use crate::tensor::{Tensor, flat, indices};
@@ -56,6 +57,13 @@ impl OpDef for Concat {
 
     fn takes_parts(&self, _: usize) -> bool {
         true
+    }
+
+    fn ascend(&self, io: &mut Lowering<'_>) -> Option<()> {
+        let parts = (0..io.operands()).map(|i| io.alike(i)).collect();
+        let (dim, y) = (Arg::Int(self.dim as i64), io.y());
+        io.call("Cat", [Arg::Tensors(parts), dim, y.into()]);
+        Some(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! `gather`: rows of a table by index, such as embeddings of token ids.
 
+use crate::ascend::Lowering;
 use crate::op::{OpDef, RankContext, Sample, TypeContext, TypeError, elements, expect_count, expect_rank, sample};
 use super::gather_part::GatherPart;
 use crate::ops::Op;
@@ -57,6 +58,12 @@ impl OpDef for Gather {
 
     fn reads(&self, i: usize, _: &[TensorType], results: &[TensorType], sizes: &Sizes<'_>) -> Option<u64> {
         (i == 0).then(|| sizes.of(&elements(&results[0])))
+    }
+
+    // Indices are not looked at on the device; the caller has.
+    fn ascend(&self, io: &mut Lowering<'_>) -> Option<()> {
+        let (table, ids, y) = (io.x(0), io.x(1), io.y());
+        (table.dims.len() == 2).then(|| io.call("Embedding", [table.into(), ids.into(), y.into()]))
     }
 }
 

@@ -1,6 +1,7 @@
 //! `gather_part`: rows of a table by index, of which a rank has a part: what [`gather`](super::gather) is on ranks that
 //! share the table's rows. Rows that lie elsewhere are zeros here, so the sum over the axis, which is owed, is the row.
 
+use crate::ascend::{AclType, Arg, Lowering, Scalar, Sum};
 use crate::op::{OpDef, RankContext, Sample, TypeContext, TypeError, elements, expect_count, expect_rank};
 use crate::tensor::Tensor;
 use crate::types::{DType, TensorType};
@@ -57,6 +58,27 @@ impl OpDef for GatherPart {
 
     fn reads(&self, i: usize, _: &[TensorType], results: &[TensorType], sizes: &Sizes<'_>) -> Option<u64> {
         (i == 0).then(|| sizes.of(&elements(&results[0])))
+    }
+
+    // Ids count from the rank's first row; what lies elsewhere reads some row of here and is made zero.
+    fn ascend(&self, io: &mut Lowering<'_>) -> Option<()> {
+        let (table, ids, place, y) = (io.x(0), io.x(1), io.place(2), io.y());
+        let [rows, _] = &table.dims[..] else { return None };
+        let last = rows.as_number()?.checked_sub(1)? as f64;
+        let number = |value: f64| Arg::Scalar(Scalar::Number(value), AclType::I32);
+        let first = Arg::Scalar(Scalar::Count(place.times(rows)), AclType::I32);
+        let [here, inside] = [(); 2].map(|()| io.temporary(AclType::I32, ids.dims.clone()));
+        let [before, behind, away] = [(); 3].map(|()| io.temporary(AclType::Bool, ids.dims.clone()));
+        io.call("Adds", [ids.into(), first, number(-1.0), (&here).into()]);
+        io.call("LtScalar", [(&here).into(), number(0.0), (&before).into()]);
+        io.call("GtScalar", [(&here).into(), number(last), (&behind).into()]);
+        io.call("LogicalOr", [before.into(), behind.into(), (&away).into()]);
+        io.call("Clamp", [here.into(), number(0.0), number(last), (&inside).into()]);
+        io.call("Embedding", [table.into(), inside.into(), (&y).into()]);
+        let of_rows = away.reshaped(&[away.dims[0].clone(), Sum::number(1)])?;
+        let zero = Arg::Scalar(Scalar::Number(0.0), y.dtype);
+        io.call("InplaceMaskedFillScalar", [y.into(), of_rows.into(), zero]);
+        Some(())
     }
 }
 

@@ -3,6 +3,7 @@
 //! `y = (x - mean(x)) / sqrt(var(x) + epsilon) * gamma + beta`, the variance over the whole row (not corrected). Without
 //! `gamma` and `beta` the rows stay normalised: what follows has taken them in.
 
+use crate::ascend::{AclType, Arg, Lowering};
 use crate::extent::Extent;
 use crate::op::{LETTERS, OpDef, RankContext, Sample, TypeContext, TypeError, elements, expect_count, sample};
 use crate::tensor::Tensor;
@@ -62,6 +63,19 @@ impl OpDef for LayerNorm {
 
     fn flops(&self, _: &[TensorType], results: &[TensorType]) -> Extent {
         elements(&results[0]).times(&Extent::number(8))
+    }
+
+    // Statistics are in f32 whatever the rows are; gamma and beta are of the rows' type or f32, both alike.
+    fn ascend(&self, io: &mut Lowering<'_>) -> Option<()> {
+        let (y, epsilon) = (io.y(), Arg::Real(self.epsilon));
+        let x = io.alike(0);
+        let [gamma, beta]: [Arg; 2] = match io.operands() {
+            3 => [io.x(1), io.x(2)].map(|vector| io.cast(vector, AclType::F32).into()),
+            _ => [Arg::Absent, Arg::Absent],
+        };
+        let shape = Arg::Ints(x.dims[x.dims.len() - 1..].to_vec());
+        io.call("LayerNorm", [x.into(), shape, gamma, beta, epsilon, y.into(), Arg::Absent, Arg::Absent]);
+        Some(())
     }
 }
 

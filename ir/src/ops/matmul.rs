@@ -3,6 +3,9 @@
 //! A letter in both operands and not in the result is summed over; `...` stands for leading dimensions. Weights of
 //! attention keep their dimensions apart: `n h, h a d -> n a d` for queries, `n a d, a d h -> n h` for the way back.
 
+mod ascend;
+
+use crate::ascend::Lowering;
 use crate::extent::Extent;
 use crate::op::{OpDef, RankContext, Sample, TypeContext, TypeError, expect_count, sample};
 use crate::tensor::Tensor;
@@ -38,6 +41,11 @@ impl MatMul {
     /// By letters, e.g. `n h, v h -> n v`.
     pub fn spec(spec: &str) -> MatMul {
         MatMul { spec: Some(spec.to_owned()) }
+    }
+
+    /// On an Ascend chip, the product and its sum over ranks as one call, where the chip has that; the sum is the result.
+    pub fn ascend_with_sum(&self, group: &str, io: &mut Lowering<'_>) -> Option<()> {
+        ascend::product_and_sum(self, group, io)
     }
 
     /// The letters for operands of these ranks.
@@ -160,6 +168,10 @@ impl OpDef for MatMul {
         let dims = letters.dims(operands).expect("infer ran first");
         let summed = letters.contracted().iter().fold(Extent::number(2), |p, l| p.times(&dims[l.as_str()].extent));
         crate::op::elements(&results[0]).times(&summed)
+    }
+
+    fn ascend(&self, io: &mut Lowering<'_>) -> Option<()> {
+        ascend::product(self, io)
     }
 }
 

@@ -1,5 +1,6 @@
 //! `mul`: the elementwise product.
 
+use crate::ascend::Lowering;
 use crate::expr::Expr;
 use crate::op::{Elementwise, Sample, sample};
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,12 @@ impl Elementwise for Mul {
 
     fn expr(&self, x: &[Expr]) -> Expr {
         &x[0] * &x[1]
+    }
+
+    fn ascend(&self, io: &mut Lowering<'_>) -> Option<()> {
+        let (a, b, y) = (io.alike(0), io.alike(1), io.y());
+        io.call("Mul", [a.into(), b.into(), y.into()]);
+        Some(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! `neg`: the negative.
 
+use crate::ascend::Lowering;
 use crate::expr::Expr;
 use crate::op::{Elementwise, Sample, sample};
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,12 @@ impl Elementwise for Neg {
 
     fn expr(&self, x: &[Expr]) -> Expr {
         -&x[0]
+    }
+
+    fn ascend(&self, io: &mut Lowering<'_>) -> Option<()> {
+        let (x, y) = (io.alike(0), io.y());
+        io.call("Neg", [x.into(), y.into()]);
+        Some(())
     }
 }
 

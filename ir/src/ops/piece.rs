@@ -1,5 +1,6 @@
 //! `piece`: one of the pieces that a dimension is cut into, by its number: what a rank takes of a value that all have.
 
+use crate::ascend::{Lowering, Sum};
 use crate::extent::Extent;
 use crate::Op;
 use crate::op::{OpDef, RankContext, Sample, TypeContext, TypeError, expect_count, sample};
@@ -55,6 +56,13 @@ impl OpDef for Piece {
 
     fn reads(&self, i: usize, _: &[TensorType], results: &[TensorType], sizes: &Sizes<'_>) -> Option<u64> {
         (i == 0).then(|| sizes.of(&crate::op::elements(&results[0])))
+    }
+
+    fn ascend(&self, io: &mut Lowering<'_>) -> Option<()> {
+        let size = Sum::from(&self.size);
+        let view = io.x(0).narrowed(self.dim, &io.place(1).times(&size), &size);
+        io.is_view(view);
+        Some(())
     }
 }
 

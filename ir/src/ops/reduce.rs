@@ -1,5 +1,6 @@
 //! `reduce`: the sum or the largest value along some dimensions, which disappear.
 
+use crate::ascend::{Arg, Lowering};
 use crate::extent::Extent;
 use crate::op::{LETTERS, OpDef, RankContext, Sample, TypeContext, TypeError, elements, expect_count, sample};
 use crate::tensor::{Tensor, indices};
@@ -67,6 +68,19 @@ impl OpDef for Reduce {
 
     fn flops(&self, operands: &[TensorType], _: &[TensorType]) -> Extent {
         elements(&operands[0])
+    }
+
+    fn ascend(&self, io: &mut Lowering<'_>) -> Option<()> {
+        let (x, y) = (io.x(0), io.y());
+        let dims = Arg::Ints(self.dims.iter().map(|&dim| (dim as u64).into()).collect());
+        match self.kind {
+            Kind::Sum => {
+                let dtype = y.dtype;
+                io.call("ReduceSum", [x.into(), dims, Arg::Flag(false), Arg::Type(dtype), y.into()]);
+            }
+            Kind::Max => io.call("Amax", [x.into(), dims, Arg::Flag(false), y.into()]),
+        }
+        Some(())
     }
 }
 

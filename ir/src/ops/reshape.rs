@@ -1,5 +1,6 @@
 //! `reshape`: the same elements in the same order under other extents.
 
+use crate::ascend::Lowering;
 use crate::extent::Extent;
 use crate::op::{LETTERS, OpDef, RankContext, Sample, TypeContext, TypeError, elements, expect_count, sample};
 use crate::ops::Op;
@@ -52,6 +53,16 @@ impl OpDef for Reshape {
 
     fn takes_parts(&self, _: usize) -> bool {
         true
+    }
+
+    // A view where it can be one, else a copy that is looked at with the operand's dims.
+    fn ascend(&self, io: &mut Lowering<'_>) -> Option<()> {
+        let (x, y) = (io.x(0), io.y());
+        match x.reshaped(&y.dims) {
+            Some(view) => io.is_view(view),
+            None => io.copy(&y.reshaped(&x.dims)?, &x),
+        }
+        Some(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! `scale`: every element times one number.
 
+use crate::ascend::{Arg, Lowering, Scalar};
 use crate::expr::Expr;
 use crate::op::{Elementwise, Sample, sample};
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,13 @@ impl Elementwise for Scale {
 
     fn expr(&self, x: &[Expr]) -> Expr {
         &x[0] * self.by
+    }
+
+    fn ascend(&self, io: &mut Lowering<'_>) -> Option<()> {
+        let (x, y) = (io.alike(0), io.y());
+        let by = Arg::Scalar(Scalar::Number(self.by), y.dtype);
+        io.call("Muls", [x.into(), by, y.into()]);
+        Some(())
     }
 }
 

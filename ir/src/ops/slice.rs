@@ -1,5 +1,6 @@
 //! `slice`: a range of one dimension.
 
+use crate::ascend::Lowering;
 use crate::extent::Extent;
 use crate::op::{LETTERS, OpDef, RankContext, Sample, TypeContext, TypeError, elements, expect_count, sample};
 use crate::sharding::WHOLE;
@@ -55,6 +56,12 @@ impl OpDef for Slice {
 
     fn reads(&self, _: usize, _: &[TensorType], results: &[TensorType], sizes: &Sizes<'_>) -> Option<u64> {
         Some(sizes.of(&elements(&results[0])))
+    }
+
+    fn ascend(&self, io: &mut Lowering<'_>) -> Option<()> {
+        let view = io.x(0).narrowed(self.dim, &self.from.into(), &(self.to - self.from).into());
+        io.is_view(view);
+        Some(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! `softmax`: the last dimension as probabilities, `e^(x - max) / sum`.
 
+use crate::ascend::{Arg, Lowering};
 use crate::extent::Extent;
 use crate::op::{LETTERS, OpDef, RankContext, Sample, TypeContext, TypeError, elements, expect_count, sample};
 use crate::tensor::Tensor;
@@ -36,6 +37,12 @@ impl OpDef for Softmax {
 
     fn flops(&self, _: &[TensorType], results: &[TensorType]) -> Extent {
         elements(&results[0]).times(&Extent::number(13))
+    }
+
+    fn ascend(&self, io: &mut Lowering<'_>) -> Option<()> {
+        let (x, y) = (io.x(0), io.y());
+        io.call("Softmax", [x.into(), Arg::Int(-1), y.into()]);
+        Some(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! `sqrt`: the square root.
 
+use crate::ascend::Lowering;
 use crate::expr::Expr;
 use crate::op::{Elementwise, Sample, sample};
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,12 @@ impl Elementwise for Sqrt {
 
     fn expr(&self, x: &[Expr]) -> Expr {
         crate::expr::sqrt(&x[0])
+    }
+
+    fn ascend(&self, io: &mut Lowering<'_>) -> Option<()> {
+        let (x, y) = (io.alike(0), io.y());
+        io.call("Sqrt", [x.into(), y.into()]);
+        Some(())
     }
 }
 

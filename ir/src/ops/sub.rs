@@ -1,5 +1,6 @@
 //! `sub`: the difference.
 
+use crate::ascend::{Arg, Lowering, Scalar};
 use crate::expr::Expr;
 use crate::op::{Elementwise, Sample, sample};
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,13 @@ impl Elementwise for Sub {
 
     fn expr(&self, x: &[Expr]) -> Expr {
         &x[0] - &x[1]
+    }
+
+    fn ascend(&self, io: &mut Lowering<'_>) -> Option<()> {
+        let (a, b, y) = (io.alike(0), io.alike(1), io.y());
+        let one = Arg::Scalar(Scalar::Number(1.0), y.dtype);
+        io.call("Sub", [a.into(), b.into(), one, y.into()]);
+        Some(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! `tanh`: the hyperbolic tangent.
 
+use crate::ascend::Lowering;
 use crate::expr::Expr;
 use crate::op::{Elementwise, Sample, sample};
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,12 @@ impl Elementwise for Tanh {
 
     fn expr(&self, x: &[Expr]) -> Expr {
         crate::expr::tanh(&x[0])
+    }
+
+    fn ascend(&self, io: &mut Lowering<'_>) -> Option<()> {
+        let (x, y) = (io.alike(0), io.y());
+        io.call("Tanh", [x.into(), y.into()]);
+        Some(())
     }
 }
 

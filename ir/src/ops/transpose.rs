@@ -1,5 +1,6 @@
 //! `transpose`: dimensions in another order.
 
+use crate::ascend::Lowering;
 use crate::op::{LETTERS, OpDef, RankContext, Sample, TypeContext, TypeError, expect_count, sample};
 use crate::tensor::{Tensor, flat, indices};
 use crate::types::TensorType;
@@ -44,6 +45,12 @@ impl OpDef for Transpose {
 
     fn takes_parts(&self, _: usize) -> bool {
         true
+    }
+
+    fn ascend(&self, io: &mut Lowering<'_>) -> Option<()> {
+        let view = io.x(0).permuted(&self.order);
+        io.is_view(view);
+        Some(())
     }
 }
 

@@ -4,6 +4,7 @@ use crate::check::{CheckError, check_code, check_program, check_weights};
 use crate::code::KernelCode;
 use crate::format::{HEADER_START, Header, MAGIC, PAGE, Section, SectionKind, VERSION, decode, sha256};
 use crate::meta::Meta;
+use crate::plan::{CallPlan, check};
 use crate::weights::{PIECE, WeightTable};
 use bloomery_ir::Program;
 use memmap2::Mmap;
@@ -99,6 +100,14 @@ pub enum OpenError {
         /// What is wrong.
         error: CheckError,
     },
+    /// Whole, and its plan is nothing to trust.
+    #[error("{path} holds a plan that no device can be told: {error}")]
+    Plan {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        error: check::PlanError,
+    },
 }
 
 /// Machine code of one class.
@@ -131,6 +140,7 @@ pub struct Artifact {
     program: Program,
     meta: Meta,
     codes: Vec<Code>,
+    plan: Option<CallPlan>,
     table: WeightTable,
     /// Where the weights lie in the file.
     weights: Range<usize>,
@@ -163,9 +173,11 @@ impl Artifact {
         check_program(&program).map_err(refuse)?;
         check_weights(&program, &table, weights.len() as u64).map_err(refuse)?;
         let codes = raw.codes(&header, &program)?;
+        let plan = raw.plan(&header)?;
         let checked = (0..table.pieces()).map(|_| AtomicBool::new(check == Check::None)).collect();
         let (sections, RawFile { path, file, before, map }) = (header.sections, raw);
-        let artifact = Artifact { path, file, before, map, sections, program, meta, codes, table, weights, checked };
+        let artifact =
+            Artifact { path, file, before, map, sections, program, meta, codes, plan, table, weights, checked };
         if check == Check::Full || check == Check::Lazy && artifact.table.bytes <= CHECKED_AT_OPEN {
             artifact.verify()?;
         }
@@ -255,6 +267,11 @@ impl Artifact {
         let section = &self.sections[code.section];
         let bytes = &self.map[section.offset as usize..][..section.length as usize];
         Some(Image { class: &section.name, bytes, offset: section.offset, kernels: &code.kernels })
+    }
+
+    /// What a device is told to do, if it is for one; checked.
+    pub fn plan(&self) -> Option<&CallPlan> {
+        self.plan.as_ref()
     }
 
     /// Compares all weights with their hashes; everything else was compared at opening.
@@ -414,6 +431,25 @@ impl RawFile {
     fn decode<T: DeserializeOwned>(&self, section: &Section) -> Result<T, OpenError> {
         let range = self.range(section)?;
         decode(&self.map[range]).map_err(|reason| self.damaged(&section.title(), section.offset, reason))
+    }
+
+    /// The plan with its steps, if there is one.
+    fn plan(&self, header: &Header) -> Result<Option<CallPlan>, OpenError> {
+        if !header.sections.iter().any(|section| section.kind == SectionKind::Plan) {
+            return Ok(None);
+        }
+        let mut plan: CallPlan = self.decode(self.find(header, SectionKind::Plan)?)?;
+        let names = plan.section_names();
+        for (entry, name) in plan.parts.iter_mut().flat_map(|part| &mut part.entries).zip(&names) {
+            let is_its = |section: &&Section| section.kind == SectionKind::PlanSteps && section.name == *name;
+            let section = header.sections.iter().find(is_its);
+            let missing = || self.damaged(&format!("{}:{name}", SectionKind::PlanSteps.name()), 0, "it is missing");
+            entry.steps = self.decode(section.ok_or_else(missing)?)?;
+        }
+        match check::check(&plan) {
+            Ok(()) => Ok(Some(plan)),
+            Err(error) => Err(OpenError::Plan { path: self.name(), error }),
+        }
     }
 
     fn codes(&self, header: &Header, program: &Program) -> Result<Vec<Code>, OpenError> {

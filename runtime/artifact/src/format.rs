@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 pub const MAGIC: [u8; 8] = *b"BLOOMERY";
 
 /// The version of the format that this crate writes and reads.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// Sections start at multiples of this: machine code and weights are mapped from the file.
 pub const PAGE: u64 = 4096;
@@ -44,6 +44,10 @@ pub enum SectionKind {
     Weights,
     /// Where each weight lies, and hashes of them, bincode.
     WeightTable,
+    /// A plan of calls for a device, but for its steps, bincode.
+    Plan,
+    /// Steps of a plan, bincode; the name is the part's first stage and the entry.
+    PlanSteps,
 }
 
 impl SectionKind {
@@ -58,6 +62,8 @@ impl SectionKind {
             SectionKind::Kernels => "kernels",
             SectionKind::Weights => "weights",
             SectionKind::WeightTable => "weight table",
+            SectionKind::Plan => "plan",
+            SectionKind::PlanSteps => "plan steps",
         }
     }
 }

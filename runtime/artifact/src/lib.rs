@@ -15,6 +15,7 @@ pub mod meta;
 pub mod sizes;
 
 pub mod check;
+pub mod plan;
 pub mod weights;
 
 pub mod artifact;

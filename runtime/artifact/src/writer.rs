@@ -3,6 +3,7 @@
 use crate::code::CodeImage;
 use crate::format::{HEADER_START, Header, MAGIC, PAGE, Section, SectionKind, VERSION, encode, sha256};
 use crate::meta::Meta;
+use crate::plan::CallPlan;
 use crate::weights::{PieceHasher, Slot, WeightTable};
 use bloomery_ir::Program;
 use std::fs::File;
@@ -100,6 +101,22 @@ impl ArtifactWriter {
     pub fn code(&mut self, image: &CodeImage) -> Result<(), WriteError> {
         self.section(SectionKind::Code, &image.class, &image.bytes)?;
         self.section(SectionKind::Kernels, &image.class, &encode(&image.kernels))
+    }
+
+    /// Writes a plan: one section of its own for the steps of each entry.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn plan(&mut self, plan: &CallPlan) -> Result<(), WriteError> {
+        let mut plan = plan.clone();
+        let names = plan.section_names();
+        let entries = plan.parts.iter_mut().flat_map(|part| &mut part.entries);
+        let steps: Vec<_> = entries.map(|entry| std::mem::take(&mut entry.steps)).collect();
+        self.section(SectionKind::Plan, "", &encode(&plan))?;
+        names
+            .iter()
+            .zip(&steps)
+            .try_for_each(|(name, steps)| self.section(SectionKind::PlanSteps, name, &encode(steps)))
     }
 
     /// Writes weights as `fill` gives them, in the order of [`WeightTable::slots`], and their table.

@@ -1,0 +1,2 @@
+#![no_main]
+bloomery_fuzz::target!(plan);
