@@ -1,7 +1,9 @@
-//! `checkpoint`: what a checkpoint holds ([`show`]), in what two differ ([`diff`](diff())), and one without what training
-//! keeps beside the weights ([`clean`]). Tensors go by some megabytes at a time, so files may be larger than memory.
+//! `checkpoint`: what a checkpoint holds ([`show`]), in what two differ ([`diff`](diff())), one without what training
+//! keeps beside the weights ([`clean`]), and one for other ranks ([`transform`](transform()), [`combine`]). Tensors go by
+//! some megabytes at a time, so files may be larger than memory.
 
 mod diff;
+mod transform;
 
 use std::path::{Path, PathBuf};
 
@@ -13,6 +15,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use sha2::{Digest, Sha256};
 
 pub use diff::{Difference, Differences, First, Number, diff};
+pub use transform::{CombineOptions, Combined, RankFile, TransformOptions, Transformed, combine, needs, transform};
 
 use crate::stored::{Item, StoredTensors};
 use crate::{Error, Progress, find, output};

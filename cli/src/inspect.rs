@@ -26,6 +26,7 @@ use crate::data::show::{Shown, show};
 use crate::generation::makers;
 use crate::profile::tile_pieces;
 use crate::stored::{Item, StoredTensors};
+use crate::strategy::files::{self, ShownFiles};
 use crate::{Error, find};
 
 /// What was found.
@@ -54,6 +55,8 @@ pub enum Inspection {
         #[serde(flatten)]
         tensors: Tensors,
     },
+    /// A strategy file of MindSpore's.
+    Strategy(ShownFiles),
     /// A MindRecord data set.
     Mindrecord(Box<Shown>),
     /// A rank table.
@@ -298,6 +301,8 @@ pub fn inspect_with(path: &Path, key: Option<&Key>) -> Result<Inspection, Error>
         Ok(Inspection::Folder(Box::new(folder(path)?)))
     } else if path.is_file() && mindspore::begins(path)? {
         Ok(Inspection::Mindspore { tensors: tensors(&StoredTensors::open(path, key, Names::MindSpore)?) })
+    } else if path.is_file() && bloomery_formats::strategy::begins(path)? {
+        Ok(Inspection::Strategy(files::show(path)?))
     } else if MindRecord::is_one(path) {
         Ok(Inspection::Mindrecord(Box::new(show(path, 0, None)?)))
     } else if let Some(table) = rank_table(path)? {
@@ -337,7 +342,7 @@ fn rank_table(path: &Path) -> Result<Option<RankTable>, Error> {
 }
 
 /// What can be looked at, for those who gave something else.
-const TAKES: &str = "give an artifact, a safetensors, torch or MindSpore file, a MindRecord file, a rank table, a config.json or a \
+const TAKES: &str = "give an artifact, a safetensors, torch or MindSpore file, a MindRecord file, a strategy file, a rank table, a config.json or a \
                      model's folder";
 
 /// The settings in a `config.json`; other files of a model are called by what they are.

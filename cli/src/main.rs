@@ -23,6 +23,7 @@ use bloomery::eval::EvalOptions;
 use bloomery::logits::LogitsOptions;
 use bloomery::pretrained::{PretrainedOptions, artifact};
 use bloomery::run::RunOptions;
+use bloomery::strategy::files as strategy_files;
 use bloomery::terminal::{self, Terminal};
 use bloomery::{
     Error, bench, checkpoint, compile, config, convert, demo, eval, inspect, ir_file, limits, logits, reshard,
@@ -239,6 +240,27 @@ fn checkpoint(what: &CheckpointCommand) -> Result<(), Failure> {
                 Ok(print::out(&print::cleaned(&options.target, &cleaned))?)
             }
         }
+        CheckpointCommand::Transform(args) => {
+            interrupt::ask_first();
+            let transformed = checkpoint::transform(&args.options(), &mut shown())?;
+            if args.json { Ok(print::json(&transformed)?) } else { Ok(print::out(&print::transformed(&transformed))?) }
+        }
+        CheckpointCommand::Needs(args) => {
+            let of = &args.strategies;
+            let (source, target) = (of.src_strategy.as_deref(), of.dst_strategy.as_deref());
+            let needs = checkpoint::needs(source, target, of.rank, &mut shown())?;
+            if args.json { Ok(print::json(&needs)?) } else { Ok(print::out(&print::needs(&needs))?) }
+        }
+        CheckpointCommand::Combine(args) => {
+            interrupt::ask_first();
+            let options = args.options();
+            let combined = checkpoint::combine(&options, &mut shown())?;
+            if args.json {
+                Ok(print::json(&combined)?)
+            } else {
+                Ok(print::out(&print::combined(&options.target, &combined))?)
+            }
+        }
     }
 }
 
@@ -249,6 +271,28 @@ fn show(args: &Show) -> Result<(), Failure> {
 
 fn strategy(what: &StrategyCommand) -> Result<(), Failure> {
     match what {
+        StrategyCommand::Show { file, json } if strategy_files::is_strategy(file) => {
+            let found = strategy_files::show(file)?;
+            if *json { Ok(print::json(&found)?) } else { Ok(print::out(&print::strategy(&found))?) }
+        }
+        StrategyCommand::Draw { file, output } if strategy_files::is_strategy(file) => {
+            let picture = strategy::draw::draw(&strategy_files::shares(file)?);
+            let Some(path) = output else { return Ok(print::out(&picture)?) };
+            bloomery::write_text(path, &picture, &Silent)?;
+            Ok(print::out(&print::holders(&strategy_files::show(file)?))?)
+        }
+        StrategyCommand::Check { file, json } => {
+            let checked = strategy_files::check(file)?;
+            if *json { Ok(print::json(&checked)?) } else { Ok(print::out(&print::checked(file, &checked))?) }
+        }
+        StrategyCommand::Diff { a, b, json } => {
+            let found = strategy_files::diff(a, b)?;
+            if *json { Ok(print::json(&found)?) } else { Ok(print::out(&print::strategy_differences(&found))?) }
+        }
+        StrategyCommand::Merge { folder, output, force, json } => {
+            let merged = strategy_files::merge(folder, output, *force)?;
+            if *json { Ok(print::json(&merged)?) } else { Ok(print::out(&print::checked(output, &merged))?) }
+        }
         StrategyCommand::Show { file, json } => {
             let shares = strategy::strategy(file)?;
             if *json { Ok(print::json(&shares)?) } else { Ok(print::out(&print::shares(&shares))?) }

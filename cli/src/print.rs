@@ -7,6 +7,7 @@ mod inspection;
 mod plan;
 mod profile;
 mod shares;
+mod strategy;
 mod tensors;
 mod wrap;
 
@@ -22,13 +23,14 @@ use bloomery::limits::MachineLimits;
 use bloomery::run::{NewToken, Sequence};
 use serde::Serialize;
 
-pub(crate) use checkpoint::{checkpoint, cleaned, converted, differences};
+pub(crate) use checkpoint::{checkpoint, cleaned, combined, converted, differences, needs, transformed};
 pub(crate) use config::config;
 pub(crate) use data::data_set;
 pub(crate) use inspection::inspection;
 pub(crate) use plan::plan;
 pub(crate) use profile::profile;
 pub(crate) use shares::shares;
+pub(crate) use strategy::{checked, holders, strategy, strategy_differences};
 
 /// Writes a result. A reader that closed the pipe has what it wanted: nothing is said, and the program ends.
 pub(crate) fn out(text: &str) -> io::Result<()> {

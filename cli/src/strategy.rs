@@ -1,8 +1,9 @@
 //! `strategy`: which rank of an artifact holds what of each weight, and what ranks tell each other in a step.
 //!
-//! All of it is read off the artifact's program. [`draw`] makes a picture of it.
+//! All of it is read off the artifact's program. [`draw`] makes a picture of it. Strategies of MindSpore's are [`files`].
 
 pub mod draw;
+pub mod files;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;

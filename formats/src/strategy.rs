@@ -1,26 +1,32 @@
 //! MindSpore's parallel strategy files, `ckpt_strategy_rank_N.ckpt`: where the ranks of one stage hold which part of each
 //! parameter, and in how many pieces its operators cut what they take.
 //!
-//! The file is one protobuf message ([`messages`]); a name that ends in `.json` means the same facts as JSON ([`json`]).
-//! [`StrategyFile`] is what both say, with every layout checked on the way in and out. What a parameter is for is not
-//! known here. Ranks of a stage write equal files; a merged file of several stages puts `STAGE-` before parameters' names.
+//! The file is one protobuf message ([`messages`]), or the same facts as JSON ([`json`]), which is written where a name
+//! ends in `.json`. [`StrategyFile`] is what both say, with every layout checked on the way in and out; [`pieces`] says
+//! what a layout means, rank by rank. Ranks of a stage write equal files; a merged file of several stages puts `STAGE-`
+//! before parameters' names, and [`Stages`] is all of them together. What a parameter is for is not known here.
 
 mod json;
 mod messages;
+mod pieces;
 mod problem;
+mod stages;
 
-use std::io::Write as _;
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 use prost::Message as _;
 
+pub use pieces::Piece;
 pub use problem::StrategyProblem;
+pub use stages::{Opened, Stage, Stages};
 
 use crate::{FormatError, Partial, map};
 use messages::{LayoutItem, Layouts, Long, Map, OperatorItem, Signed, Strategies, Unsigned};
 
 /// What a file says, in its order, which means nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StrategyFile {
     /// No pipeline stage: 1 by MindSpore 2.0 and in merged files, 2 by 2.10. Nobody reads it.
     pub current_stage: u32,
@@ -28,6 +34,8 @@ pub struct StrategyFile {
     pub operators: Vec<Operator>,
     /// Parameters, the optimizer's states among them.
     pub parameters: Vec<Parameter>,
+    /// Whole parameters' extents by name, which only JSON says, and only that of MindSpore 2.10.
+    pub shapes: BTreeMap<String, Vec<u64>>,
 }
 
 /// An operator with a parameter.
@@ -50,8 +58,8 @@ pub struct Parameter {
     pub layout: Layout,
 }
 
-/// Where the ranks of a stage hold which part of a parameter.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where the ranks of a stage hold which part of a parameter; [`Layout::pieces`] says it of each.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Layout {
     /// The arrangement of the stage's ranks; they count along its last axis fastest.
     pub dev_matrix: Vec<u32>,
@@ -69,13 +77,16 @@ pub struct Layout {
 }
 
 /// How ranks that would hold equal pieces share them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct OptimizerShard {
     /// From one rank of a group to the next.
     pub step: u32,
     /// Ranks of a group; all that would hold equal pieces where nothing is said.
     pub size: Option<u32>,
 }
+
+/// More ranks are not believed: whoever goes through all of them would never end.
+const RANKS_MAX: u32 = 1 << 20;
 
 impl Layout {
     /// A layout of whole or evenly cut dimensions.
@@ -95,7 +106,7 @@ impl Layout {
     fn check(&self) -> Option<String> {
         let devices = &self.dev_matrix;
         let product = devices.iter().try_fold(1u32, |product, axis| product.checked_mul(*axis));
-        if devices.is_empty() || product.is_none_or(|product| product == 0) {
+        if devices.is_empty() || product.is_none_or(|product| product == 0 || product > RANKS_MAX) {
             return Some(format!("arranges ranks as {devices:?}"));
         }
         let mut axes: Vec<u32> = self.tensor_map.iter().flatten().copied().collect();
@@ -114,18 +125,20 @@ impl Layout {
         }
         // MindSpore writes a list per dimension then, and one list reads as an axis per dimension.
         let is_ambiguous = self.tensor_map.len() == 1 && cuts > 1;
-        is_ambiguous.then(|| format!("has one dimension, cut along {cuts} axes, which no file can say"))
+        let ambiguous = || format!("has one dimension, cut along {cuts} axes, which no file can say");
+        if is_ambiguous { Some(ambiguous()) } else { self.check_group() }
     }
 }
 
 impl StrategyFile {
-    /// Reads a file: JSON if its name ends in `.json`, protobuf else.
+    /// Reads a file: JSON if it begins with a brace, as no such protobuf message does.
     ///
     /// # Errors
     /// It cannot be read, or is no sound strategy file.
     pub fn open(path: &Path) -> Result<StrategyFile, FormatError> {
         let bytes = map::read(path)?;
-        let read = if is_json(path) { StrategyFile::from_json(&bytes) } else { StrategyFile::decode(&bytes) };
+        let is_json = bytes.trim_ascii_start().starts_with(b"{");
+        let read = if is_json { StrategyFile::from_json(&bytes) } else { StrategyFile::decode(&bytes) };
         read.map_err(|problem| FormatError::Strategy { path: path.to_path_buf(), problem })
     }
 
@@ -155,7 +168,7 @@ impl StrategyFile {
             map.current_stage.ok_or(StrategyProblem::Lacks { whose: "the file".to_owned(), field: "current_stage" })?;
         let operators = map.operators.into_iter().map(operator).collect::<Result<_, _>>()?;
         let parameters = map.layouts.into_iter().map(parameter).collect::<Result<_, _>>()?;
-        Ok(StrategyFile { current_stage, operators, parameters })
+        Ok(StrategyFile { current_stage, operators, parameters, shapes: BTreeMap::new() })
     }
 
     /// The protobuf form.
@@ -184,6 +197,28 @@ impl Parameter {
         let wrong = |what| StrategyProblem::Layout { parameter: self.name.clone(), what };
         self.layout.check().map(wrong).map_or(Ok(()), Err)
     }
+}
+
+/// Whether a file begins as one of these does: with a number of a stage and an item, or as JSON that says what it is.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn begins(path: &Path) -> Result<bool, FormatError> {
+    let mut first = Vec::new();
+    let read = map::open(path)?.take(256).read_to_end(&mut first);
+    read.map_err(|source| FormatError::Io { action: "read", path: path.to_path_buf(), source })?;
+    let text = String::from_utf8_lossy(first.trim_ascii_start());
+    let is_json = text.starts_with('{')
+        && ["\"parallel_layout_item\"", "\"parallel_strategy_item\""].iter().any(|key| text.contains(key));
+    Ok(is_json || begins_as_message(&first))
+}
+
+fn begins_as_message(bytes: &[u8]) -> bool {
+    let item = bytes.strip_prefix(&[0x08]).and_then(|mut rest| {
+        prost::encoding::decode_varint(&mut rest).ok()?;
+        rest.first().copied()
+    });
+    matches!(item, Some(0x12 | 0x1a))
 }
 
 fn is_json(path: &Path) -> bool {

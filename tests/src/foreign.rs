@@ -13,7 +13,7 @@ use bloomery_formats::Checkpoint;
 use bloomery_formats::mindrecord::{MindRecord, index_of};
 use bloomery_formats::mindspore::{Key, MindsporeCheckpoint, MindsporeWriter};
 use bloomery_formats::rank_table::{self, RankTable};
-use bloomery_formats::strategy::StrategyFile;
+use bloomery_formats::strategy::{Stages, StrategyFile};
 use bloomery_models::config::{BloomConfig, GenerationSettings};
 use sha2::{Digest, Sha256};
 
@@ -159,15 +159,28 @@ pub fn strategy(bytes: &[u8], _: &Path) -> Result<(), String> {
     if let Ok(file) = StrategyFile::from_json(bytes) {
         let written = file.to_json().expect("what was read is sound");
         assert_eq!(
-            StrategyFile::from_json(&written).map_err(said),
-            Ok(file),
+            StrategyFile::from_json(&written).map_err(said).as_ref(),
+            Ok(&file),
             "what was written reads as something else"
         );
-        return Ok(());
+        return stages(file);
     }
     let file = StrategyFile::decode(bytes).map_err(said)?;
     let written = file.encode().expect("what was read is sound");
-    assert_eq!(StrategyFile::decode(&written).map_err(said), Ok(file), "what was written reads as something else");
+    let again = StrategyFile::decode(&written).map_err(said);
+    assert_eq!(again.as_ref(), Ok(&file), "what was written reads as something else");
+    stages(file)
+}
+
+/// A whole strategy is the same when it was merged, and its ranks hold pieces that there are.
+fn stages(file: StrategyFile) -> Result<(), String> {
+    let (stages, _) = Stages::of_file(file).map_err(said)?;
+    let (again, _) = Stages::of_file(stages.merged()).map_err(said)?;
+    assert_eq!(again.merged(), stages.merged(), "what was merged is something else");
+    for parameter in stages.stages().iter().flat_map(|stage| &stage.file.parameters) {
+        let last = parameter.layout.pieces(stages.devices() - 1);
+        assert!(last.iter().all(|piece| piece.index < piece.of), "{parameter:?}: {last:?}");
+    }
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use bloomery::Key;
-use bloomery::checkpoint::CleanOptions;
+use bloomery::checkpoint::{CleanOptions, CombineOptions, TransformOptions};
 use bloomery::convert::ConvertOptions;
 use bloomery_models::config::WeightType;
 use bloomery_models::names::Names;
@@ -87,7 +87,7 @@ impl Convert {
 #[derive(Debug, Args)]
 #[command(
     disable_help_subcommand = true,
-    after_help = "Examples:\n  bloomery checkpoint show bloom.ckpt --json\n  bloomery checkpoint diff bloom.ckpt other.ckpt\n  bloomery checkpoint clean trained.ckpt bloom.ckpt"
+    after_help = "Examples:\n  bloomery checkpoint show bloom.ckpt --json\n  bloomery checkpoint diff bloom.ckpt other.ckpt\n  bloomery checkpoint clean trained.ckpt bloom.ckpt\n  bloomery checkpoint transform CKPT_DIR NEW_DIR --src-strategy STRATEGY_DIR\n  bloomery checkpoint combine CKPT_DIR bloom.ckpt --strategy STRATEGY_DIR"
 )]
 pub(crate) struct Checkpoints {
     /// What to do
@@ -130,6 +130,121 @@ pub(crate) enum CheckpointCommand {
     /// A copy without states of the optimizer and sums of gradients (names with adam_ or accu_grads)
     #[command(after_help = "Example:\n  bloomery checkpoint clean trained.ckpt bloom.ckpt")]
     Clean(Clean),
+    /// The files of ranks that share a checkpoint one way, made of those that share it another
+    #[command(
+        after_help = "Examples:\n  bloomery checkpoint transform CKPT_DIR NEW_DIR --src-strategy STRATEGY_DIR --dst-strategy new.ckpt\n  bloomery checkpoint transform bloom.ckpt NEW_DIR --dst-strategy STRATEGY_DIR --rank 3"
+    )]
+    Transform(Transform),
+    /// Which ranks' files each rank of a transformation needs
+    #[command(
+        after_help = "Example:\n  bloomery checkpoint needs --src-strategy STRATEGY_DIR --dst-strategy new.ckpt --rank 3"
+    )]
+    Needs(Needs),
+    /// What many ranks trained, as one file without states of the optimizer and sums of gradients
+    #[command(after_help = "Example:\n  bloomery checkpoint combine CKPT_DIR bloom.ckpt --strategy STRATEGY_DIR")]
+    Combine(Combine),
+}
+
+/// How ranks share a checkpoint before and after.
+#[derive(Debug, Args)]
+pub(crate) struct Strategies {
+    /// How ranks share it now: a strategy file, or a folder of them; without, one has all
+    #[arg(long, value_name = "F|DIR")]
+    pub(crate) src_strategy: Option<PathBuf>,
+    /// How ranks will share it; without, one will have all
+    #[arg(long, value_name = "F|DIR")]
+    pub(crate) dst_strategy: Option<PathBuf>,
+    /// This rank alone
+    #[arg(long, value_name = "N")]
+    pub(crate) rank: Option<u32>,
+}
+
+/// `checkpoint needs`
+#[derive(Debug, Args)]
+pub(crate) struct Needs {
+    #[command(flatten)]
+    pub(crate) strategies: Strategies,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `checkpoint transform`
+#[derive(Debug, Args)]
+pub(crate) struct Transform {
+    /// A folder with rank_N/*.ckpt; of one rank, also a file
+    #[arg(value_name = "SRC_DIR")]
+    source: PathBuf,
+    /// The folder that gets rank_N/PREFIXN.ckpt
+    #[arg(value_name = "DST_DIR")]
+    target: PathBuf,
+    #[command(flatten)]
+    strategies: Strategies,
+    /// What stands before the rank in names of files
+    #[arg(long, value_name = "P", default_value = "checkpoint_")]
+    prefix: String,
+    /// What opens encrypted files; new ones are not encrypted
+    #[arg(long, value_name = "K", value_parser = key)]
+    key: Option<Key>,
+    /// Replace files that are there
+    #[arg(long)]
+    force: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl Transform {
+    /// The library's options.
+    pub(crate) fn options(&self) -> TransformOptions {
+        TransformOptions {
+            source: self.source.clone(),
+            target: self.target.clone(),
+            source_strategy: self.strategies.src_strategy.clone(),
+            target_strategy: self.strategies.dst_strategy.clone(),
+            prefix: self.prefix.clone(),
+            rank: self.strategies.rank,
+            key: self.key.clone(),
+            force: self.force,
+        }
+    }
+}
+
+/// `checkpoint combine`
+#[derive(Debug, Args)]
+pub(crate) struct Combine {
+    /// A folder with rank_N/*.ckpt
+    #[arg(value_name = "SRC_DIR")]
+    source: PathBuf,
+    /// The new file
+    #[arg(value_name = "DST.ckpt")]
+    target: PathBuf,
+    /// How ranks share it: a strategy file, or a folder of them
+    #[arg(long, value_name = "F|DIR")]
+    strategy: PathBuf,
+    /// What opens encrypted files; the new one is not encrypted
+    #[arg(long, value_name = "K", value_parser = key)]
+    key: Option<Key>,
+    /// Replace what is there
+    #[arg(long)]
+    force: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl Combine {
+    /// The library's options.
+    pub(crate) fn options(&self) -> CombineOptions {
+        let Combine { source, target, strategy, key, force, .. } = self;
+        CombineOptions {
+            source: source.clone(),
+            target: target.clone(),
+            strategy: strategy.clone(),
+            key: key.clone(),
+            force: *force,
+        }
+    }
 }
 
 /// `checkpoint clean`

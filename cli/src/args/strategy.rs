@@ -10,7 +10,7 @@ use super::values::strategy;
 /// `strategy`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  bloomery strategy show model.bloom\n  bloomery strategy draw model.bloom -o model.svg"
+    after_help = "Examples:\n  bloomery strategy show model.bloom\n  bloomery strategy draw model.bloom -o model.svg\n  bloomery strategy show STRATEGY_DIR --json\n  bloomery strategy merge STRATEGY_DIR -o merged.ckpt"
 )]
 pub(crate) struct Strategies {
     /// What to do
@@ -24,8 +24,8 @@ pub(crate) enum StrategyCommand {
     /// A table
     #[command(after_help = "Example:\n  bloomery strategy show model.bloom")]
     Show {
-        /// The artifact
-        #[arg(value_name = "FILE.bloom")]
+        /// An artifact, or a strategy of MindSpore's: a file, or a folder of them
+        #[arg(value_name = "FILE|DIR")]
         file: PathBuf,
         /// Print one JSON document
         #[arg(long)]
@@ -34,12 +34,51 @@ pub(crate) enum StrategyCommand {
     /// A picture, as SVG
     #[command(after_help = "Example:\n  bloomery strategy draw model.bloom -o model.svg")]
     Draw {
-        /// The artifact
-        #[arg(value_name = "FILE.bloom")]
+        /// An artifact, or a strategy of MindSpore's: a file, or a folder of them
+        #[arg(value_name = "FILE|DIR")]
         file: PathBuf,
         /// Where to [default: standard output]
         #[arg(short, long, value_name = "FILE.svg")]
         output: Option<PathBuf>,
+    },
+    /// Whether a strategy of MindSpore's is whole and sound
+    #[command(after_help = "Example:\n  bloomery strategy check STRATEGY_DIR")]
+    Check {
+        /// A strategy file, or a folder of them
+        #[arg(value_name = "F|DIR")]
+        file: PathBuf,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// In what two strategies of MindSpore's differ
+    #[command(after_help = "Example:\n  bloomery strategy diff STRATEGY_DIR merged.ckpt")]
+    Diff {
+        /// A strategy file, or a folder of them
+        #[arg(value_name = "A")]
+        a: PathBuf,
+        /// Another
+        #[arg(value_name = "B")]
+        b: PathBuf,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// The strategy files of all ranks as one, as merge_pipeline_strategys makes it
+    #[command(after_help = "Example:\n  bloomery strategy merge STRATEGY_DIR -o merged.ckpt")]
+    Merge {
+        /// The folder of the files; what was merged before is left out
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+        /// The new file; JSON if its name ends in .json
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+        /// Replace what is there
+        #[arg(long)]
+        force: bool,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
     },
 }
 

@@ -145,7 +145,8 @@ fn file(stage: &mindspore::Stage, number: u32) -> StrategyFile {
     };
     let operators = stage.operators.iter().map(operator).collect();
     // What MindSpore 2.0 says, whatever the stage.
-    StrategyFile { current_stage: 1, operators, parameters: stage.parameters.iter().map(parameter).collect() }
+    let parameters = stage.parameters.iter().map(parameter).collect();
+    StrategyFile { current_stage: 1, operators, parameters, ..StrategyFile::default() }
 }
 
 fn parameter(said: &mindspore::Parameter) -> Parameter {

@@ -1,9 +1,10 @@
 //! `checkpoint` and `convert` for people.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-use bloomery::checkpoint::{Cleaned, Difference, Differences, Shown};
+use bloomery::checkpoint::{Cleaned, Combined, Difference, Differences, Shown, Transformed};
 use bloomery::convert::Converted;
 
 use super::{counted, grouped, harmless, size};
@@ -73,6 +74,34 @@ fn parts(difference: &Difference) -> Vec<String> {
 pub(crate) fn cleaned(target: &Path, cleaned: &Cleaned) -> String {
     let (kept, dropped) = (counted(cleaned.kept, "parameter"), grouped(cleaned.dropped as u64));
     format!("{}: {kept} of {}, {dropped} left out\n", target.display(), size(cleaned.bytes))
+}
+
+/// A line for each rank's file.
+pub(crate) fn transformed(done: &Transformed) -> String {
+    let mut text = String::new();
+    for file in &done.ranks {
+        let (parameters, bytes) = (counted(file.parameters, "parameter"), size(file.bytes));
+        let from = ranks(&file.from);
+        let _ = writeln!(text, "{}: {parameters} of {bytes}, from {from}", file.file.display());
+    }
+    harmless(&(text + &notes(&done.notes)))
+}
+
+/// A line for each rank.
+pub(crate) fn needs(needs: &BTreeMap<u32, Vec<u32>>) -> String {
+    needs.iter().map(|(rank, from)| format!("rank {rank}: {}\n", ranks(from))).collect()
+}
+
+/// `rank 0`, `ranks 0, 1, 4`: lowest first.
+fn ranks(from: &[u32]) -> String {
+    let all: Vec<String> = from.iter().rev().map(u32::to_string).collect();
+    format!("rank{} {}", if all.len() == 1 { "" } else { "s" }, all.join(", "))
+}
+
+/// What was combined.
+pub(crate) fn combined(target: &Path, combined: &Combined) -> String {
+    let (parameters, bytes) = (counted(combined.parameters, "parameter"), size(combined.bytes));
+    harmless(&format!("{}: {parameters} of {bytes}, from {}\n", target.display(), ranks(&combined.from)))
 }
 
 /// What was written, and what became of its numbers.

@@ -20,6 +20,7 @@ pub(crate) fn inspection(inspection: &Inspection) -> String {
         Inspection::Safetensors { tensors: held }
         | Inspection::Torch { tensors: held }
         | Inspection::Mindspore { tensors: held } => tensors(held),
+        Inspection::Strategy(shown) => return super::strategy(shown),
         Inspection::Mindrecord(shown) => data_set(shown),
         Inspection::RankTable { table, problems } => rank_table(table, problems),
         Inspection::Config { config } => settings(config) + &notes(&config.notes),

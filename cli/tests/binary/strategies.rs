@@ -154,3 +154,139 @@ fn options_that_do_not_go_together_are_refused() {
         assert!(stderr(&output).contains(part), "{line}: {} lacks {part}", stderr(&output));
     }
 }
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/mindspore").join(name)
+}
+
+/// A folder with the files of ranks, by rank.
+fn folder_of(files: &[(&str, u32)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (from, to) in files {
+        std::fs::copy(fixture(from), rank(folder.path(), *to)).unwrap();
+    }
+    folder
+}
+
+const STAGE_0: &str = "mindformers/dp2-mp2-pp2-opt/ckpt_strategy_rank_0.ckpt";
+const STAGE_1: &str = "mindformers/dp2-mp2-pp2-opt/ckpt_strategy_rank_4.ckpt";
+
+#[test]
+fn strategy_files_are_shown() {
+    let folder = folder_of(&[(STAGE_0, 0), (STAGE_0, 3), (STAGE_1, 4)]);
+    let name = "blocks.1.attention.dense1.weight";
+    let expected = serde_json::json!({
+        "device_matrix": [2, 2], "tensor_map": [0, -1], "slice_shape": null, "optimizer_shard": {"step": 2, "size": -1}
+    });
+    let merged = fixture("transform/strategies/mindformers-dp2-mp2-pp2-opt.ckpt");
+    for path in [folder.path(), &merged, &fixture(STAGE_1)] {
+        let shown = json(args!["strategy", "show", path, "--json"]);
+        assert_eq!(shown["stages"]["1"]["parameters"][name], expected, "{shown}");
+        assert_eq!(shown["stages"]["0"].is_null(), path == fixture(STAGE_1));
+        assert_eq!(shown.as_object().unwrap().len(), 1);
+    }
+    let whole =
+        &json(args!["strategy", "show", &merged, "--json"])["stages"]["0"]["parameters"]["embedding.norm.gamma"];
+    assert_eq!((&whole["optimizer_shard"], &whole["tensor_map"]), (&Value::Null, &serde_json::json!([-1])));
+    let shaped = fixture("compiler/mp2-pp2-json/merged.json");
+    let shown = json(args!["strategy", "show", &shaped, "--json"]);
+    assert_eq!(
+        shown["stages"]["0"]["parameters"]["blocks.0.output.mapping.weight"]["slice_shape"],
+        serde_json::json!([8, 16])
+    );
+    let text = printed(args!["strategy", "show", &merged]);
+    assert!(
+        text.contains("stage 1, ranks 4 to 7: ") && text.contains("1/4 of dim 0, shared by the optimizer"),
+        "{text}"
+    );
+    // By content, whatever the name says.
+    let other = folder.path().join("whatever");
+    std::fs::copy(&shaped, &other).unwrap();
+    assert_eq!(json(args!["strategy", "show", &other, "--json"]), shown);
+    for path in [&other, &merged, &fixture(STAGE_1)] {
+        let inspected = json(args!["inspect", path, "--json"]);
+        assert!(inspected["kind"] == "strategy" && inspected["stages"]["1"].is_object(), "{inspected}");
+    }
+    let axes = json(args!["strategy", "show", &fixture("transform/strategies/axes.ckpt"), "--json"]);
+    assert!(axes.to_string().contains("[[1,0],-1]") || axes.to_string().contains("[-1,[1,0]]"), "{axes}");
+    let folder = tempfile::tempdir().unwrap();
+    refused(args!["strategy", "show", &folder.path().join("none")], &["cannot read", "none"]);
+}
+
+#[test]
+fn strategy_files_are_merged_and_drawn() {
+    let folder = folder_of(&[(STAGE_0, 0), (STAGE_1, 5), (STAGE_0, 2)]);
+    let out = folder.path().join("merged.ckpt");
+    let merge = args!["strategy", "merge", folder.path(), "-o", &out].to_vec();
+    let shown = printed(&merge);
+    assert!(shown.contains("merged.ckpt: 2 stages, 8 ranks, "), "{shown}");
+    let theirs = fixture("transform/strategies/mindformers-dp2-mp2-pp2-opt.ckpt");
+    assert_eq!(sorted(&out), sorted(&theirs));
+    assert!(printed(args!["strategy", "diff", &out, &theirs]).starts_with("equal: "));
+    // A second time it does not swallow its own output, under this name or another.
+    refused(&merge, &["merged.ckpt is there already", "--force"]);
+    let first = std::fs::read(&out).unwrap();
+    printed(&[&merge[..], args!["--force"]].concat());
+    let again = folder.path().join("again.json");
+    let shown = printed(args!["strategy", "merge", folder.path(), "-o", &again]);
+    assert!(shown.contains("note: ") && shown.contains("merged.ckpt is left out"), "{shown}");
+    assert_eq!(
+        (std::fs::read(&out).unwrap(), json(args!["strategy", "diff", &again, &out, "--json"])["equal"].clone()),
+        (first, true.into())
+    );
+    let checked = json(args!["strategy", "check", &again, "--json"]);
+    assert_eq!(
+        (&checked["stages"], &checked["ranks"], &checked["notes"]),
+        (&2.into(), &8.into(), &serde_json::json!([]))
+    );
+
+    let picture = folder.path().join("picture.svg");
+    let table = printed(args!["strategy", "draw", &out, "-o", &picture]);
+    let part = "part 2 of 2 of dim 0                         rank 5, 7\n";
+    assert!(table.contains(part), "{table} lacks {part}");
+    let drawn = std::fs::read_to_string(&picture).unwrap();
+    for part in [
+        "8 ranks (stages 2, ranks each 4)",
+        ">blocks.1.attention.dense1.weight<",
+        "rank 6: 1..2 of dimension 0 of [4, 1] pieces",
+    ] {
+        assert!(drawn.contains(part), "{drawn} lacks {part}");
+    }
+    assert_eq!(printed(args!["strategy", "draw", &out]), drawn);
+}
+
+#[test]
+fn strategies_that_are_not_whole_are_refused() {
+    let alone = folder_of(&[(STAGE_1, 4)]);
+    let out = alone.path().join("merged.ckpt");
+    refused(args!["strategy", "merge", alone.path(), "-o", &out], &["stage 0 is missing"]);
+    assert!(!out.exists());
+    refused(args!["strategy", "check", &fixture(STAGE_1)], &["it is of stage 1 alone"]);
+    let doubled = folder_of(&[(STAGE_0, 0), ("compiler/dp2-mp2/ckpt_strategy_rank_0.ckpt", 1), (STAGE_1, 4)]);
+    let parts = ["rank_1.ckpt", "it is of stage 0", "rank_0.ckpt says otherwise", "parameter "];
+    refused(args!["strategy", "merge", doubled.path(), "-o", &out], &parts);
+    let merged = tempfile::tempdir().unwrap();
+    std::fs::copy(fixture("transform/strategies/mp2-pp2.ckpt"), merged.path().join("a.ckpt")).unwrap();
+    refused(args!["strategy", "merge", merged.path(), "-o", &out], &["merged already"]);
+    let empty = tempfile::tempdir().unwrap();
+    refused(args!["strategy", "merge", empty.path(), "-o", &out], &["holds no strategy files"]);
+    let whole = std::fs::read(fixture(STAGE_0)).unwrap();
+    let cut = empty.path().join("cut.ckpt");
+    std::fs::write(&cut, &whole[..whole.len() / 2]).unwrap();
+    refused(args!["strategy", "check", &cut], &["cut.ckpt cannot be read as a strategy file"]);
+    let other =
+        [("dp2-mp2-opt", "mp4")].map(|(a, b)| [a, b].map(|name| fixture(&format!("transform/strategies/{name}.ckpt"))));
+    let [a, b] = &other[0];
+    let found = json(args!["strategy", "diff", a, b, "--json"]);
+    let different = found["different"].as_array().unwrap();
+    let one = different.iter().find(|one| one["name"] == "blocks.0.attention.dense1.weight").unwrap();
+    assert_eq!(
+        (&one["a"], &one["b"]),
+        (&"[2, 2] cut as [0, -1], shared by the optimizer's ranks".into(), &"[4] cut as [0, -1]".into())
+    );
+    assert!(
+        printed(args!["strategy", "diff", a, b]).contains("0-blocks.0.attention.dense1.weight: [2, 2] cut as [0, -1]")
+    );
+    let axes = printed(args!["strategy", "check", &fixture("transform/strategies/axes.ckpt")]);
+    assert!(axes.contains("MindSpore 2.0.0"), "{axes}");
+}

@@ -1,8 +1,8 @@
 //! The JSON form: two objects by name, compact, with sorted keys, as MindSpore 2.10 writes it.
 //!
 //! It can say less than the protobuf form: an axis at most for each dimension. MindSpore flattens a dimension of several
-//! into several dimensions, of which it makes nothing when it reads them; we refuse to write such. `tensor_shape`, which is
-//! there since 2.10, is not read.
+//! into several dimensions, of which it makes nothing when it reads them; we refuse to write such. `tensor_shape`, the whole
+//! parameter's, is there since 2.10.
 
 use std::collections::BTreeMap;
 
@@ -27,6 +27,8 @@ struct LayoutEntry {
     opt_weight_shard_size: i32,
     opt_weight_shard_step: i32,
     tensor_map: Vec<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tensor_shape: Option<Vec<u64>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -47,9 +49,11 @@ impl StrategyFile {
         }
         let read: Document = serde_json::from_slice(bytes).map_err(|error| StrategyProblem::Json(error.to_string()))?;
         let operator = |(name, OperatorEntry { parallel_strategy: inputs, stage })| Operator { name, stage, inputs };
+        let shape = |(name, entry): (&String, &LayoutEntry)| Some((name.clone(), entry.tensor_shape.clone()?));
+        let shapes = read.parallel_layout_item.iter().filter_map(shape).collect();
         let parameters = read.parallel_layout_item.into_iter().map(parameter).collect::<Result<_, _>>()?;
         let operators = read.parallel_strategy_item.into_iter().map(operator).collect();
-        Ok(StrategyFile { current_stage: read.current_stage, operators, parameters })
+        Ok(StrategyFile { current_stage: read.current_stage, operators, parameters, shapes })
     }
 
     /// The JSON form, in the order of names.
@@ -63,7 +67,11 @@ impl StrategyFile {
         };
         let document = Document {
             current_stage: self.current_stage,
-            parallel_layout_item: self.parameters.iter().map(entry).collect::<Result<_, _>>()?,
+            parallel_layout_item: self
+                .parameters
+                .iter()
+                .map(|one| entry(one, self.shapes.get(&one.name)))
+                .collect::<Result<_, _>>()?,
             parallel_strategy_item: self.operators.iter().map(operator).collect(),
         };
         Ok(serde_json::to_vec(&document).expect("it is plain data"))
@@ -80,7 +88,10 @@ fn parameter((name, entry): (String, LayoutEntry)) -> Result<Parameter, Strategy
     Ok(parameter)
 }
 
-fn entry(Parameter { name, layout }: &Parameter) -> Result<(String, LayoutEntry), StrategyProblem> {
+fn entry(
+    Parameter { name, layout }: &Parameter,
+    shape: Option<&Vec<u64>>,
+) -> Result<(String, LayoutEntry), StrategyProblem> {
     let tensor_map = plain_map(layout).ok_or_else(|| StrategyProblem::Layout {
         parameter: name.clone(),
         what: "has a dimension cut along several axes, which JSON cannot say: name a file that ends in .ckpt"
@@ -88,6 +99,8 @@ fn entry(Parameter { name, layout }: &Parameter) -> Result<(String, LayoutEntry)
     })?;
     let [opt_weight_shard_step, opt_weight_shard_size] = written_shard(layout);
     let (dev_matrix, field) = (layout.dev_matrix.clone(), layout.field);
-    let entry = LayoutEntry { dev_matrix, field, opt_weight_shard_size, opt_weight_shard_step, tensor_map };
+    let tensor_shape = shape.cloned();
+    let entry =
+        LayoutEntry { dev_matrix, field, opt_weight_shard_size, opt_weight_shard_step, tensor_map, tensor_shape };
     Ok((name.clone(), entry))
 }
