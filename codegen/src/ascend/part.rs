@@ -45,6 +45,13 @@ pub(super) fn part(program: &Program, chip: Chip, int8: bool, stages: Range<u64>
 /// The event of inputs that have gone to the device.
 const GONE: Event = Event(1);
 
+/// Whether a step reads what lies there before it writes something else there; `None` where it does neither.
+fn reads_first(step: &ProgramStep, view: &View) -> Option<bool> {
+    let there = |other: &View| other.place == view.place;
+    let own = step.reads().iter().any(there).then_some(true).or(step.writes().iter().any(there).then_some(false));
+    own.or_else(|| step.inside().iter().find_map(|step| reads_first(step, view)))
+}
+
 /// Ranks that a product and its sum are one call for: those of one server, as documents of calls like it say.
 const SUMMED: [u64; 3] = [2, 4, 8];
 
@@ -239,9 +246,7 @@ impl<'a> Part<'a> {
         let kernel = &self.program.kernels[launch.kernel].graph;
         let [node] = &kernel.nodes[..] else { return Ok(None) };
         let Op::MatMul(product) = &node.op else { return Ok(None) };
-        let again = after[1..]
-            .iter()
-            .any(|step| step.reads().iter().any(|view| view.place == from.place && view.ty == from.ty));
+        let again = after[1..].iter().find_map(|step| reads_first(step, from)).unwrap_or(false);
         let ranks = self.program.mesh.size(over).expect("it is an axis");
         if launch.outputs[..] != [from.clone()] || again || !SUMMED.contains(&ranks) {
             return Ok(None);
