@@ -151,9 +151,9 @@ impl Missing {
         };
         // What MindFormers itself put there.
         let ckpt = self.looked.iter().map(|path| path.with_file_name(format!("{}.ckpt", self.name)));
-        let ckpt = ckpt
-            .filter(|path| path.exists())
-            .map(|path| format!(" ({} is MindSpore's, which is not read)", path.display()));
+        let ckpt = ckpt.filter(|path| path.exists()).map(|path| {
+            format!(" ({} is MindSpore's: say that file, with the model's config.json beside it)", path.display())
+        });
         let ckpt: String = ckpt.collect();
         Error::NoModel { name: self.name.clone(), looked: looked.join(" nor "), way_out: way_out + &ckpt }
     }

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 use bloomery_artifact::format::MAGIC;
+use bloomery_artifact::plan::check::hccl;
 use bloomery_artifact::plan::{CallPlan, aclnn};
 use bloomery_artifact::{Artifact, Check, Provenance, WeightTable, sizes};
 use bloomery_formats::mindrecord::MindRecord;
@@ -497,10 +498,16 @@ fn device(plan: &CallPlan) -> DeviceView {
             known.times += 1;
             return;
         }
-        let function = aclnn::function(call).expect("the plan was checked");
-        let aclnn::Support { documented, kernel } = *function.on(plan.chip);
-        let (header, kernel) = (function.seen_in.to_owned(), kernel.to_owned());
-        lowered.push(LoweredView { op: op.to_owned(), call: call.to_owned(), times: 1, header, documented, kernel });
+        let (op, call) = (op.to_owned(), call.to_owned());
+        // The runtime's own calls and HCCL's are in headers and documents of every version, and have no kernel.
+        let (header, documented, kernel) = match aclnn::function(&call) {
+            Some(function) => {
+                let aclnn::Support { documented, kernel } = *function.on(plan.chip);
+                (function.seen_in.to_owned(), documented, kernel.to_owned())
+            }
+            None => ("all".to_owned(), true, String::new()),
+        };
+        lowered.push(LoweredView { op, call, times: 1, header, documented, kernel });
     };
     let entries = plan.parts.iter().flat_map(|part| &part.entries);
     entries.flat_map(|entry| &entry.steps).for_each(|step| calls(step, &mut count));
@@ -511,6 +518,10 @@ fn device(plan: &CallPlan) -> DeviceView {
 fn calls(step: &ascend::Step, count: &mut dyn FnMut(&str, &str)) {
     match step {
         ascend::Step::Call(call) => count(&call.op, &call.name),
+        ascend::Step::Exchange { what, .. } => count("between ranks", hccl(*what)),
+        ascend::Step::Copy { .. } => count("copy", "aclrtMemcpyAsync"),
+        ascend::Step::FromHost { .. } => count("input", "aclrtMemcpyAsync"),
+        ascend::Step::ToHost { .. } => count("output", "aclrtMemcpyAsync"),
         step => step.inside().iter().for_each(|step| calls(step, count)),
     }
 }

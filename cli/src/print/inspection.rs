@@ -148,7 +148,8 @@ fn device(view: &DeviceView) -> String {
         let shown = if op == last { "" } else { op };
         last = op;
         let (docs, kernel) = (if *documented { "yes" } else { "no" }, kernel.split(':').next().unwrap_or_default());
-        let _ = writeln!(text, "  {shown:<16}{call:<29}{times:>5}  {header:<9}{docs:<5}{kernel}");
+        let line = format!("  {shown:<16}{call:<29}{times:>5}  {header:<9}{docs:<5}{kernel}");
+        let _ = writeln!(text, "{}", line.trim_end());
     }
     text
 }
