@@ -510,7 +510,7 @@ fn device(plan: &CallPlan) -> DeviceView {
         lowered.push(LoweredView { op, call, times: 1, header, documented, kernel });
     };
     let entries = plan.parts.iter().flat_map(|part| &part.entries);
-    entries.flat_map(|entry| &entry.steps).for_each(|step| calls(step, &mut count));
+    entries.flat_map(|entry| &entry.steps).for_each(|step| step.visit(&mut |step| calls(step, &mut count)));
     let (chip, soc, cann) = (plan.chip.to_string(), plan.soc.clone(), plan.cann.clone());
     DeviceView { chip, soc, cann, symbols: plan.symbols.len(), lowered }
 }
@@ -522,6 +522,6 @@ fn calls(step: &ascend::Step, count: &mut dyn FnMut(&str, &str)) {
         ascend::Step::Copy { .. } => count("copy", "aclrtMemcpyAsync"),
         ascend::Step::FromHost { .. } => count("input", "aclrtMemcpyAsync"),
         ascend::Step::ToHost { .. } => count("output", "aclrtMemcpyAsync"),
-        step => step.inside().iter().for_each(|step| calls(step, count)),
+        _ => {}
     }
 }

@@ -66,8 +66,7 @@ impl<'a> Simulation<'a> {
     /// Takes memory for all ranks and fills what is there before anything runs. `weight` gives the elements of a parameter
     /// that a rank has, of one of its stage's layers, row major.
     pub fn new(plan: &'a CallPlan, digits: Digits, weight: &dyn Fn(u64, &str, u64) -> Vec<f64>) -> Simulation<'a> {
-        let stages = plan.parts.iter().map(|part| part.stages.end).max().unwrap_or(1).max(1);
-        let of_stage = plan.mesh.ranks() / stages;
+        let of_stage = plan.ranks_per_stage();
         let rank = |rank: u64| {
             let stage = rank / of_stage;
             let part = plan.parts.iter().position(|part| part.stages.contains(&stage)).expect("every stage has a part");
@@ -121,17 +120,11 @@ impl<'a> Simulation<'a> {
             });
             let Some(entry) = entry else { continue };
             for stage in part.stages.clone() {
-                Walk { simulation: self, part, entry, ranks: ranks_of(plan, stage), sequences }
+                Walk { simulation: self, part, entry, ranks: plan.ranks_of(stage), sequences }
                     .steps(&entry.steps, sizes);
             }
         }
     }
-}
-
-fn ranks_of(plan: &CallPlan, stage: u64) -> Range<u64> {
-    let stages = plan.parts.iter().map(|part| part.stages.end).max().unwrap_or(1).max(1);
-    let ranks = plan.mesh.ranks() / stages;
-    stage * ranks..(stage + 1) * ranks
 }
 
 fn fill(plan: &CallPlan, part: &PlanPart, rank: u64, memory: &mut Memory, weight: &dyn Fn(u64, &str, u64) -> Vec<f64>) {

@@ -56,9 +56,6 @@ pub struct Facts {
     pub network: Fact,
 }
 
-/// Devices of a server.
-pub const SERVER: u64 = 8;
-
 const fn fact(value: f64, source: Source) -> Fact {
     Fact { value, source }
 }

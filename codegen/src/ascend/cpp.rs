@@ -20,8 +20,7 @@ use words::{Unique, comment, constant, identifier, real, text};
 pub fn source(plan: &CallPlan) -> String {
     let axes: Vec<String> = plan.mesh.axes.iter().map(|(name, _)| name.clone()).collect();
     let fields = fields(plan, &axes);
-    let stages = plan.parts.iter().map(|part| part.stages.end).max().unwrap_or(1).max(1);
-    let ranks_per_stage = (plan.mesh.ranks() / stages).max(1);
+    let ranks_per_stage = plan.ranks_per_stage();
     let mut file = head(plan);
     file += &prototypes(plan);
     file += &constants(plan, ranks_per_stage);
@@ -265,10 +264,7 @@ fn each_step(plan: &CallPlan, see: &mut dyn FnMut(&Step)) {
 }
 
 fn each_of(steps: &[Step], see: &mut dyn FnMut(&Step)) {
-    for step in steps {
-        see(step);
-        each_of(step.inside(), see);
-    }
+    steps.iter().for_each(|step| step.visit(&mut |step| see(step)));
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What ranks tell each other, as HCCL has it: slices lie one after another, along the first dimension alone.
 
-use bloomery_ir::ascend::{AclTensor, Arg, Call, Exchange, Need, Step, Sum};
+use bloomery_ir::ascend::{AclTensor, Call, Exchange, Need, Step, Sum};
 use bloomery_ir::program::Collective;
 
 /// The steps of a collective, with the buffers they need, numbered from `first`.
@@ -65,6 +65,5 @@ fn temporary(needs: &mut Vec<Need>, first: usize, like: &AclTensor, dims: Vec<Su
 }
 
 fn copy(to: &AclTensor, from: &AclTensor) -> Step {
-    let args = vec![Arg::from(to), Arg::from(from)];
-    Step::Call(Call { name: "aclnnInplaceCopy".to_owned(), args, op: "slices of ranks".to_owned() })
+    Step::Call(Call::copy(to, from, "slices of ranks"))
 }

@@ -325,8 +325,7 @@ fn copy(from: AclTensor, to: AclTensor) -> Step {
     if from.is_contiguous() && to.is_contiguous() && from.dtype == to.dtype {
         return Step::Copy { from, to };
     }
-    let args = vec![to.into(), from.into()];
-    Step::Call(Call { name: "aclnnInplaceCopy".to_owned(), args, op: "copy".to_owned() })
+    Step::Call(Call::copy(&to, &from, "copy"))
 }
 
 /// The host gets a tensor when the compute stream has made it, and waits for it.

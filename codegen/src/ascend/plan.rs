@@ -49,7 +49,16 @@ fn stage_ranges(program: &Program) -> Vec<Range<u64>> {
 fn communicators(program: &Program, parts: &[PlanPart]) -> Vec<Communicator> {
     let mut used = BTreeSet::new();
     let steps = parts.iter().flat_map(|part| &part.entries).flat_map(|entry| &entry.steps);
-    steps.for_each(|step| names_of_groups(step, &mut used));
+    steps.for_each(|step| {
+        step.visit(&mut |step| match step {
+            Step::Exchange { among, .. } => _ = used.insert(among.clone()),
+            Step::Call(call) => {
+                let group = |arg: &Arg| if let Arg::Group(name) = arg { Some(name.clone()) } else { None };
+                used.extend(call.args.iter().filter_map(group));
+            }
+            _ => {}
+        });
+    });
     let mesh = &program.mesh;
     let groups = |name: &str| -> Vec<Vec<u64>> {
         if name == WORLD {
@@ -59,16 +68,4 @@ fn communicators(program: &Program, parts: &[PlanPart]) -> Vec<Communicator> {
         all.into_iter().collect()
     };
     used.into_iter().map(|name| Communicator { groups: groups(&name), name }).collect()
-}
-
-fn names_of_groups(step: &Step, used: &mut BTreeSet<String>) {
-    match step {
-        Step::Exchange { among, .. } => _ = used.insert(among.clone()),
-        Step::Call(call) => call.args.iter().for_each(|arg| {
-            if let Arg::Group(name) = arg {
-                used.insert(name.clone());
-            }
-        }),
-        step => step.inside().iter().for_each(|step| names_of_groups(step, used)),
-    }
 }

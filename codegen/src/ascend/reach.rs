@@ -1,7 +1,7 @@
 //! What a plan takes of a chip: memory of a device, calls of a token, and the time its facts allow.
 
-use super::chips::{COMMUNICATOR_BYTES, SERVER, facts};
-use bloomery_artifact::plan::{Arena, CallPlan, PlanEntry, PlanPart};
+use super::chips::{COMMUNICATOR_BYTES, facts};
+use bloomery_artifact::plan::{Arena, CallPlan, PlanEntry, PlanPart, SERVER};
 use bloomery_ir::Bindings;
 use bloomery_ir::ascend::{AclTensor, Arg, Call, Exchange, Over, Step};
 use std::collections::BTreeSet;
@@ -28,7 +28,7 @@ impl Reach {
 
 /// What the ranks of a part take; a token attends to `context` positions.
 pub fn reach(plan: &CallPlan, part: &PlanPart, context: u64) -> Reach {
-    let first = part.stages.start * (plan.mesh.ranks() / plan.parts.iter().map(|p| p.stages.end).max().unwrap_or(1));
+    let first = plan.ranks_of(part.stages.start).start;
     let is_in = |group: &&Vec<u64>| group.contains(&first);
     let groups = plan.communicators.iter().filter(|c| c.groups.iter().any(|group| is_in(&group)));
     let mut work = Work { plan, launches: 0, nanoseconds: 0.0 };

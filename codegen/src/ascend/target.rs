@@ -3,7 +3,7 @@
 use super::chips::facts;
 use super::kernel::{Cx, calls, dtype_and_dims};
 use bloomery_artifact::plan::padded;
-use bloomery_ir::ascend::{AclTensor, Arg, Chip, Operand, Step, Sum};
+use bloomery_ir::ascend::{AclTensor, Arg, Chip, Operand, Over, Step, Sum};
 use bloomery_ir::graph::{Input, Role};
 use bloomery_ir::target::{Refusal, Target};
 use bloomery_ir::{Bindings, DType, Graph, Layout, Op, TensorType};
@@ -83,8 +83,7 @@ fn is_movement(op: &Op) -> bool {
 /// Largest values of a kernel's names, and of those that loops give values to: one sequence, one block.
 fn most(kernel: &Graph) -> Bindings {
     let mut most: Bindings = kernel.symbols.iter().map(|symbol| (symbol.name.clone(), symbol.most)).collect();
-    let loops = ["start", "length", "first", "page", "from", "rows", "context", "ahead", "layer"];
-    loops.into_iter().for_each(|name| _ = most.insert(name.to_owned(), 1));
+    Over::NAMES.into_iter().for_each(|name| _ = most.insert(name.to_owned(), 1));
     most
 }
 

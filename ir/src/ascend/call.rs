@@ -93,6 +93,13 @@ pub struct Call {
     pub op: String,
 }
 
+impl Call {
+    /// The elements of one tensor in the place of another, whatever their strides and types.
+    pub fn copy(to: &AclTensor, from: &AclTensor, op: &str) -> Call {
+        Call { name: "aclnnInplaceCopy".to_owned(), args: vec![to.into(), from.into()], op: op.to_owned() }
+    }
+}
+
 /// A queue of the device: what is in it runs in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Stream {
@@ -127,6 +134,12 @@ pub enum Over {
         /// Positions a sequence can have.
         reach: u64,
     },
+}
+
+impl Over {
+    /// Names that loops give values to.
+    pub const NAMES: [&'static str; 9] =
+        ["layer", "start", "length", "first", "page", "from", "rows", "context", "ahead"];
 }
 
 /// What ranks tell each other.
@@ -218,6 +231,12 @@ impl Step {
             Step::Loop { steps, .. } => steps,
             _ => &[],
         }
+    }
+
+    /// Visits it, and the steps inside.
+    pub fn visit<'a>(&'a self, see: &mut dyn FnMut(&'a Step)) {
+        see(self);
+        self.inside().iter().for_each(|step| step.visit(see));
     }
 
     /// Visits every tensor of it and of the steps inside.

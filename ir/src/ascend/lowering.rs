@@ -193,7 +193,7 @@ impl<'a> Lowering<'a> {
 
     /// `from` in the place of `to`, whatever their strides and types.
     pub fn copy(&mut self, to: &AclTensor, from: &AclTensor) {
-        self.call("InplaceCopy", [to.into(), from.into()]);
+        self.steps.push(Step::Call(Call::copy(to, from, self.op)));
     }
 
     /// What `body` writes, again and again.

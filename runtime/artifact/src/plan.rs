@@ -20,6 +20,9 @@ use std::ops::Range;
 /// Every piece of an arena begins at a multiple of this.
 pub const ALIGNMENT: u64 = 64;
 
+/// Devices of a server.
+pub const SERVER: u64 = 8;
+
 /// Bytes that a buffer of so many takes: rounded up to 32, and 32 more, since kernels may touch what lies behind. The largest
 /// number, which no arena has, where there are not so many.
 pub fn padded(bytes: u64) -> u64 {
@@ -51,6 +54,18 @@ pub struct CallPlan {
 }
 
 impl CallPlan {
+    /// How many ranks a stage has.
+    pub fn ranks_per_stage(&self) -> u64 {
+        let stages = self.parts.last().map_or(1, |part| part.stages.end);
+        (self.mesh.ranks() / stages.max(1)).max(1)
+    }
+
+    /// The ranks of a stage.
+    pub fn ranks_of(&self, stage: u64) -> Range<u64> {
+        let ranks = self.ranks_per_stage();
+        stage * ranks..(stage + 1) * ranks
+    }
+
     /// Names of the sections that hold the steps of its entries, in order: the part's first stage, and the entry.
     pub(crate) fn section_names(&self) -> Vec<String> {
         let of = |part: &PlanPart| {

@@ -93,7 +93,7 @@ pub fn symbols(plan: &CallPlan) -> BTreeSet<String> {
         &["HcclGetRootInfo", "HcclCommInitRootInfo", "HcclCommDestroy", "HcclGetErrorString", "HcclGetCommName"];
     let mut all: BTreeSet<String> = ALWAYS.iter().map(|&name| name.to_owned()).collect();
     for step in plan.parts.iter().flat_map(|part| &part.entries).flat_map(|entry| &entry.steps) {
-        visit(step, &mut |step| match step {
+        step.visit(&mut |step| match step {
             Step::Call(call) => all.extend([call.name.clone(), format!("{}GetWorkspaceSize", call.name)]),
             Step::Exchange { what, .. } => _ = all.insert(hccl(*what).to_owned()),
             Step::Await(_) => _ = all.insert("aclrtSynchronizeEvent".to_owned()),
@@ -116,11 +116,6 @@ pub fn hccl(what: Exchange) -> &'static str {
         Exchange::Send => "HcclSend",
         Exchange::Receive => "HcclRecv",
     }
-}
-
-fn visit<'a>(step: &'a Step, each: &mut dyn FnMut(&'a Step)) {
-    each(step);
-    step.inside().iter().for_each(|step| visit(step, each));
 }
 
 /// Where in a plan.

@@ -1,6 +1,6 @@
 //! Calls against the table: name, arguments, chip, types.
 
-use super::{PlanError, place, shapes, visit};
+use super::{PlanError, place, shapes};
 use crate::plan::aclnn::{Function, Kind, Parameter, function};
 use crate::plan::{CallPlan, PlanEntry, PlanPart};
 use bloomery_ir::ascend::{AclTensor, AclType, Arg, Call, Chip, Scalar, Step};
@@ -9,7 +9,7 @@ use bloomery_ir::ascend::{AclTensor, AclType, Arg, Call, Chip, Scalar, Step};
 pub(super) fn check(plan: &CallPlan, part: &PlanPart, entry: &PlanEntry) -> Result<(), PlanError> {
     let mut found = Ok(());
     for step in &entry.steps {
-        visit(step, &mut |step| {
+        step.visit(&mut |step| {
             if let (Step::Call(call), Ok(())) = (step, &found) {
                 found = one(plan, part, call).map_err(|what| PlanError { place: place(part, entry, step), what });
             }

@@ -1,6 +1,6 @@
 //! What ranks tell each other and what is copied: sizes, types, places.
 
-use super::{PlanError, place, visit};
+use super::{PlanError, place};
 use crate::plan::{CallPlan, PlanEntry, PlanPart};
 use bloomery_ir::ascend::{AclTensor, AclType, Chip, Exchange, Step, Sum};
 
@@ -8,7 +8,7 @@ use bloomery_ir::ascend::{AclTensor, AclType, Chip, Exchange, Step, Sum};
 pub(super) fn check(plan: &CallPlan, part: &PlanPart, entry: &PlanEntry) -> Result<(), PlanError> {
     let mut found = Ok(());
     for step in &entry.steps {
-        visit(step, &mut |step| {
+        step.visit(&mut |step| {
             let checked = match step {
                 Step::Exchange { what, among, from, to } => exchange(plan, *what, among, from, to.as_ref()),
                 Step::Copy { from, to } => alike(from, to).and_then(|()| sizes("copied", &from.dims, &to.dims)),

@@ -2,7 +2,7 @@
 //!
 //! A plan may come from a file of anybody's making; what follows this check need not fear what overflows or never ends.
 
-use super::{PlanError, visit};
+use super::PlanError;
 use crate::plan::{ALIGNMENT, CallPlan, PlanEntry, PlanPart, WORLD};
 use bloomery_ir::ascend::{Over, Step};
 use std::collections::BTreeSet;
@@ -18,10 +18,6 @@ const STEPS_MOST: usize = 100_000;
 /// Layers of a stage, and the largest value of a name.
 const LAYERS_MOST: u64 = 1 << 20;
 const VALUE_MOST: u64 = 1 << 32;
-
-/// Names that loops give values to.
-pub(super) const OF_LOOPS: [&str; 9] =
-    ["layer", "start", "length", "first", "page", "from", "rows", "context", "ahead"];
 
 /// Checks it.
 pub(super) fn check(plan: &CallPlan) -> Result<(), PlanError> {
@@ -41,16 +37,14 @@ pub(super) fn check(plan: &CallPlan) -> Result<(), PlanError> {
     if stages == 0 || (ranks / plan.replicas) % stages != 0 {
         return wrong("parts", format!("{stages} stages of {} ranks", ranks / plan.replicas));
     }
-    let count = |part: &PlanPart| part.entries.iter().map(|entry| steps(&entry.steps)).sum::<usize>();
-    if plan.parts.iter().map(count).sum::<usize>() > STEPS_MOST {
+    let mut steps = 0;
+    let entries = plan.parts.iter().flat_map(|part| &part.entries);
+    entries.flat_map(|entry| &entry.steps).for_each(|step| step.visit(&mut |_| steps += 1));
+    if steps > STEPS_MOST {
         return wrong("parts", format!("more than {STEPS_MOST} steps"));
     }
     plan.parts.iter().try_for_each(|part| of_part(plan, part))?;
     groups(plan, ranks / plan.replicas)
-}
-
-fn steps(all: &[Step]) -> usize {
-    all.iter().map(|step| 1 + steps(step.inside())).sum()
 }
 
 fn of_part(plan: &CallPlan, part: &PlanPart) -> Result<(), PlanError> {
@@ -84,7 +78,7 @@ fn of_entry(plan: &CallPlan, part: &PlanPart, entry: &PlanEntry) -> Result<(), P
     if !(1..=entry.most).contains(&entry.least) || entry.most > VALUE_MOST {
         return wrong(format!("rows {}..{}", entry.least, entry.most));
     }
-    let taken = |name: &str| OF_LOOPS.contains(&name) || plan.mesh.size(name).is_some();
+    let taken = |name: &str| Over::NAMES.contains(&name) || plan.mesh.size(name).is_some();
     let mut names = BTreeSet::new();
     for (name, most) in &entry.bounds {
         if taken(name) || !names.insert(name) || !(1..=VALUE_MOST).contains(most) {
@@ -93,7 +87,7 @@ fn of_entry(plan: &CallPlan, part: &PlanPart, entry: &PlanEntry) -> Result<(), P
     }
     let mut found = Ok(());
     for step in &entry.steps {
-        visit(step, &mut |step| {
+        step.visit(&mut |step| {
             let ok = match step {
                 Step::Loop { over: Over::Layers { from, to }, .. } => from < to && *to <= part.layers,
                 Step::Loop { over: Over::Blocks { rows, reach }, .. } => *rows > 0 && (1..=VALUE_MOST).contains(reach),

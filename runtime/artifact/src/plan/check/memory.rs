@@ -347,14 +347,10 @@ fn is_in_place(step: &Step) -> bool {
 
 /// Inputs and outputs that other entries of the part write.
 fn written_elsewhere(part: &PlanPart, entry: &PlanEntry) -> BTreeSet<usize> {
-    fn collect(steps: &[Step], written: &mut BTreeSet<usize>) {
-        for step in steps {
-            written.extend(reads_and_writes(step).1.iter().map(|tensor| tensor.buffer));
-            collect(step.inside(), written);
-        }
-    }
     let mut written = BTreeSet::new();
     let others = part.entries.iter().filter(|other| other.group != entry.group);
-    others.for_each(|other| collect(&other.steps, &mut written));
+    others.flat_map(|other| &other.steps).for_each(|step| {
+        step.visit(&mut |step| written.extend(reads_and_writes(step).1.iter().map(|tensor| tensor.buffer)));
+    });
     written
 }

@@ -1,7 +1,7 @@
 //! Events, and what ranks tell each other.
 
-use super::{PlanError, hccl, place, visit};
-use crate::plan::{CallPlan, PlanEntry, PlanPart, WORLD};
+use super::{PlanError, hccl, place};
+use crate::plan::{CallPlan, PlanEntry, PlanPart, SERVER, WORLD};
 use bloomery_ir::ascend::{Arg, Chip, Exchange, Step};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ pub(super) fn events(part: &PlanPart, entry: &PlanEntry) -> Result<(), PlanError
     let mut recorded = BTreeSet::new();
     let mut found = Ok(());
     for step in &entry.steps {
-        visit(step, &mut |step| match step {
+        step.visit(&mut |step| match step {
             Step::Record(event, _) => _ = recorded.insert(*event),
             Step::Wait(event, _) | Step::Await(event) if !recorded.contains(event) && found.is_ok() => {
                 let what = "nobody has recorded it".to_owned();
@@ -44,8 +44,7 @@ fn said(steps: &[Step], among: &str, text: &mut Vec<String>) {
 
 /// Ranks of a communicator say the same; what stages hand on is taken.
 pub(super) fn exchanges(plan: &CallPlan) -> Result<(), PlanError> {
-    let stages = plan.parts.last().map_or(1, |part| part.stages.end);
-    let ranks = plan.mesh.ranks() / stages;
+    let ranks = plan.ranks_per_stage();
     let part_of = |rank: u64| plan.parts.iter().find(|part| part.stages.contains(&(rank / ranks)));
     for group in plan.communicators.iter().filter(|group| group.name != WORLD) {
         for members in &group.groups {
@@ -81,7 +80,7 @@ fn handed_on(part: &PlanPart, next: &PlanPart) -> Result<(), PlanError> {
         for entry in &part.entries {
             let sizes: &mut Vec<String> = all.entry(entry.name.clone()).or_default();
             for step in &entry.steps {
-                visit(step, &mut |step| {
+                step.visit(&mut |step| {
                     if let Step::Exchange { what, from, .. } = step {
                         if *what == wanted {
                             sizes.push(format!("{:?} x {}", from.dims, from.dtype));
@@ -101,8 +100,7 @@ fn handed_on(part: &PlanPart, next: &PlanPart) -> Result<(), PlanError> {
     Err(PlanError { place, what: format!("sent is {sent:?}, received {received:?}") })
 }
 
-/// Devices of a server, and neighbours that a smaller group may not straddle on the first generation.
-const SERVER: u64 = 8;
+/// Neighbours that a group smaller than a server may not straddle on the first generation.
 const ISLAND: u64 = 4;
 
 /// Groups as the servers of the first generation allow: so many devices of each server, 1, 2, 4 or 8, and those that are
