@@ -9,37 +9,49 @@ use bloomery_ir::{Bindings, Mesh, Program};
 use memmap2::MmapMut;
 use std::collections::BTreeSet;
 
+/// A huge page of x86-64, and of aarch64 with pages of 4 KiB.
+const HUGE_PAGE: usize = 2 << 20;
+
 /// Zeroed bytes at a page's start.
 pub(crate) struct Block {
     map: MmapMut,
+    start: usize,
     length: usize,
 }
 
 impl Block {
     pub(crate) fn new(what: &'static str, bytes: u64) -> Result<Block, RunError> {
-        let length = bytes as usize;
-        let map = MmapMut::map_anon(length.max(1)).map_err(|source| RunError::Memory { what, bytes, source })?;
-        Ok(Block { map, length })
+        Block::within(what, bytes, bytes)
     }
 
-    /// The same on huge pages, where the system has them.
+    /// The same on huge pages, where the system has them: it begins and ends at one's bounds, since the system takes
+    /// small ones for what is left of a page.
     pub(crate) fn huge(what: &'static str, bytes: u64) -> Result<Block, RunError> {
-        let block = Block::new(what, bytes)?;
+        let mut block =
+            Block::within(what, bytes, bytes.next_multiple_of(HUGE_PAGE as u64).saturating_add(HUGE_PAGE as u64))?;
         advise_pages(&block.map, true);
+        block.start = block.address().next_multiple_of(HUGE_PAGE) - block.address();
         Ok(block)
     }
 
+    /// At the start of a map of `mapped` bytes.
+    fn within(what: &'static str, bytes: u64, mapped: u64) -> Result<Block, RunError> {
+        let map =
+            MmapMut::map_anon((mapped as usize).max(1)).map_err(|source| RunError::Memory { what, bytes, source })?;
+        Ok(Block { map, start: 0, length: bytes as usize })
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.map[..self.length]
+        &self.map[self.start..][..self.length]
     }
 
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.map[..self.length]
+        &mut self.map[self.start..][..self.length]
     }
 
     /// Its address, for code that is not Rust.
     pub(crate) fn address(&mut self) -> usize {
-        self.map.as_mut_ptr().expose_provenance()
+        self.bytes_mut().as_mut_ptr().expose_provenance()
     }
 }
 
@@ -95,7 +107,7 @@ impl Buffers {
             let own = if written.contains(&i) { ranks } else { 1 };
             (0..own).map(|_| hold("inputs and outputs", io, most)).collect()
         });
-        let arena = |_| Block::new("the arena", program.arena_bytes());
+        let arena = |_| Block::huge("the arena", program.arena_bytes());
         Ok(Buffers {
             arenas: (0..ranks).map(arena).collect::<Result<_, _>>()?,
             states: (0..ranks).map(states).collect::<Result<_, _>>()?,

@@ -17,11 +17,11 @@ const PAIRS: usize = 16;
 const TILE_BYTES: usize = 1024;
 /// Tiles along k multiplied before going on, at most: 256 k, two panels of which are 16 KiB, a third of the first cache.
 const BLOCK: usize = 8;
-/// Row tiles whose sums are kept, at most: with those of a group a quarter of a megabyte, as much as their block of
-/// activations, of the two megabytes of the second cache.
-const ROW_TILES_MOST: usize = 32;
+/// Row tiles whose sums are kept, at most: with those of a group three quarters of a megabyte of the two megabytes of the
+/// second cache, beside a quarter for their block of activations and half of one for the group's weights.
+const ROW_TILES_MOST: usize = 24;
 /// Column panels of a tile: the more, the seldomer a block of activations comes from the third cache.
-const GROUP: usize = 8;
+const GROUP: usize = 32;
 /// How far ahead of a stream of weights to prefetch, in elements: two tiles.
 const AHEAD: usize = 1024;
 

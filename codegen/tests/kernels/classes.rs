@@ -58,7 +58,12 @@ const V4_PORTABLE: Way = Way {
     wants: Some("libsimde-dev"),
     ..V4
 };
-const AMX: Way = Way { name: "x86-64-amx natively", class: Class::Amx, ..NATIVE };
+const AMX: Way = Way {
+    name: "x86-64-amx natively",
+    class: Class::Amx,
+    options: &["-O2", "-include", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kernels/tiles_granted.h")],
+    ..NATIVE
+};
 /// The vectors by SIMDe, the tiles' instructions by a signal handler.
 const AMX_PORTABLE: Way = Way {
     name: "x86-64-amx by SIMDe and a handler of illegal instructions",

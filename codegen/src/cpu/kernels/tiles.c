@@ -2,7 +2,7 @@
 @prepare@
 /* A tile is a block of rows x a group of column panels, as in products of vectors: tiles of the same columns follow each
  * other, so that the weights come from memory once. Within a tile, k advances by BLOCK; two panels' pieces of so many right
- * tiles stay in the first cache while the left tiles of all rows go by, each asked for while the one before it is used.
+ * tiles stay in the first cache while the left tiles of all rows go by.
  * Sums lie together meanwhile: stored with the stride of the result they cost a tenth of the time. */
 void @name@(const struct call *c, u32 begin, u32 end)
 {
@@ -32,7 +32,7 @@ void @name@(const struct call *c, u32 begin, u32 end)
                 for (u32 i = 0; ends && i < columns; i++) copy_tail(b + (i * PAIRS + depth * 16) * 32, TAIL, tails + i * TILE);
                 for (u32 r = 0; r < row_tiles; r += 2) {
                     struct tile_step step = {
-                        .a = a + (u64)r * (BLOCK * TILE), .a_on = BLOCK * TILE, .a_ahead = 2 * BLOCK * TILE,
+                        .a = a + (u64)r * (BLOCK * TILE), .a_on = BLOCK * TILE,
                         .b = b, .b_on = PAIRS * 32, .tails = ends ? tails : 0,
                         .sums = sums + (p * ROW_TILES + r) * SUMS, .sums_on = ROW_TILES * SUMS,
                         .depth = depth, .add = k > 0,
