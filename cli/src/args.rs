@@ -138,13 +138,13 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(
     group = one_of("what"),
-    after_help = "Examples:\n  bloomery compile MODEL_DIR -o model.bloom\n  bloomery compile bigscience/bloomz-560m -o model.bloom\n  bloomery compile MODEL_DIR -o model.bloom --target cpu:all-x86,cpu:aarch64\n  bloomery compile --size 560m --random-weights 1 -o random.bloom\n  bloomery compile configs/bloom/run_bloom_7.1b.yaml --set use_parallel=False -o model.bloom"
+    after_help = "Examples:\n  bloomery compile MODEL_DIR -o model.bloom\n  bloomery compile bigscience/bloomz-560m -o model.bloom\n  bloomery compile MODEL_DIR -o model.bloom --target cpu:all-x86,cpu:aarch64\n  bloomery compile CKPT_DIR --src-strategy STRATEGY_DIR --strategy mp=2 -o model.bloom\n  bloomery compile --size 560m --random-weights 1 -o random.bloom\n  bloomery compile configs/bloom/run_bloom_7.1b.yaml --set use_parallel=False -o model.bloom"
 )]
 pub(crate) struct Compile {
     /// A Hugging Face folder (config.json, safetensors or torch .bin files, perhaps tokenizer.json), or a model's name:
     /// bloom_560m, bigscience/bloomz-560m; looked up in $CHECKPOINT_DOWNLOAD_FOLDER (or checkpoint_download) and in the
-    /// cache of Hugging Face; or a configuration with MindFormers' keys, FILE.yaml, that says the model's sizes and names
-    /// its weights
+    /// cache of Hugging Face; or MindSpore's .ckpt beside a config.json, or a folder with rank_N/*.ckpt of ranks that share
+    /// it; or a configuration with MindFormers' keys, FILE.yaml, that says the model's sizes and names its weights
     #[arg(value_name = "MODEL", group = "what")]
     model: Option<PathBuf>,
     /// A setting in place of the configuration's, e.g. model.model_config.seq_length=4096; can be repeated
@@ -186,6 +186,13 @@ pub(crate) struct Compile {
     /// sequence_parallel=true splits what lies between by tokens [default: one rank, or what the configuration says]
     #[arg(long, value_name = "AXIS=RANKS,..", value_parser = strategy)]
     strategy: Option<Shared>,
+    /// How ranks share the checkpoint that is read, if MODEL is a folder with rank_N/*.ckpt: a strategy file of MindSpore's,
+    /// or a folder of them [default: strategy in the folder or beside it, or what the configuration says]
+    #[arg(long, value_name = "F|DIR", conflicts_with_all = ["size", "random_weights"])]
+    src_strategy: Option<PathBuf>,
+    /// What opens an encrypted checkpoint of MindSpore's
+    #[arg(long, value_name = "K", value_parser = key, conflicts_with_all = ["size", "random_weights"])]
+    key: Option<Key>,
     /// Make the programs of all ranks and prove the strategy, without weights and code; print what a rank holds and does
     #[arg(long, conflicts_with_all = ["emit", "stop_after", "output", "random_weights"])]
     pub(crate) plan_only: bool,
@@ -275,6 +282,8 @@ impl Compile {
             max_context: self.max_context.unwrap_or(usual.max_context),
             chunk: self.chunk,
             strategy: self.strategy.clone().unwrap_or_else(|| usual.strategy.clone()),
+            source_strategy: self.src_strategy.clone(),
+            key: self.key.clone(),
             dump_ir: self.dump_ir.clone(),
             ..usual
         })
@@ -613,6 +622,10 @@ pub(crate) struct Inspect {
     /// What opens an encrypted checkpoint of MindSpore's
     #[arg(long, value_name = "K", value_parser = key)]
     pub(crate) key: Option<Key>,
+    /// How ranks share a folder with rank_N/*.ckpt: a strategy file, or a folder of them [default: strategy in the folder or
+    /// beside it]
+    #[arg(long, value_name = "F|DIR")]
+    pub(crate) src_strategy: Option<PathBuf>,
     /// Print one JSON document
     #[arg(long)]
     pub(crate) json: bool,

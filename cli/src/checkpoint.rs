@@ -16,8 +16,9 @@ use sha2::{Digest, Sha256};
 
 pub use diff::{Difference, Differences, First, Number, diff};
 pub use transform::{CombineOptions, Combined, RankFile, TransformOptions, Transformed, combine, needs, transform};
+pub(crate) use transform::{Whole, around, has_ranks, ranks_in, strategy_places};
 
-use crate::stored::{Item, StoredTensors};
+use crate::stored::{Item, StoredTensors, Told};
 use crate::{Error, Progress, find, output};
 
 /// What a checkpoint holds.
@@ -60,8 +61,13 @@ fn as_map<S: Serializer>(parameters: &[(String, ParameterView)], serializer: S) 
 ///
 /// # Errors
 /// No checkpoint, a damaged one, an interruption.
-pub fn show(path: &Path, key: Option<&Key>, progress: &mut dyn Progress) -> Result<Shown, Error> {
-    let stored = StoredTensors::open(&find::local(path)?, key, Names::MindSpore)?;
+pub fn show(
+    path: &Path,
+    key: Option<&Key>,
+    strategy: Option<&Path>,
+    progress: &mut dyn Progress,
+) -> Result<Shown, Error> {
+    let stored = StoredTensors::open(&find::local(path)?, Told { key, strategy }, Names::MindSpore, progress)?;
     let items = stored.items();
     progress.begin("hash", items.iter().map(|item| item.bytes as u64).sum());
     let mut parameters = Vec::with_capacity(items.len());
@@ -80,17 +86,15 @@ pub fn show(path: &Path, key: Option<&Key>, progress: &mut dyn Progress) -> Resu
     }
     progress.end("");
     stored.unchanged()?;
-    Ok(Shown { parameters, notes: stored.notes().to_vec() })
+    Ok(Shown { parameters, notes: stored.notes() })
 }
 
 /// What a scalar or a text says.
 fn value(stored: &StoredTensors, item: &Item) -> Result<Option<String>, Error> {
-    let dtype = match (stored, item.dtype) {
-        (StoredTensors::MindSpore(checkpoint), None) => {
-            return Ok(checkpoint.text(checkpoint.entry(&item.name).expect("it is listed"))?);
-        }
-        (_, Some(dtype)) if item.shape.is_empty() => dtype,
-        _ => return Ok(None),
+    let dtype = match item.dtype {
+        None => return stored.text(&item.name),
+        Some(dtype) if item.shape.is_empty() => dtype,
+        Some(_) => return Ok(None),
     };
     let bytes = stored.read(&item.name, 0..item.bytes)?;
     Ok(numbers(dtype, &bytes).first().map(Number::to_string))

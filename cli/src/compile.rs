@@ -25,6 +25,7 @@ use bloomery_artifact::plan::CallPlan;
 use bloomery_artifact::{ArtifactWriter, Meta, Provenance, Source, plan_weights};
 use bloomery_codegen::ascend;
 use bloomery_configs::Strategy;
+use bloomery_formats::mindspore::Key;
 use bloomery_ir::ascend::Chip;
 use bloomery_ir::{DType, Module, Op, Program};
 use bloomery_models::config::WeightType;
@@ -63,6 +64,11 @@ pub struct CompileOptions {
     pub chunk: u64,
     /// How ranks share the model.
     pub strategy: Strategy,
+    /// How ranks share the checkpoint that it comes from, if that is a folder with `rank_N/*.ckpt`: a strategy file, or a
+    /// folder of them; looked for when nothing is said.
+    pub source_strategy: Option<PathBuf>,
+    /// What opens an encrypted checkpoint of MindSpore's.
+    pub key: Option<Key>,
     /// A folder for one file after each pass.
     pub dump_ir: Option<PathBuf>,
 }
@@ -80,6 +86,8 @@ impl CompileOptions {
             max_context: 2048,
             chunk: 512,
             strategy: Strategy::default(),
+            source_strategy: None,
+            key: None,
             dump_ir: None,
         }
     }
@@ -89,7 +97,8 @@ impl CompileOptions {
 #[derive(Clone, Debug)]
 pub enum ModelSource {
     /// A Hugging Face folder, or the name of a model that has one on this machine: `config.json`, safetensors or torch's
-    /// `.bin` files, perhaps `tokenizer.json` and `generation_config.json`.
+    /// `.bin` files, perhaps `tokenizer.json` and `generation_config.json`. Or MindSpore's: a `.ckpt` with a `config.json`
+    /// beside it, or a folder with one of each, or with `rank_N/*.ckpt` of ranks that share it.
     Folder(PathBuf),
     /// A published size whose weights are random: for benchmarks.
     Random {
@@ -293,7 +302,7 @@ fn check_device(chip: Chip, options: &CompileOptions) -> Result<(), Error> {
 
 fn load(options: &CompileOptions, progress: &mut dyn Progress) -> Result<Loaded, Error> {
     progress.begin("read the model", 0);
-    opened(Loaded::open(&options.model, progress)?, options, progress)
+    opened(Loaded::open(options, progress)?, options, progress)
 }
 
 /// Says what was opened, with what there is to say of the strategy.

@@ -21,7 +21,7 @@ use bloomery_models::names::{self, Names, stored_name};
 use serde::Serialize;
 
 use crate::checkpoint::refuse_existing;
-use crate::stored::{Item, StoredTensors};
+use crate::stored::{Item, StoredTensors, Told, folder_of};
 use crate::{Error, Progress, find, output};
 use describe::Described;
 pub use fill::Lost;
@@ -43,6 +43,8 @@ pub struct ConvertOptions {
     pub heads: Option<usize>,
     /// What opens an encrypted checkpoint.
     pub key: Option<Key>,
+    /// How ranks share the source, if it is a folder with `rank_N/*.ckpt`; looked for when nothing is said.
+    pub source_strategy: Option<PathBuf>,
     /// Whether what is there already is replaced.
     pub force: bool,
 }
@@ -89,7 +91,7 @@ pub fn convert(options: &ConvertOptions, progress: &mut dyn Progress) -> Result<
     let ConvertOptions { target, to, force, .. } = options;
     refuse_existing(target, *force || is_empty_folder(target))?;
     let source = find::noted(&options.source, progress)?;
-    let model = Model::open(&source, options)?;
+    let model = Model::open(&source, options, progress)?;
     let is_file = *to == Names::MindSpore && target.extension().is_some_and(|extension| extension == "ckpt");
     if is_file {
         output::check(target)?;
@@ -171,20 +173,18 @@ struct Model {
 }
 
 impl Model {
-    fn open(source: &Path, options: &ConvertOptions) -> Result<Model, Error> {
+    fn open(source: &Path, options: &ConvertOptions, progress: &mut dyn Progress) -> Result<Model, Error> {
         let other = if options.to == Names::HuggingFace { Names::MindSpore } else { Names::HuggingFace };
-        let stored = StoredTensors::open(source, options.key.as_ref(), other)?;
-        let folder = match source.is_dir() {
-            true => source.to_path_buf(),
-            false => source.parent().unwrap_or(Path::new("")).to_path_buf(),
-        };
+        let told = Told { strategy: options.source_strategy.as_deref(), key: options.key.as_ref() };
+        let stored = StoredTensors::open(source, told, other, progress)?;
+        let folder = folder_of(source);
         let items = stored.items();
         let described = describe::described(&stored, &items, &folder, options)?;
         let weights = items.iter().filter_map(|item| Some((item, item.dtype?)));
         let tensors = weights.map(|(item, dtype)| (item.name.as_str(), dtype.name(), item.shape.clone()));
         let resolved = names::resolve(&described.config, stored.names(), tensors)
             .map_err(|source| Error::Names { path: stored.files()[0].path().to_path_buf(), source })?;
-        let mut notes = [stored.notes(), &resolved.notes].concat();
+        let mut notes = [stored.notes(), resolved.notes].concat();
         let made = made(&described.config, stored.names(), options.to);
         let prefix = match (options.to, stored.names()) {
             (Names::MindSpore, _) => "",

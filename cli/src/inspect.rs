@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bloomery_artifact::format::MAGIC;
 use bloomery_artifact::plan::check::hccl;
@@ -22,13 +22,14 @@ use bloomery_models::tokenizer::Tokenizer;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::checkpoint::{Whole, has_ranks};
 use crate::compile::strategy::Certified;
 use crate::data::show::{Shown, show};
 use crate::generation::makers;
 use crate::profile::tile_pieces;
-use crate::stored::{Item, StoredTensors};
+use crate::stored::{Item, StoredTensors, Told, folder_of};
 use crate::strategy::files::{self, ShownFiles};
-use crate::{Error, find};
+use crate::{Error, Quiet, find};
 
 /// What was found.
 #[derive(Clone, Debug, Serialize)]
@@ -95,8 +96,22 @@ pub struct Tensors {
     pub files: usize,
     /// Bytes of all tensors.
     pub bytes: u64,
+    /// Of a checkpoint that ranks share, how they do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ranks: Option<RanksView>,
     /// Each tensor.
     pub tensors: Vec<TensorView>,
+}
+
+/// Ranks that share a checkpoint.
+#[derive(Clone, Debug, Serialize)]
+pub struct RanksView {
+    /// How many.
+    pub count: u32,
+    /// The strategy's file or folder; without, one rank has all.
+    pub strategy: Option<PathBuf>,
+    /// Those whose files are enough for all.
+    pub read: Vec<u32>,
 }
 
 /// One tensor.
@@ -285,23 +300,26 @@ pub struct IoView {
 /// # Errors
 /// Nothing that is known, or damaged.
 pub fn inspect(path: &Path) -> Result<Inspection, Error> {
-    inspect_with(path, None)
+    inspect_with(path, None, None)
 }
 
-/// As [`inspect`], with what opens an encrypted checkpoint.
+/// As [`inspect`], with what opens an encrypted checkpoint, and how ranks share one.
 ///
 /// # Errors
-/// As there; a key that does not open it.
-pub fn inspect_with(path: &Path, key: Option<&Key>) -> Result<Inspection, Error> {
+/// As there; a key that does not open it, a strategy that does not fit it.
+pub fn inspect_with(path: &Path, key: Option<&Key>, strategy: Option<&Path>) -> Result<Inspection, Error> {
     let path = &*find::local(path)?;
+    let stored = |preferred| StoredTensors::open(path, Told { strategy, key }, preferred, &mut Quiet);
     let named = |suffix: &str| path.extension().is_some_and(|found| found == suffix);
     if is_artifact(path) {
         let artifact = Artifact::open(path, Check::None)?;
         Ok(Inspection::Artifact(Box::new(view(&artifact))))
+    } else if path.is_dir() && !folder_of(path).join("config.json").exists() && has_ranks(path)? {
+        Ok(Inspection::Mindspore { tensors: tensors(&stored(Names::MindSpore)?) })
     } else if path.is_dir() {
-        Ok(Inspection::Folder(Box::new(folder(path)?)))
+        Ok(Inspection::Folder(Box::new(folder(&folder_of(path), || stored(Names::HuggingFace))?)))
     } else if path.is_file() && mindspore::begins(path)? {
-        Ok(Inspection::Mindspore { tensors: tensors(&StoredTensors::open(path, key, Names::MindSpore)?) })
+        Ok(Inspection::Mindspore { tensors: tensors(&stored(Names::MindSpore)?) })
     } else if path.is_file() && bloomery_formats::strategy::begins(path)? {
         Ok(Inspection::Strategy(files::show(path)?))
     } else if MindRecord::is_one(path) {
@@ -311,21 +329,22 @@ pub fn inspect_with(path: &Path, key: Option<&Key>) -> Result<Inspection, Error>
     } else if named("json") {
         Ok(Inspection::Config { config: config(path)? })
     } else if named("safetensors") {
-        Ok(Inspection::Safetensors { tensors: tensors(&StoredTensors::open(path, key, Names::HuggingFace)?) })
+        Ok(Inspection::Safetensors { tensors: tensors(&stored(Names::HuggingFace)?) })
     } else if ["bin", "pt", "pth"].into_iter().any(named) {
-        Ok(Inspection::Torch { tensors: tensors(&StoredTensors::open(path, key, Names::HuggingFace)?) })
+        Ok(Inspection::Torch { tensors: tensors(&stored(Names::HuggingFace)?) })
     } else {
         bloomery_formats::map::Mapping::open(path)?;
         Err(Error::Refused(format!("{} is nothing known: {TAKES}", path.display())))
     }
 }
 
-fn folder(path: &Path) -> Result<FolderView, Error> {
+/// What describes a model comes before its weights: who has neither hears of that first.
+fn folder(path: &Path, stored: impl FnOnce() -> Result<StoredTensors, Error>) -> Result<FolderView, Error> {
     let config = BloomConfig::from_folder(path)?;
     Ok(FolderView {
         generation: GenerationSettings::from_folder(path, &config)?,
         tokenizer: Tokenizer::from_folder(path)?.map(|tokenizer| tokenizer.vocab()),
-        tensors: tensors(&StoredTensors::open(path, None, Names::HuggingFace)?),
+        tensors: tensors(&stored()?),
         config,
     })
 }
@@ -375,6 +394,7 @@ fn tensors(stored: &StoredTensors) -> Tensors {
     Tensors {
         files: stored.files().len(),
         bytes: items.iter().map(|item| item.bytes as u64).sum(),
+        ranks: if let StoredTensors::Ranks(whole) = stored { Some(shared(whole)) } else { None },
         tensors: items
             .into_iter()
             .map(|Item { name, ty, dtype, shape, .. }| TensorView {
@@ -384,6 +404,11 @@ fn tensors(stored: &StoredTensors) -> Tensors {
             })
             .collect(),
     }
+}
+
+fn shared(whole: &Whole) -> RanksView {
+    let (count, strategy, read) = whole.shared();
+    RanksView { count, strategy: strategy.map(Path::to_path_buf), read }
 }
 
 fn view(artifact: &Artifact) -> ArtifactView {

@@ -18,8 +18,10 @@ use bloomery_models::tokenizer::Tokenizer;
 use bloomery_runtime::Session;
 use sha2::{Digest, Sha256};
 
+use crate::checkpoint::{ranks_in, strategy_places};
 use crate::compile::{CompileOptions, Compute, ModelSource, compile};
 use crate::execution::{Execution, tokenizer};
+use crate::stored::folder_of;
 use crate::targets::Target;
 use crate::terminal::Terminal;
 use crate::tokenize::tokenizer_of;
@@ -239,8 +241,23 @@ fn title(folder: &Path) -> String {
     cached_model(folder).map_or_else(name, |(_, model)| model.to_owned())
 }
 
-/// The files of a folder that may be part of a model, in order.
+/// The files that may be part of a folder's model, in order: its own; if ranks share it, theirs, their strategy, and what is
+/// beside them.
 fn files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let ranks = ranks_in(folder)?;
+    let mut files = files_in(folder)?;
+    if !ranks.is_empty() {
+        let beside = [folder_of(folder)].into_iter().filter(|beside| beside != folder);
+        for folder in ranks.into_values().chain(strategy_places(folder)).chain(beside).filter(|folder| folder.is_dir())
+        {
+            files.extend(files_in(&folder)?);
+        }
+    }
+    Ok(files)
+}
+
+/// The files in one folder.
+fn files_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let entries = fs::read_dir(folder).map_err(Error::io("read", folder))?;
     let paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, _>>();
     let is_part = |path: &PathBuf| {

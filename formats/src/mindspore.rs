@@ -84,6 +84,11 @@ impl Entry {
         self.pieces.len() > 1
     }
 
+    /// Where its bytes are, in order: of a file that is not encrypted, the file's.
+    pub fn pieces(&self) -> &[Range<usize>] {
+        &self.pieces
+    }
+
     /// The type of its elements, if it is a tensor.
     pub fn dtype(&self) -> Option<Dtype> {
         match self.kind {
@@ -123,6 +128,11 @@ impl MindsporeCheckpoint {
     /// Whether a file begins as these checkpoints do: with a value that has a name, or as an encrypted one.
     pub fn begins(bytes: &[u8]) -> bool {
         cipher::Mode::of(bytes).is_some() || walk::begins(bytes)
+    }
+
+    /// Whether its bytes have to be deciphered.
+    pub fn is_encrypted(&self) -> bool {
+        matches!(self.source, Source::Encrypted { .. })
     }
 
     /// Everything in it, in the order of the file.

@@ -20,7 +20,7 @@ use prost::Message as _;
 
 pub use pieces::Piece;
 pub use problem::StrategyProblem;
-pub use stages::{Opened, Stage, Stages};
+pub use stages::{Opened, Stage, Stages, files};
 
 use crate::{FormatError, Partial, map};
 use messages::{LayoutItem, Layouts, Long, Map, OperatorItem, Signed, Strategies, Unsigned};

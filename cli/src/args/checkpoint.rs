@@ -39,6 +39,10 @@ pub(crate) struct Convert {
     /// What opens an encrypted checkpoint of MindSpore's
     #[arg(long, value_name = "K", value_parser = key)]
     key: Option<Key>,
+    /// How ranks share a folder with rank_N/*.ckpt: a strategy file, or a folder of them [default: strategy in the folder or
+    /// beside it]
+    #[arg(long, value_name = "F|DIR")]
+    src_strategy: Option<PathBuf>,
     /// Replace what is there
     #[arg(long)]
     force: bool,
@@ -78,6 +82,7 @@ impl Convert {
             shard_bytes: self.shard_size.unwrap_or(SHARD),
             heads: self.heads.map(std::num::NonZeroUsize::get),
             key: self.key.clone(),
+            source_strategy: self.src_strategy.clone(),
             force: self.force,
         }
     }
@@ -107,6 +112,10 @@ pub(crate) enum CheckpointCommand {
         /// What opens an encrypted one
         #[arg(long, value_name = "K", value_parser = key)]
         key: Option<Key>,
+        /// How ranks share a folder with rank_N/*.ckpt: a strategy file, or a folder of them [default: strategy in the folder
+        /// or beside it]
+        #[arg(long, value_name = "F|DIR")]
+        src_strategy: Option<PathBuf>,
         /// Print one JSON document
         #[arg(long)]
         json: bool,

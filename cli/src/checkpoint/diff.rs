@@ -10,7 +10,7 @@ use bloomery_models::names::Names;
 use serde::Serialize;
 
 use super::numbers;
-use crate::stored::{Item, STRIDE, StoredTensors};
+use crate::stored::{Item, STRIDE, StoredTensors, Told};
 use crate::{Error, Progress, find};
 
 /// In what two checkpoints differ.
@@ -102,12 +102,12 @@ impl fmt::Display for Number {
 /// # Errors
 /// One is no checkpoint, or a damaged one; an interruption.
 pub fn diff(a: &Path, b: &Path, key: Option<&Key>, progress: &mut dyn Progress) -> Result<Differences, Error> {
-    let open = |path: &Path| -> Result<StoredTensors, Error> {
+    let mut open = |path: &Path| -> Result<StoredTensors, Error> {
         let path = find::local(path)?;
         // One of both may be encrypted.
-        let plain = StoredTensors::open(&path, None, Names::MindSpore);
+        let plain = StoredTensors::open(&path, Told::default(), Names::MindSpore, progress);
         match (plain, key) {
-            (Err(_), Some(key)) => StoredTensors::open(&path, Some(key), Names::MindSpore),
+            (Err(_), Some(_)) => StoredTensors::open(&path, Told { key, strategy: None }, Names::MindSpore, progress),
             (opened, _) => opened,
         }
     };

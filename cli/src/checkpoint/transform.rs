@@ -11,6 +11,7 @@ mod journal;
 mod plan;
 mod sides;
 mod sources;
+mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -23,6 +24,8 @@ use journal::Journal;
 use plan::{Plan, plan};
 use sides::Sides;
 use sources::Sources;
+pub(crate) use sources::ranks_in;
+pub(crate) use whole::{Whole, around, has_ranks, strategy_places};
 
 use super::refuse_existing;
 use crate::{Error, Progress, output};

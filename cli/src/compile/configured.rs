@@ -13,6 +13,8 @@ use bloomery_models::config::{BloomConfig, Gate, GenerationSettings, SpecialIds,
 
 use super::model::{self, Loaded};
 use super::{CompileOptions, ModelSource};
+use crate::checkpoint::has_ranks;
+use crate::stored::{Told, folder_of};
 use crate::{Error, Progress, find};
 
 /// A configuration, and whose weights it gets.
@@ -47,12 +49,12 @@ impl From<Configured> for CompileOptions {
 }
 
 /// Opens what a configuration says.
-pub(super) fn open(configured: &Configured, progress: &mut dyn Progress) -> Result<Loaded, Error> {
+pub(super) fn open(configured: &Configured, told: Told<'_>, progress: &mut dyn Progress) -> Result<Loaded, Error> {
     let Configured { config, random, keep } = configured;
     refuse_ratio(config)?;
     let mut loaded = match random {
         Some(seed) => Loaded::random(described(config), *seed),
-        None => stored(config, progress)?,
+        None => stored(config, told, progress)?,
     };
     // Weights of Hugging Face's were trained with gelu, whatever files of MindFormers say; its own were run as they say.
     if loaded.weights.are_mindspores() {
@@ -109,18 +111,22 @@ fn described(config: &Config) -> BloomConfig {
 }
 
 /// The model with the weights that are named.
-fn stored(config: &Config, progress: &mut dyn Progress) -> Result<Loaded, Error> {
+fn stored(config: &Config, told: Told<'_>, progress: &mut dyn Progress) -> Result<Loaded, Error> {
     let path = weights(config, progress)?;
-    let (folder, described) = (model::folder_of(&path), described(config));
+    // As in MindFormers, it is about folders of ranks, and nobody minds it where there are none.
+    let said = Path::new(&config.settings.src_strategy_path_or_dir);
+    let said = (!said.as_os_str().is_empty() && path.is_dir() && has_ranks(&path)?).then_some(said);
+    let told = Told { strategy: told.strategy.or(said), ..told };
+    let (folder, described) = (folder_of(&path), described(config));
     let file = folder.join("config.json");
     if !file.exists() {
-        return model::stored(&path, described);
+        return model::stored(&path, described, told, progress);
     }
     let found = BloomConfig::from_folder(&folder)?;
     let sizes = [found.hidden, found.layers, found.heads, found.vocab].map(|size| size as u64);
     config.check_sizes(sizes, &file.display().to_string())?;
     let special = described.special;
-    model::stored(&path, BloomConfig { special, ..found })
+    model::stored(&path, BloomConfig { special, ..found }, told, progress)
 }
 
 /// The folder of the weights that are named, or their file, if it is MindSpore's.

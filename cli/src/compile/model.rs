@@ -1,10 +1,11 @@
 //! What is compiled: settings, weights and tokenizer of a model, opened and checked against each other.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bloomery_artifact::Source;
-use bloomery_formats::map::{self, Mapping};
+use bloomery_formats::map;
 use bloomery_models::config::{BloomConfig, GenerationSettings, WeightType};
 use bloomery_models::names::{Names, Resolved, resolve};
 use bloomery_models::sizes;
@@ -12,10 +13,11 @@ use bloomery_models::tokenizer::Tokenizer;
 use bloomery_runtime::GenerationConfig;
 use sha2::{Digest, Sha256};
 
-use super::ModelSource;
 use super::configured::{self, Types};
+use super::{CompileOptions, ModelSource};
+use crate::checkpoint::has_ranks;
 use crate::generation::filled;
-use crate::stored::StoredTensors;
+use crate::stored::{Input, STRIDE, StoredTensors, Told, folder_of};
 use crate::{Error, Progress, find};
 
 /// A model, opened.
@@ -58,11 +60,15 @@ impl Weights {
 
 impl Loaded {
     /// Opens a model; its weights are looked at, not read.
-    pub(super) fn open(source: &ModelSource, progress: &mut dyn Progress) -> Result<Loaded, Error> {
-        match source {
-            ModelSource::Folder(folder) => from_folder(&find::noted(folder, progress)?),
+    pub(super) fn open(options: &CompileOptions, progress: &mut dyn Progress) -> Result<Loaded, Error> {
+        let told = Told { strategy: options.source_strategy.as_deref(), key: options.key.as_ref() };
+        match &options.model {
+            ModelSource::Folder(folder) => {
+                let path = find::noted(folder, progress)?;
+                stored(&path, described(&path)?, told, progress)
+            }
             ModelSource::Random { size, seed } => Ok(Loaded::random(sizes::by_name(size)?, *seed)),
-            ModelSource::Configured(configured) => configured::open(configured, progress),
+            ModelSource::Configured(configured) => configured::open(configured, told, progress),
         }
     }
 
@@ -91,8 +97,8 @@ impl Loaded {
     pub(super) fn check_apart(&self, output: &Path) -> Result<(), Error> {
         let Ok(output_file) = output.canonicalize() else { return Ok(()) };
         let tokenizer = self.folder.iter().map(|folder| folder.join("tokenizer.json"));
-        let mut inputs =
-            self.stored().iter().map(|file| file.path().to_path_buf()).chain(self.small()).chain(tokenizer);
+        let stored = self.checkpoint().map(StoredTensors::files).unwrap_or_default();
+        let mut inputs = stored.into_iter().map(|file| file.path().to_path_buf()).chain(self.small()).chain(tokenizer);
         if inputs.any(|input| input.canonicalize().is_ok_and(|input| input == output_file)) {
             let output = output.display();
             return Err(Error::Refused(format!("{output} is part of the model to be compiled: name another output")));
@@ -103,20 +109,21 @@ impl Loaded {
     /// The small files that say what the model is.
     fn small(&self) -> impl Iterator<Item = PathBuf> {
         let in_folder = |folder: &PathBuf| ["config.json", "generation_config.json"].map(|name| folder.join(name));
-        self.folder.iter().flat_map(in_folder).chain(self.yaml.clone())
+        let strategy = self.checkpoint().map(StoredTensors::strategy_files).unwrap_or_default();
+        self.folder.iter().flat_map(in_folder).chain(self.yaml.clone()).chain(strategy)
     }
 
-    /// The mapped files.
-    fn stored(&self) -> &[Mapping] {
+    /// What is mapped.
+    fn checkpoint(&self) -> Option<&StoredTensors> {
         match &self.weights {
-            Weights::Stored { checkpoint, .. } => checkpoint.files(),
-            Weights::Random(_) => &[],
+            Weights::Stored { checkpoint, .. } => Some(checkpoint),
+            Weights::Random(_) => None,
         }
     }
 
     /// Refuses weights that somebody wrote into since they were opened.
     pub(super) fn unchanged(&self) -> Result<(), Error> {
-        Ok(self.stored().iter().try_for_each(Mapping::unchanged)?)
+        self.checkpoint().map_or(Ok(()), StoredTensors::unchanged)
     }
 
     /// Names, sizes and hashes of all files that were read, in a fixed order. A small file that cannot be read again is
@@ -125,26 +132,35 @@ impl Loaded {
         let small = self.small().filter_map(|path| Some(hash(&path, &map::read(&path).ok()?, wanted)));
         let tokenizer = self.tokenizer.iter();
         let tokenizer = tokenizer.map(|tokenizer| hash(Path::new("tokenizer.json"), tokenizer.bytes(), wanted));
-        let files = self.stored().iter().map(|file| hash(file.path(), file.bytes(), wanted));
-        small.chain(tokenizer).chain(files).collect()
+        let inputs = self.checkpoint().map(StoredTensors::inputs).unwrap_or_default();
+        small.chain(tokenizer).chain(inputs.iter().map(|input| hash_input(input, wanted))).collect()
     }
 }
 
-fn from_folder(path: &Path) -> Result<Loaded, Error> {
-    stored(path, BloomConfig::from_folder(&folder_of(path))?)
-}
-
-/// The folder of a model that is one, or that is a file of weights in one.
-pub(super) fn folder_of(path: &Path) -> PathBuf {
-    if path.is_file() { path.parent().unwrap_or(Path::new("")).to_path_buf() } else { path.to_path_buf() }
+/// What `config.json` says of the model whose weights are in a folder, or are a file.
+pub(super) fn described(path: &Path) -> Result<BloomConfig, Error> {
+    let folder = folder_of(path);
+    if !folder.join("config.json").exists() && path.is_dir() && has_ranks(path)? {
+        let path = path.display();
+        return Err(Error::Refused(format!(
+            "{path} has files of ranks and no config.json, nor has the folder around it: put the model's there, or compile a \
+             YAML configuration whose load_checkpoint is {path}"
+        )));
+    }
+    Ok(BloomConfig::from_folder(&folder)?)
 }
 
 /// The model of that config whose weights are in a folder, or are a file.
-pub(super) fn stored(path: &Path, config: BloomConfig) -> Result<Loaded, Error> {
+pub(super) fn stored(
+    path: &Path,
+    config: BloomConfig,
+    told: Told<'_>,
+    progress: &mut dyn Progress,
+) -> Result<Loaded, Error> {
     let folder = folder_of(path);
     let generation = GenerationSettings::from_folder(&folder, &config)?;
     let tokenizer = Tokenizer::from_folder(&folder)?;
-    let checkpoint = StoredTensors::open(path, None, Names::HuggingFace)?;
+    let checkpoint = StoredTensors::open(path, told, Names::HuggingFace, progress)?;
     let items = checkpoint.items();
     // What has no type of elements is a text that was appended.
     let tensors = items.iter().filter_map(|item| Some((item.name.as_str(), item.dtype?.name(), &item.shape[..])));
@@ -152,7 +168,7 @@ pub(super) fn stored(path: &Path, config: BloomConfig) -> Result<Loaded, Error> 
         let file = source.stored().and_then(|tensor| checkpoint.path_of(tensor));
         Error::Names { path: file.unwrap_or(path).to_path_buf(), source }
     })?;
-    let mut notes = [&config.notes[..], checkpoint.notes(), &resolved.notes[..]].concat();
+    let mut notes = [&config.notes[..], &checkpoint.notes(), &resolved.notes].concat();
     notes.extend(tokenizer.iter().flat_map(|tokenizer| about_ids(tokenizer, config.vocab)));
     notes.extend(impossible(&generation, "generation_config.json"));
     let weights = Weights::Stored { checkpoint, resolved };
@@ -187,9 +203,26 @@ fn about_ids(tokenizer: &Tokenizer, vocab: usize) -> Vec<String> {
 
 fn hash(path: &Path, bytes: &[u8], wanted: &AtomicBool) -> Source {
     let name = path.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned());
+    let pieces = bytes.chunks(STRIDE).take_while(|_| wanted.load(Ordering::Relaxed));
+    let hasher = pieces.fold(Sha256::new(), |hasher, piece| hasher.chain_update(piece));
+    source(name, bytes.len(), hasher)
+}
+
+/// As [`hash`], of a mapped file, whose pages are let go of: one that is larger than memory streams through.
+fn hash_input(input: &Input<'_>, wanted: &AtomicBool) -> Source {
     let mut hasher = Sha256::new();
-    let pieces = bytes.chunks(1 << 20).take_while(|_| wanted.load(Ordering::Relaxed));
-    pieces.for_each(|piece| hasher.update(piece));
+    for part in &input.parts {
+        let starts = part.clone().step_by(STRIDE).take_while(|_| wanted.load(Ordering::Relaxed));
+        for start in starts {
+            let piece = start..part.end.min(start + STRIDE);
+            hasher.update(&input.file.bytes()[piece.clone()]);
+            input.file.done_with(piece);
+        }
+    }
+    source(input.name.clone(), input.parts.iter().map(Range::len).sum(), hasher)
+}
+
+fn source(name: String, bytes: usize, hasher: Sha256) -> Source {
     let sha256 = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Source { name, bytes: bytes.len() as u64, sha256 }
+    Source { name, bytes: bytes as u64, sha256 }
 }

@@ -12,7 +12,6 @@ use bloomery_codegen::ascend::chips::facts;
 use bloomery_codegen::ascend::reach::reach;
 use bloomery_ir::Program;
 use bloomery_ir::program::Step;
-use bloomery_models::config::BloomConfig;
 use bloomery_passes::Unseen;
 use serde::Serialize;
 
@@ -91,7 +90,7 @@ pub struct StagePlan {
 pub fn plan(options: &CompileOptions, progress: &mut dyn Progress) -> Result<Plan, Error> {
     check(options)?;
     progress.begin("read the model", 0);
-    let loaded = opened(sized(&options.model, progress)?, options, progress)?;
+    let loaded = opened(sized(options, progress)?, options, progress)?;
     let description = describe(&loaded, options)?;
     let program = lower(&loaded, &description, &Unseen, options, progress)?;
     let certificate = strategy::certificate(&options.strategy, &loaded.config, progress)?;
@@ -132,19 +131,20 @@ fn devices(calls: &CallPlan, context: u64) -> Vec<DevicePlan> {
 }
 
 /// A model's sizes, with nothing in place of its weights.
-fn sized(source: &ModelSource, progress: &mut dyn Progress) -> Result<Loaded, Error> {
-    match source {
+fn sized(options: &CompileOptions, progress: &mut dyn Progress) -> Result<Loaded, Error> {
+    match &options.model {
         ModelSource::Folder(folder) => {
-            let config = BloomConfig::from_folder(&model::folder_of(&find::noted(folder, progress)?))?;
+            let config = model::described(&find::noted(folder, progress)?)?;
             let mut loaded = Loaded::random(config, 0);
             let unseen = "weights are not opened, and count as f16 where --dtype does not say otherwise";
             loaded.notes.push(unseen.to_owned());
             Ok(loaded)
         }
-        ModelSource::Random { .. } => Loaded::open(source, progress),
+        ModelSource::Random { .. } => Loaded::open(options, progress),
         ModelSource::Configured(configured) => {
             let configured = Configured { random: Some(0), ..(**configured).clone() };
-            Loaded::open(&ModelSource::Configured(Box::new(configured)), progress)
+            let model = ModelSource::Configured(Box::new(configured));
+            Loaded::open(&CompileOptions { model, ..options.clone() }, progress)
         }
     }
 }

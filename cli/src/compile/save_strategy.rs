@@ -90,9 +90,7 @@ const END: &str = ".ckpt";
 /// A model's sizes, and the type MindFormers would give its matrices.
 fn described(source: &ModelSource, progress: &mut dyn Progress) -> Result<(BloomConfig, WeightType), Error> {
     match source {
-        ModelSource::Folder(folder) => {
-            Ok((BloomConfig::from_folder(&model::folder_of(&find::noted(folder, progress)?))?, WeightType::F16))
-        }
+        ModelSource::Folder(folder) => Ok((model::described(&find::noted(folder, progress)?)?, WeightType::F16)),
         ModelSource::Random { size, .. } => Ok((sizes::by_name(size)?, WeightType::F16)),
         ModelSource::Configured(configured) => configured::sizes(configured),
     }

@@ -1,6 +1,8 @@
-//! The values of a model's weights, a part at a time: from its mapped checkpoint, or made of a seed.
+//! The values of a model's weights, a part at a time: from its mapped checkpoint, from files of ranks that share it, or made
+//! of a seed.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bloomery_formats::Tensor;
@@ -12,6 +14,8 @@ use bloomery_models::names::{self, Resolved};
 
 use super::model::{Loaded, Weights};
 use super::random;
+use crate::Error;
+use crate::checkpoint::Whole;
 use crate::stored::StoredTensors;
 
 /// Weights by the names that a model's description has for them.
@@ -20,16 +24,31 @@ pub(super) struct Values<'a> {
     /// The large weight that was made last, random or of pieces: its parts are often asked for one after another, small ones between.
     /// Threads that want one wait for whoever makes it.
     last: Mutex<Option<(String, Option<u64>, Strided<'static>)>>,
+    /// Why the first of those that could not be read could not.
+    failed: Mutex<Option<Error>>,
 }
 
 impl<'a> Values<'a> {
     pub(super) fn of(loaded: &'a Loaded) -> Values<'a> {
-        Values { loaded, last: Mutex::new(None) }
+        Values { loaded, last: Mutex::new(None), failed: Mutex::new(None) }
     }
 
     /// The type that a weight is stored in.
     pub(super) fn dtype(&self, name: &str) -> DType {
         self.loaded.weights.dtype(name).into()
+    }
+
+    /// Whether all that was asked for is what was stored. What cannot be read, such as a damaged encrypted block, comes as
+    /// zeros, so that graphs of weights need not know of it.
+    pub(super) fn sound(&self) -> Result<(), Error> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
+    }
+
+    fn or_zeros(&self, read: Result<Vec<u8>, Error>, bytes: usize) -> Arc<Vec<u8>> {
+        Arc::new(read.unwrap_or_else(|error| {
+            self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            vec![0; bytes]
+        }))
     }
 
     /// A weight, or one layer of it: all, or the part that `cut` names.
@@ -44,6 +63,9 @@ impl<'a> Values<'a> {
             }
             (Weights::Stored { checkpoint: StoredTensors::MindSpore(checkpoint), resolved }, _) => {
                 self.mindspore(checkpoint, resolved, name, layer)
+            }
+            (Weights::Stored { checkpoint: StoredTensors::Ranks(whole), resolved }, _) => {
+                return self.of_ranks(whole, resolved, name, layer, cut);
             }
             // Pieces along the outermost dimension are made one by one, others from all values.
             (Weights::Random(seed), Some(Cut { dim: 0, range })) => {
@@ -60,7 +82,8 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// A weight of MindSpore's, where it lies; one that is cut into pieces is put together, and kept for its next part.
+    /// A weight of MindSpore's, where it lies; one that is cut into pieces or encrypted is put together, and kept for its
+    /// next part.
     fn mindspore(
         &self,
         checkpoint: &'a MindsporeCheckpoint,
@@ -73,31 +96,62 @@ impl<'a> Values<'a> {
         let entry = checkpoint.entry(&resolved.stored_name(&source)).expect("`resolve` saw every tensor");
         let dtype = entry.dtype().and_then(|dtype| DType::by_name(dtype.name())).expect("`resolve` saw its type");
         let View { shape, offset, strides } = view(config, &source, name, &row_major(&entry.shape));
-        if entry.is_cut() {
-            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some((_, _, values)) = last.as_ref().filter(|(known, of, _)| (known.as_str(), *of) == (name, layer))
-            {
-                return values.clone();
-            }
+        let lies_together = !entry.is_cut() && !checkpoint.is_encrypted();
+        if let Some(Ok(Cow::Borrowed(bytes))) = lies_together.then(|| checkpoint.bytes(entry)) {
+            return Strided::new(bytes, dtype, shape, offset, strides);
+        }
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, _, values)) = last.as_ref().filter(|(known, of, _)| (known.as_str(), *of) == (name, layer)) {
+            return values.clone();
+        }
+        let is_small = shape.iter().product::<usize>() < LOOKED_AT;
+        if !is_small {
             // The one before goes first, so that there are never two.
             *last = None;
-            let bytes = checkpoint.bytes(entry).expect("only encrypted bytes can fail to be read").into_owned();
-            let values: Strided<'static> = Strided::shared(Arc::new(bytes), dtype, shape, offset, strides);
+        }
+        let read = checkpoint.bytes(entry).map(Cow::into_owned).map_err(Error::from);
+        let values: Strided<'static> = Strided::shared(self.or_zeros(read, entry.bytes), dtype, shape, offset, strides);
+        if !is_small {
             *last = Some((name.to_owned(), layer, values.clone()));
-            return values;
         }
-        match checkpoint.bytes(entry).expect("only encrypted bytes can fail to be read") {
-            Cow::Borrowed(bytes) => Strided::new(bytes, dtype, shape, offset, strides),
-            Cow::Owned(bytes) => Strided::shared(Arc::new(bytes), dtype, shape, offset, strides),
+        values
+    }
+
+    /// A part of a weight that lies in files of ranks: the smallest slice of the stored tensor that has all of it is put
+    /// together.
+    fn of_ranks(
+        &self,
+        whole: &Whole,
+        resolved: &Resolved,
+        name: &str,
+        layer: Option<u64>,
+        cut: Option<Cut>,
+    ) -> Strided<'a> {
+        let config = &self.loaded.config;
+        let source = resolved.source(config, name, layer.map(|layer| layer as usize));
+        let stored = resolved.stored_name(&source);
+        let (dtype, extents) = whole.tensor(&stored).expect("`resolve` saw every tensor");
+        let dtype = DType::by_name(dtype.name()).expect("`resolve` saw its type");
+        let View { mut shape, offset: mut first, strides } = view(config, &source, name, &row_major(extents));
+        if let Some(Cut { dim, range }) = cut {
+            first += range.start * strides[dim];
+            shape[dim] = range.len();
         }
+        let last = first + shape.iter().zip(&strides).map(|(extent, stride)| (extent - 1) * stride).sum::<usize>();
+        // Each dimension goes along one of the stored tensor, so these two are its least and its greatest index in all.
+        let [first, last] = [first, last].map(|position| index(position, extents));
+        let slice: Vec<Range<usize>> = first.into_iter().zip(last).map(|(first, last)| first..last + 1).collect();
+        let extents: Vec<usize> = slice.iter().map(Range::len).collect();
+        let bytes = dtype.bytes(extents.iter().product::<usize>() as u64) as usize;
+        let read = self.or_zeros(whole.slice(&stored, &slice), bytes);
+        let View { strides, .. } = view(config, &source, name, &row_major(&extents));
+        Strided::shared(read, dtype, shape, 0, strides)
     }
 
     /// All of a random weight.
     fn random(&self, seed: u64, name: &str, layer: Option<u64>) -> Strided<'static> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, of, values)) = &*last
-            && (known.as_str(), *of) == (name, layer)
-        {
+        if let Some((_, _, values)) = last.as_ref().filter(|(known, of, _)| (known.as_str(), *of) == (name, layer)) {
             return values.clone();
         }
         let shape = self.parameter(name).shape();
@@ -121,6 +175,11 @@ impl<'a> Values<'a> {
             checkpoint.done_with_all(&resolved.stored_name(&source));
         }
     }
+}
+
+/// The index of each dimension of what lies at a position, row by row.
+fn index(position: usize, shape: &[usize]) -> Vec<usize> {
+    row_major(shape).iter().zip(shape).map(|(step, extent)| position / step % extent).collect()
 }
 
 /// The steps of a tensor that lies row by row.
@@ -184,13 +243,14 @@ fn smallest(dtype: DType) -> Smallest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compile::ModelSource;
+    use crate::compile::{CompileOptions, ModelSource};
     use bloomery_passes::Weights as _;
 
     const QUERY: &str = "h.attention.query.weight";
 
     fn random() -> Loaded {
-        Loaded::open(&ModelSource::Random { size: "560m".to_owned(), seed: 1 }, &mut crate::Quiet).unwrap()
+        let options = CompileOptions::new(ModelSource::Random { size: "560m".to_owned(), seed: 1 });
+        Loaded::open(&options, &mut crate::Quiet).unwrap()
     }
 
     #[test]

@@ -184,6 +184,7 @@ impl Piece<'_> {
         }
         let mut packed = vec![0; parameter.layout.bytes(source.shape(), dtype) as usize];
         pack(&source, dtype, &parameter.layout, &mut packed);
+        values.sound()?;
         let narrowed = Narrowed::of(parameter, slot.layer, &source, self.of.stored(), beyond, &mut packed)?;
         Ok((packed, narrowed))
     }

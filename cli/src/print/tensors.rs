@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use bloomery::inspect::{TensorView, Tensors};
+use bloomery::inspect::{RanksView, TensorView, Tensors};
 
 use super::{counted, grouped, size};
 
@@ -13,6 +13,16 @@ pub(super) fn tensors(held: &Tensors) -> String {
     let types: Vec<String> = types.into_iter().map(|(dtype, count)| format!("{} {dtype}", grouped(count))).collect();
     let (count, files) = (grouped(held.tensors.len() as u64), counted(held.files, "file"));
     let mut text = format!("tensors   {count} in {files}, {}: {}\n", size(held.bytes), types.join(", "));
+    if let Some(RanksView { count, strategy, read }) = &held.ranks {
+        let read: Vec<String> = read.iter().map(u32::to_string).collect();
+        let by = strategy.as_ref().map_or(String::new(), |path| format!(" by {}", path.display()));
+        let _ = writeln!(
+            text,
+            "shared    {}{by}; all is in the files of {}",
+            counted(*count as usize, "rank"),
+            read.join(", ")
+        );
+    }
     for (TensorView { dtype, shape, .. }, name) in alike(&held.tensors) {
         let _ = writeln!(text, "  {name:<57} {dtype:<5}{shape:?}");
     }
@@ -79,7 +89,7 @@ mod tests {
         let names = ["h.0.a", "h.0.b", "h.1.a", "h.1.b", "h.10.a", "h.x.a", "table"];
         let mut held: Vec<TensorView> = names.iter().map(|name| tensor(name, 2)).collect();
         held[3] = tensor("h.1.b", 9);
-        let shown = tensors(&Tensors { files: 1, bytes: 1000, tensors: held });
+        let shown = tensors(&Tensors { files: 1, bytes: 1000, ranks: None, tensors: held });
         let lines: Vec<String> =
             shown.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
         assert_eq!(

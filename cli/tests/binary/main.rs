@@ -1,7 +1,7 @@
 //! The binary as people meet it: arguments in, text and exit codes out.
 //!
 //! `refused` holds what must be answered with one clear error, `shown` what must be printed as promised, `interrupted` what
-//! signals do, `configured` both of YAML configurations, `strategies`, `checkpoints` and `transforms` both of MindSpore's files, `rank_tables`
+//! signals do, `configured` both of YAML configurations, `strategies`, `checkpoints`, `transforms` and `shared` both of MindSpore's files, `rank_tables`
 //! and `data` both of those. Artifacts are made for the interpreter where nothing is said about machine code: that is quick and
 //! runs everywhere.
 
@@ -11,6 +11,7 @@ mod data;
 mod interrupted;
 mod rank_tables;
 mod refused;
+mod shared;
 mod shown;
 mod strategies;
 mod transforms;

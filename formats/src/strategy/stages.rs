@@ -253,6 +253,14 @@ impl Found {
     }
 }
 
+/// The files that [`Stages::open`] reads: itself, or those of a folder.
+///
+/// # Errors
+/// The folder cannot be read, or holds files of both forms.
+pub fn files(path: &Path) -> Result<Vec<PathBuf>, FormatError> {
+    if path.is_dir() { files_in(path, None) } else { Ok(vec![path.to_path_buf()]) }
+}
+
 /// Files in the folder that may be strategies, in the order of their names.
 fn files_in(folder: &Path, except: Option<&Path>) -> Result<Vec<PathBuf>, FormatError> {
     let failed = |source| FormatError::Io { action: "read", path: folder.to_path_buf(), source };

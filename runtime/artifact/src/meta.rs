@@ -50,7 +50,7 @@ pub struct Maker {
     pub version: String,
 }
 
-/// A file that was read.
+/// A file that was read, or what was read of one, as the name says then: `slices of rank_0/NAME`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
     /// Its name, without folders.

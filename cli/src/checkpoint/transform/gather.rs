@@ -30,10 +30,25 @@ impl Gather {
         Gather { dims, element }
     }
 
-    /// Calls back with the number of a piece and a range of its bytes, in the order of what is wanted.
-    pub(super) fn runs<E>(&self, take: &mut impl FnMut(usize, Range<usize>) -> Result<(), E>) -> Result<(), E> {
-        runs(&self.dims, self.element, (0, 0), take)
+    /// How many bytes are wanted.
+    pub(super) fn bytes(&self) -> usize {
+        bytes(&self.dims, self.element)
     }
+
+    /// Calls back with the number of a piece and a range of its bytes, in the order of what is wanted, of which it is the
+    /// bytes `within`.
+    pub(super) fn runs<E>(
+        &self,
+        within: Range<usize>,
+        take: &mut impl FnMut(usize, Range<usize>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        runs(&self.dims, self.element, (0, 0), within, take)
+    }
+}
+
+/// Bytes that are wanted below some dimensions.
+fn bytes(dims: &[(usize, usize, Range<usize>)], element: usize) -> usize {
+    dims.iter().map(|(.., wanted)| wanted.len()).product::<usize>() * element
 }
 
 /// Below the dimensions so far, at `number` of their pieces and element `at` of that.
@@ -41,23 +56,30 @@ fn runs<E>(
     dims: &[(usize, usize, Range<usize>)],
     element: usize,
     (number, at): (usize, usize),
+    within: Range<usize>,
     take: &mut impl FnMut(usize, Range<usize>) -> Result<(), E>,
 ) -> Result<(), E> {
     let Some(((extent, cuts, wanted), inner)) = dims.split_first() else {
-        return take(number, at * element..(at + 1) * element);
+        let from = at * element;
+        return take(number, from + within.start..from + within.end);
     };
     let piece = extent / cuts;
     if !inner.is_empty() {
-        return wanted
-            .clone()
-            .try_for_each(|i| runs(inner, element, (number * cuts + i / piece, at * piece + i % piece), take));
+        let each = bytes(inner, element).max(1);
+        return (within.start / each..within.end.div_ceil(each)).try_for_each(|nth| {
+            let (i, before) = (wanted.start + nth, nth * each);
+            let within = within.start.max(before) - before..within.end.min(before + each) - before;
+            runs(inner, element, (number * cuts + i / piece, at * piece + i % piece), within, take)
+        });
     }
-    let mut start = wanted.start;
-    while start < wanted.end {
-        let (which, first) = (start / piece, start % piece);
-        let end = wanted.end.min((which + 1) * piece);
-        let from = at * piece + first;
-        take(number * cuts + which, from * element..(from + end - start) * element)?;
+    let piece = piece * element;
+    let first = wanted.start * element;
+    let (mut start, last) = (first + within.start, first + within.end);
+    while start < last {
+        let which = start / piece;
+        let end = last.min((which + 1) * piece);
+        let from = at * piece + start % piece;
+        take(number * cuts + which, from..from + end - start)?;
         start = end;
     }
     Ok(())
@@ -68,14 +90,27 @@ mod tests {
     use super::*;
 
     fn check(shape: &[usize], cuts: &[usize], wanted: &[Range<usize>], expect: &[(usize, Range<usize>)]) {
-        let mut found = Vec::new();
         let gather = Gather::new(shape, cuts, wanted, 2);
-        let all = gather.runs(&mut |number, range| {
+        let found = runs(&gather, 0..gather.bytes());
+        assert_eq!(found, expect);
+        // In two parts, wherever they meet, it is the same bytes.
+        let single = |runs: Vec<(usize, Range<usize>)>| -> Vec<(usize, usize)> {
+            runs.into_iter().flat_map(|(number, range)| range.map(move |byte| (number, byte))).collect()
+        };
+        for middle in 0..=gather.bytes() {
+            let parts = [runs(&gather, 0..middle), runs(&gather, middle..gather.bytes())].concat();
+            assert_eq!(single(parts), single(expect.to_vec()), "{middle}");
+        }
+    }
+
+    fn runs(gather: &Gather, within: Range<usize>) -> Vec<(usize, Range<usize>)> {
+        let mut found = Vec::new();
+        let all = gather.runs(within, &mut |number, range| {
             found.push((number, range));
             Ok::<_, ()>(())
         });
         all.unwrap();
-        assert_eq!(found, expect);
+        found
     }
 
     #[test]

@@ -15,26 +15,50 @@ use crate::stored::STRIDE;
 use crate::{Error, Progress};
 
 /// A new rank's file.
+#[derive(Debug)]
 pub(super) struct Plan {
     /// The ranks whose files it is made of, highest first.
     pub(super) from: Vec<u32>,
     /// In order: first what is cut by strategies, then what is copied, each as it comes in the files.
-    entries: Vec<Planned>,
+    pub(super) entries: Vec<Planned>,
     /// Sums of gradients that the target has no place for.
     pub(super) left_out: Vec<String>,
 }
 
-struct Planned {
-    name: String,
-    bytes: usize,
-    how: How,
+/// A parameter of it.
+#[derive(Debug)]
+pub(super) struct Planned {
+    pub(super) name: String,
+    pub(super) bytes: usize,
+    pub(super) how: How,
 }
 
-enum How {
+/// Where a parameter's bytes come from.
+#[derive(Debug)]
+pub(super) enum How {
     /// As a rank has it.
     Copied { from: u32 },
-    /// Put together from ranks' pieces, which are known by number.
-    Cut { dtype: Dtype, shape: Vec<usize>, gather: Gather, from: BTreeMap<usize, u32> },
+    /// Ranges of a tensor, put together from ranks' pieces.
+    Cut { tensor: Cut, wanted: Vec<Range<usize>> },
+}
+
+/// A tensor that lies in pieces.
+#[derive(Debug)]
+pub(super) struct Cut {
+    pub(super) dtype: Dtype,
+    /// Of the whole tensor.
+    pub(super) shape: Vec<usize>,
+    /// Into how many pieces each dimension is cut.
+    cuts: Vec<usize>,
+    /// By the number of a piece, the rank that it is taken from.
+    from: BTreeMap<usize, u32>,
+}
+
+impl Cut {
+    /// Where some ranges of it lie.
+    fn gather(&self, wanted: &[Range<usize>]) -> Gather {
+        Gather::new(&self.shape, &self.cuts, wanted, self.dtype.bits() / 8)
+    }
 }
 
 /// Plans the file of a rank from parameters that are to be kept, and opens what it needs.
@@ -45,7 +69,7 @@ pub(super) fn plan(
     keep: &dyn Fn(&str) -> bool,
 ) -> Result<Plan, Error> {
     let from = sides.needed(rank);
-    sources.open(&from, rank)?;
+    sources.open(&from, &sides.whose(rank))?;
     let planning = Planning { sides, sources, rank, from: &from, keep };
     planning.check_sources()?;
     let (mut cut, mut copied, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
@@ -84,7 +108,7 @@ struct Planning<'a> {
 
 impl<'a> Planning<'a> {
     fn refuse<T>(&self, name: &str, why: &str) -> Result<T, Error> {
-        Err(Error::Refused(format!("parameter {name} for rank {} of the target: {why}", self.rank)))
+        Err(Error::Refused(format!("parameter {name} for {}: {why}", self.sides.whose(self.rank))))
     }
 
     fn stage(&self, source: u32) -> u32 {
@@ -217,8 +241,8 @@ impl<'a> Planning<'a> {
         let ranges = self.ranges(name, &shape, wanted)?;
         let slice: Vec<usize> = ranges.iter().map(Range::len).collect();
         let Some(bytes) = dtype.bytes(&slice) else { return self.refuse(name, "it is larger than memory can be") };
-        let gather = Gather::new(&shape, &cuts, &ranges, dtype.bits() / 8);
-        Ok(Planned { name: name.to_owned(), bytes, how: How::Cut { dtype, shape: slice, gather, from } })
+        let how = How::Cut { tensor: Cut { dtype, shape, cuts, from }, wanted: ranges };
+        Ok(Planned { name: name.to_owned(), bytes, how })
     }
 
     fn ranges(&self, name: &str, shape: &[usize], wanted: &[Piece]) -> Result<Vec<Range<usize>>, Error> {
@@ -267,27 +291,70 @@ impl Plan {
         writer: &mut MindsporeWriter,
         progress: &mut dyn Progress,
     ) -> Result<(), Error> {
-        for Planned { name, how, .. } in &self.entries {
-            match how {
-                How::Copied { from } => writer.entry_like(entry(sources, *from, name))?,
-                How::Cut { dtype, shape, .. } => writer.tensor(name, *dtype, shape)?,
+        for planned in &self.entries {
+            match &planned.how {
+                How::Copied { from } => writer.entry_like(entry(sources, *from, &planned.name))?,
+                How::Cut { tensor, wanted } => {
+                    let shape: Vec<usize> = wanted.iter().map(Range::len).collect();
+                    writer.tensor(&planned.name, tensor.dtype, &shape)?;
+                }
             }
-            let mut out = |bytes: &[u8]| -> Result<(), Error> {
+            planned.stream(sources, 0..planned.bytes, &mut |bytes| {
                 progress.go_on()?;
                 writer.write(bytes)?;
                 progress.advance(bytes.len() as u64);
                 Ok(())
-            };
-            match how {
-                How::Copied { from } => sources.rank(*from).stream(entry(sources, *from, name), &mut out)?,
-                How::Cut { gather, from, .. } => Pieces::new(sources, from, name).stream(gather, &mut out)?,
-            }
+            })?;
         }
         Ok(())
     }
 }
 
-fn entry<'a>(sources: &'a Sources, rank: u32, name: &str) -> &'a Entry {
+/// Takes the bytes that come next.
+pub(super) type Out<'a> = dyn FnMut(&[u8]) -> Result<(), Error> + 'a;
+
+impl Planned {
+    /// Whether something of it comes from a rank.
+    pub(super) fn is_from(&self, rank: u32) -> bool {
+        match &self.how {
+            How::Copied { from } => *from == rank,
+            How::Cut { tensor, .. } => tensor.from.values().any(|from| *from == rank),
+        }
+    }
+
+    /// Hands on its bytes `within`, row by row.
+    pub(super) fn stream(&self, sources: &Sources, within: Range<usize>, out: &mut Out<'_>) -> Result<(), Error> {
+        match &self.how {
+            How::Cut { tensor, wanted } => {
+                Pieces::new(sources, &tensor.from, &self.name).stream(&tensor.gather(wanted), within, out)
+            }
+            How::Copied { from } => {
+                let (checkpoint, entry) = (sources.rank(*from), entry(sources, *from, &self.name));
+                for start in within.clone().step_by(STRIDE) {
+                    let part = start..within.end.min(start + STRIDE);
+                    out(&checkpoint.read(entry, part.clone())?)?;
+                    checkpoint.done_with(entry, part);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Hands on ranges of each dimension of the tensor that it is of; all, if that is not in pieces.
+    pub(super) fn stream_slice(
+        &self,
+        sources: &Sources,
+        ranges: &[Range<usize>],
+        out: &mut Out<'_>,
+    ) -> Result<(), Error> {
+        let How::Cut { tensor, .. } = &self.how else { return self.stream(sources, 0..self.bytes, out) };
+        let gather = tensor.gather(ranges);
+        Pieces::new(sources, &tensor.from, &self.name).stream(&gather, 0..gather.bytes(), out)
+    }
+}
+
+/// What a rank has under a name.
+pub(super) fn entry<'a>(sources: &'a Sources, rank: u32, name: &str) -> &'a Entry {
     sources.rank(rank).entry(name).expect("ranks of a stage have the same")
 }
 
@@ -310,10 +377,10 @@ impl<'a> Pieces<'a> {
         (self.sources.rank(rank), entry(self.sources, rank, self.name))
     }
 
-    fn stream(&mut self, gather: &Gather, out: &mut dyn FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
+    fn stream(&mut self, gather: &Gather, within: Range<usize>, out: &mut Out<'_>) -> Result<(), Error> {
         // Runs may be a few bytes each, and what hears of them wants some more.
         let mut joined = Vec::with_capacity(STRIDE.min(1 << 20));
-        gather.runs(&mut |number, range: Range<usize>| {
+        gather.runs(within, &mut |number, range: Range<usize>| {
             let (checkpoint, entry) = self.entry(number);
             for start in range.clone().step_by(STRIDE) {
                 let part = start..range.end.min(start + STRIDE);

@@ -47,6 +47,14 @@ impl Sides {
         }
     }
 
+    /// A new rank, in messages.
+    pub(super) fn whose(&self, rank: u32) -> String {
+        match self.target {
+            Some(_) => format!("rank {rank} of the target"),
+            None => "the whole".to_owned(),
+        }
+    }
+
     /// Source ranks of a stage.
     pub(super) fn source_devices(&self) -> u32 {
         self.source.as_ref().map_or(1, Stages::devices)

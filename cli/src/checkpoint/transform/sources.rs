@@ -9,6 +9,7 @@ use bloomery_formats::mindspore::{Key, MindsporeCheckpoint, checkpoints_in};
 use crate::Error;
 
 /// Files of ranks.
+#[derive(Debug)]
 pub(super) struct Sources {
     folder: PathBuf,
     folders: BTreeMap<u32, PathBuf>,
@@ -19,22 +20,8 @@ pub(super) struct Sources {
 impl Sources {
     /// Looks for the folders of that many ranks; the checkpoint of one rank may be a file, or in no folder of its own.
     pub(super) fn find(folder: &Path, ranks: u32, key: Option<Key>) -> Result<Sources, Error> {
-        let mut folders = BTreeMap::new();
-        if folder.is_file() && ranks == 1 {
-            folders.insert(0, folder.to_path_buf());
-        } else {
-            for entry in fs::read_dir(folder).map_err(Error::io("read", folder))? {
-                let path = entry.map_err(Error::io("read", folder))?.path();
-                let digits = path.file_name().and_then(|name| name.to_str()?.strip_prefix("rank_"));
-                let Some(rank) = digits.and_then(|digits| digits.parse::<u32>().ok()).filter(|_| path.is_dir()) else {
-                    continue;
-                };
-                if let Some(other) = folders.insert(rank, path.clone()) {
-                    let [one, other] = [other.display(), path.display()];
-                    return Err(Error::Refused(format!("{one} and {other} are both of rank {rank}: leave one")));
-                }
-            }
-        }
+        let is_file = folder.is_file() && ranks == 1;
+        let mut folders = if is_file { BTreeMap::new() } else { ranks_in(folder)? };
         if let Some(rank) = folders.keys().find(|rank| **rank >= ranks) {
             let folder = folder.display();
             let how = if ranks == 1 { "say --src-strategy" } else { "give the strategy that they were saved with" };
@@ -49,8 +36,8 @@ impl Sources {
         Ok(Sources { folder: folder.to_path_buf(), folders, key, opened: BTreeMap::new() })
     }
 
-    /// Opens those of some ranks; `whose` is the rank that needs them.
-    pub(super) fn open(&mut self, ranks: &[u32], whose: u32) -> Result<(), Error> {
+    /// Opens those of some ranks; `whose` says who needs them.
+    pub(super) fn open(&mut self, ranks: &[u32], whose: &str) -> Result<(), Error> {
         for rank in ranks {
             if !self.opened.contains_key(rank) {
                 let checkpoint = MindsporeCheckpoint::open(&self.file(*rank, whose)?, self.key.as_ref())?;
@@ -61,10 +48,10 @@ impl Sources {
     }
 
     /// The file of a rank.
-    pub(super) fn file(&self, rank: u32, whose: u32) -> Result<PathBuf, Error> {
+    fn file(&self, rank: u32, whose: &str) -> Result<PathBuf, Error> {
         let missing = |what: &str| {
             Error::Refused(format!(
-                "{} {what} of rank {rank}, which rank {whose} of the target needs: expected {}, with one .ckpt in it",
+                "{} {what} of rank {rank}, which {whose} needs: expected {}, with one .ckpt in it",
                 self.folder.display(),
                 self.folder.join(format!("rank_{rank}")).display(),
             ))
@@ -98,6 +85,11 @@ impl Sources {
         }
     }
 
+    /// Those that are open, by rank.
+    pub(super) fn opened(&self) -> impl Iterator<Item = (u32, &MindsporeCheckpoint)> {
+        self.opened.iter().map(|(rank, checkpoint)| (*rank, checkpoint))
+    }
+
     /// An opened one.
     pub(super) fn rank(&self, rank: u32) -> &MindsporeCheckpoint {
         &self.opened[&rank]
@@ -107,4 +99,21 @@ impl Sources {
     pub(super) fn unchanged(&self, ranks: &[u32]) -> Result<(), Error> {
         ranks.iter().try_for_each(|rank| Ok(self.rank(*rank).file().unchanged()?))
     }
+}
+
+/// The folders of ranks in a folder, `rank_N`.
+pub(crate) fn ranks_in(folder: &Path) -> Result<BTreeMap<u32, PathBuf>, Error> {
+    let mut folders = BTreeMap::new();
+    for entry in fs::read_dir(folder).map_err(Error::io("read", folder))? {
+        let path = entry.map_err(Error::io("read", folder))?.path();
+        let digits = path.file_name().and_then(|name| name.to_str()?.strip_prefix("rank_"));
+        let Some(rank) = digits.and_then(|digits| digits.parse::<u32>().ok()).filter(|_| path.is_dir()) else {
+            continue;
+        };
+        if let Some(other) = folders.insert(rank, path.clone()) {
+            let [one, other] = [other.display(), path.display()];
+            return Err(Error::Refused(format!("{one} and {other} are both of rank {rank}: leave one")));
+        }
+    }
+    Ok(folders)
 }
