@@ -22,8 +22,8 @@ const BLOCK: usize = 8;
 const ROW_TILES_MOST: usize = 24;
 /// Column panels of a tile: the more, the seldomer a block of activations comes from the third cache.
 const GROUP: usize = 32;
-/// How far ahead of a stream of weights to prefetch, in elements: two tiles.
-const AHEAD: usize = 1024;
+/// How far ahead of a stream of weights to prefetch, in elements: one tile.
+const AHEAD: usize = 512;
 
 /// Writes the kernel.
 pub(crate) fn emit(name: &str, spec: &GemmSpec) -> Kernel {
