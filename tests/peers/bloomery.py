@@ -15,8 +15,8 @@ def version(binary: Path) -> str:
     return f"{shown} ({hashlib.sha256(binary.read_bytes()).hexdigest()[:10]})"
 
 
-def compile_command(binary: Path, weights: Path, target: Path, tokens_max: int) -> list:
-    return [binary, "compile", weights, "-o", target / "model.bloom", "--max-context", tokens_max]
+def compile_command(binary: Path, weights: Path, target: Path, tokens_max: int, options: list[str]) -> list:
+    return [binary, "compile", weights, "-o", target / "model.bloom", "--max-context", tokens_max, *options]
 
 
 def command(binary: Path, target: Path, threads: int, work: Work) -> list:

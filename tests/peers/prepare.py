@@ -63,11 +63,12 @@ def write_weights(dtype: str, layout: Layout) -> None:
 
 def ours(options, dtype: str, layout: Layout) -> Program:
     binary, target = options.bloomery.resolve(), layout.model("bloomery", dtype)
-    build = bloomery.version(binary)
+    computing = ["--compute", "bf16"] if (dtype, options.compute) == ("bf16", "bf16") else []
+    build = " ".join([bloomery.version(binary), *computing])
 
     def make(partial: Path) -> dict:
         say(f"compile {dtype}")
-        command = bloomery.compile_command(binary, layout.weights(dtype), partial, weights.CONTEXT)
+        command = bloomery.compile_command(binary, layout.weights(dtype), partial, weights.CONTEXT, computing)
         return run_logged(command, {}, layout)
 
     once(target, {"version": build, "weights": weights.fingerprint(dtype)}, make)

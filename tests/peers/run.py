@@ -56,6 +56,7 @@ def arguments() -> argparse.Namespace:
     add("--folder", type=Path, default=ROOT / "target" / "peers", metavar="DIR", help="default: target/peers")
     add("--peers", type=some_of(named), default=tuple(named), metavar="A,B", help=f"of {','.join(named)}")
     add("--dtypes", type=some_of(weights.DTYPES), default=tuple(weights.DTYPES), metavar="A,B", help="of f32,f16,bf16")
+    add("--compute", choices=("f32", "bf16"), default="f32", help="what bloomery computes in with bf16 weights, default: f32")
     add("--works", type=some_of(works), metavar="A,B", help=f"of {','.join(works)}")
     add("--quick", action="store_true", help=f"one round of {','.join(QUICK)}")
     add("--rounds", type=int, default=3, metavar="N", help="pairs of each kind, default: 3")
