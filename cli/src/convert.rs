@@ -105,7 +105,7 @@ pub fn convert(options: &ConvertOptions, progress: &mut dyn Progress) -> Result<
     } else {
         let failed = |source| Error::Io { action: "write", path: target.clone(), source };
         let folder = PartialFolder::begin(target).map_err(failed)?;
-        let files = writing.folder(folder.folder())?;
+        let files = writing.folder(folder.folder()).map_err(|error| error.within(folder.folder(), target))?;
         writing.progress.go_on()?;
         folder.complete().map_err(failed)?;
         files
