@@ -40,14 +40,12 @@ fn contents(folder: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
 /// nothing; then it succeeds.
 fn fails_until_there_is_room(folder: &Path, target: &str, arguments: &[&OsStr]) {
     let before = contents(folder);
-    let mut failures = 0;
-    for blocks in (0..2).chain((2..24).map(|power| 3 << (power - 2))) {
+    for (failures, blocks) in (0..2).chain((2..24).map(|power| 3 << (power - 2))).enumerate() {
         let output = limited(blocks, arguments);
         if output.status.success() {
             assert!(failures > 2, "{arguments:?} needs no more than {blocks} blocks");
             return;
         }
-        failures += 1;
         let message = stderr(&output);
         assert_eq!(output.status.code(), Some(1), "{blocks}: {message}");
         assert_eq!(message.matches("error: ").count(), 1, "{blocks}: {message}");
