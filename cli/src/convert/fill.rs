@@ -2,6 +2,7 @@
 //! Such a [`Piece`] is made on any thread, as most of the time goes into transposing and into writing, and both go side by side.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -48,9 +49,18 @@ pub(super) fn pieces<'a>(
     stored: &'a StoredTensors,
     tensor: &'a Tensor,
 ) -> impl Iterator<Item = (Piece<'a>, u64)> + use<'a> {
+    pieces_of(stored, tensor, STRIDE)
+}
+
+/// The same, of about so many bytes each.
+fn pieces_of<'a>(
+    stored: &'a StoredTensors,
+    tensor: &'a Tensor,
+    bytes: usize,
+) -> impl Iterator<Item = (Piece<'a>, u64)> + use<'a> {
     let (whole, unit) = (Whole::default(), unit(tensor));
     let elements = tensor.shape.iter().product::<usize>();
-    let at_once = (STRIDE / size(tensor.dtype) / unit).max(1) * unit;
+    let at_once = (bytes / size(tensor.dtype) / unit).max(1) * unit;
     (0..elements).step_by(at_once).map(move |start| {
         let range = start..(start + at_once).min(elements);
         let bytes = (range.len() * size(tensor.dtype)) as u64;
@@ -141,16 +151,20 @@ impl<'a> Piece<'a> {
         Ok(Arc::clone(whole.as_ref().expect("it was just read")))
     }
 
-    /// Lets go of what it was made of, once its bytes are written.
+    /// Lets go of what it was made of, once its bytes are written: also of what lies between, as the kernel maps up to 2 MB
+    /// around a byte that is read; and with the last piece of all. What is still to come is only mapped again.
     pub(super) fn done(self) {
-        let ends_tensor = self.range.end == self.tensor.shape.iter().product::<usize>();
-        if matches!(self.tensor.how, How::Transposed) && ends_tensor {
-            let item = &self.tensor.from[0];
-            self.stored.done_with(&item.name, 0..item.bytes);
+        let Tensor { shape, from, .. } = self.tensor;
+        if self.range.end == shape.iter().product::<usize>() {
+            return from.iter().for_each(|item| self.stored.done_with_all(&item.name));
         }
+        let mut read: BTreeMap<usize, Range<usize>> = BTreeMap::new();
         for (which, range) in self.runs() {
-            let item = &self.tensor.from[which];
-            self.stored.done_with(&item.name, in_bytes(item, range));
+            let from_first = read.entry(which).or_insert(range.clone());
+            from_first.end = range.end;
+        }
+        for (which, range) in read {
+            self.stored.done_with(&from[which].name, in_bytes(&from[which], range));
         }
     }
 }
@@ -231,6 +245,9 @@ fn narrow(values: impl Iterator<Item = f32>, to: Dtype, made: &mut Vec<u8>, lost
 
 #[cfg(test)]
 mod tests {
+    use bloomery_formats::mindspore::MindsporeWriter;
+    use bloomery_models::names::Names;
+
     use super::*;
 
     #[test]
@@ -249,6 +266,49 @@ mod tests {
         let (mut made, mut lost) = (Vec::new(), Lost::default());
         convert(Dtype::F32, Dtype::Bf16, &largest, &mut made, &mut lost);
         assert_eq!(lost, Lost { overflowed: 1, flushed: 0 });
+    }
+
+    /// Three thirds of two heads, each of two rows of four, and one that they are fused into.
+    #[test]
+    fn tensors_are_the_same_in_pieces_of_any_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("thirds.ckpt");
+        let mut writer = MindsporeWriter::begin(&path).unwrap();
+        let half = |number: usize| f16::from_f32(number as f32).to_le_bytes();
+        for (name, first, rows) in [("q", 0, 4), ("k", 100, 4), ("v", 200, 4), ("qkv", 0, 12)] {
+            writer.tensor(name, Dtype::F16, &[rows, 4]).unwrap();
+            writer.write(&(first..first + rows * 4).flat_map(half).collect::<Vec<_>>()).unwrap();
+        }
+        writer.complete().unwrap();
+        let stored = StoredTensors::open(&path, None, Names::MindSpore).unwrap();
+        let check = |how: How, from: &[&str], shape: [usize; 2], expect: &[usize]| {
+            let items = stored.items();
+            let from = from.iter().map(|name| items.iter().find(|item| item.name == *name).unwrap().clone()).collect();
+            let mut tensor = Tensor { name: "new".to_owned(), dtype: Dtype::F16, shape: shape.to_vec(), how, from };
+            for (dtype, bytes) in
+                [Dtype::F16, Dtype::F32].into_iter().flat_map(|d| [1, 24, 40, 100, STRIDE].map(|b| (d, b)))
+            {
+                tensor.dtype = dtype;
+                let mut made = Vec::new();
+                for (number, (piece, length)) in pieces_of(&stored, &tensor, bytes).enumerate() {
+                    let part = piece.bytes(&mut Lost::default()).unwrap();
+                    assert_eq!((piece.is_first(), part.len() as u64), (number == 0, length));
+                    made.extend_from_slice(&part);
+                    piece.done();
+                }
+                let expect = expect.iter().flat_map(|number| match dtype {
+                    Dtype::F16 => half(*number).to_vec(),
+                    _ => (*number as f32).to_le_bytes().to_vec(),
+                });
+                assert_eq!(made, expect.collect::<Vec<u8>>(), "{how:?} as {dtype} by {bytes}");
+            }
+        };
+        let rows = |starts: &[usize]| starts.iter().flat_map(|start| *start..start + 8).collect::<Vec<_>>();
+        check(How::Same, &["k"], [4, 4], &rows(&[100, 108]));
+        check(How::Fused { block: 8 }, &["q", "k", "v"], [12, 4], &rows(&[0, 100, 200, 8, 108, 208]));
+        check(How::Third { third: 1, block: 8 }, &["qkv"], [4, 4], &rows(&[8, 32]));
+        let columns: Vec<usize> = (0..4).flat_map(|column| (0..12).map(move |row| row * 4 + column)).collect();
+        check(How::Transposed, &["qkv"], [4, 12], &columns);
     }
 
     #[test]
