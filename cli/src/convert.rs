@@ -21,10 +21,12 @@ use bloomery_models::names::{self, Names, stored_name};
 use serde::Serialize;
 
 use crate::checkpoint::refuse_existing;
+use crate::compile::in_order::in_order;
 use crate::stored::{Item, StoredTensors, Told, folder_of};
 use crate::{Error, Progress, find, output};
 use describe::Described;
 pub use fill::Lost;
+use fill::Piece;
 
 /// What to convert, and how.
 #[derive(Clone, Debug)]
@@ -107,7 +109,7 @@ pub fn convert(options: &ConvertOptions, progress: &mut dyn Progress) -> Result<
     } else {
         let failed = |source| Error::Io { action: "write", path: target.clone(), source };
         let folder = PartialFolder::begin(target).map_err(failed)?;
-        let files = writing.folder(folder.folder())?;
+        let files = writing.folder(folder.folder()).map_err(|error| error.within(folder.folder(), target))?;
         writing.progress.go_on()?;
         folder.complete().map_err(failed)?;
         files
@@ -257,10 +259,13 @@ impl Writing<'_> {
     /// Writes one checkpoint of MindSpore's.
     fn checkpoint(&mut self, path: &Path) -> Result<(), Error> {
         let mut writer = MindsporeWriter::begin(path)?;
-        for tensor in &self.model.tensors {
-            writer.tensor(&tensor.name, tensor.dtype, &tensor.shape)?;
-            self.fill(tensor, &mut |bytes| Ok(writer.write(bytes)?))?;
-        }
+        self.fill(self.model.tensors.iter(), |piece, bytes| {
+            let Tensor { name, dtype, shape, .. } = piece.tensor;
+            if piece.is_first() {
+                writer.tensor(name, *dtype, shape)?;
+            }
+            Ok(writer.write(bytes)?)
+        })?;
         self.model.stored.unchanged()?;
         self.progress.go_on()?;
         Ok(writer.complete()?)
@@ -316,10 +321,8 @@ impl Writing<'_> {
             let by_name: BTreeMap<&str, &Tensor> =
                 tensors.iter().map(|tensor| (tensor.name.as_str(), *tensor)).collect();
             let order: Vec<String> = writer.order().map(str::to_owned).collect();
-            for tensor in order {
-                self.fill(by_name[tensor.as_str()], &mut |bytes| Ok(writer.write(bytes)?))?;
-                index.insert(tensor, name(shard));
-            }
+            self.fill(order.iter().map(|tensor| by_name[tensor.as_str()]), |_, bytes| Ok(writer.write(bytes)?))?;
+            index.extend(order.into_iter().map(|tensor| (tensor, name(shard))));
             self.model.stored.unchanged()?;
             writer.complete()?;
         }
@@ -334,14 +337,30 @@ impl Writing<'_> {
         Ok(files)
     }
 
-    fn fill(&mut self, tensor: &Tensor, out: &mut dyn FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
-        let progress = &mut *self.progress;
-        fill::fill(&self.model.stored, tensor, &mut self.lost, &mut |bytes| {
-            progress.go_on()?;
-            out(bytes)?;
-            progress.advance(bytes.len() as u64);
-            Ok(())
-        })
+    /// Makes tensors on all threads, and hands their pieces on in order.
+    fn fill<'t>(
+        &mut self,
+        tensors: impl Iterator<Item = &'t Tensor>,
+        mut out: impl FnMut(&Piece<'_>, &[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let stored = &self.model.stored;
+        in_order(
+            tensors.flat_map(|tensor| fill::pieces(stored, tensor)),
+            |piece: Piece<'_>| {
+                let mut lost = Lost::default();
+                (piece.bytes(&mut lost), lost, piece)
+            },
+            |(bytes, lost, piece)| {
+                let bytes = bytes?;
+                self.progress.go_on()?;
+                out(&piece, &bytes)?;
+                self.lost.add(lost);
+                self.progress.advance(bytes.len() as u64);
+                drop(bytes);
+                piece.done();
+                Ok(())
+            },
+        )
     }
 }
 

@@ -133,6 +133,18 @@ impl Error {
         None
     }
 
+    /// The same about what will be in the folder `to`, and is in `from` until that is complete.
+    pub(crate) fn within(self, from: &Path, to: &Path) -> Error {
+        let moved = |path: PathBuf| path.strip_prefix(from).map(|rest| to.join(rest)).unwrap_or(path);
+        match self {
+            Error::Io { action, path, source } => Error::Io { action, path: moved(path), source },
+            Error::Format(FormatError::Io { action, path, source }) => {
+                Error::Format(FormatError::Io { action, path: moved(path), source })
+            }
+            other => other,
+        }
+    }
+
     /// For `map_err`: the system's refusal to `action` the file at `path`.
     pub(crate) fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
         move |source| Error::Io { action, path: path.to_path_buf(), source }
@@ -142,7 +154,10 @@ impl Error {
 /// What to do about what a system says.
 fn way_out(said: io::ErrorKind) -> Option<&'static str> {
     match said {
-        io::ErrorKind::StorageFull => Some("make room there, or name another place"),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some("make room there, or name another place"),
+        io::ErrorKind::FileTooLarge => Some(
+            "`ulimit -f` shows how large a file may be, if its disk allows more; raise that, or name another place",
+        ),
         io::ErrorKind::PermissionDenied => Some("`ls -ld` shows who may; ask them, or name another place"),
         io::ErrorKind::NotFound => Some("`ls` shows what there is"),
         _ => None,

@@ -3,11 +3,14 @@
     python3 tests/foreign/check_mindspore.py checkpoints DIR_OR_FILE DIR_OR_FILE [--any-name] [--order]
         Load every .ckpt of both with mindspore.load_checkpoint; names, types, shapes and bits must agree.
         Files pair by relative path; --any-name pairs rank_N folders with one checkpoint each; --order compares file order too.
-    check_mindspore.py records FILE EXPECTED.npz
+    check_mindspore.py records FILE EXPECTED.npz|EXPECTED.json
         Iterate FILE (any shard of the set) with MindDataset(shuffle=False) and compare with the rows in EXPECTED.npz, which
-        holds per column C: C__values (all rows flat) and C__shapes (rows x rank), or C__text (one string per row).
+        holds per column C: C__values (all rows flat) and C__shapes (rows x rank), or C__text (one string per row); or with
+        those in EXPECTED.json as `bloomery data show --json` prints them (`schema`, `rows`).
     check_mindspore.py strategy FILE FILE
         Parse both (.json or protobuf) and compare layouts and operators, whatever their order.
+    check_mindspore.py merge DIR FILE
+        Let MindSpore merge the strategies of all stages in DIR and compare with FILE as `strategy` does.
     check_mindspore.py transform SRC_DIR OUR_DIR PREFIX [--src-strategy FILE] [--dst-strategy FILE]
         Let MindSpore transform SRC_DIR and compare with OUR_DIR as `checkpoints` does.
 """
@@ -100,6 +103,27 @@ def save_rows(path, rows):
     np.savez_compressed(path, **out)
 
 
+def compare_rows(file, expected):
+    """With rows as JSON has them: every value, and every column's type."""
+    import json
+    import mindspore.dataset as ds
+    bad = Differences()
+    with open(expected, encoding="utf-8") as f:
+        told = json.load(f)
+    types = {name: field["type"] for name, field in told["schema"].items()}
+    rows = list(ds.MindDataset(file, shuffle=False).create_dict_iterator(output_numpy=True, num_epochs=1))
+    if len(rows) != len(told["rows"]):
+        bad.say(f"{len(rows)} rows and {len(told['rows'])}")
+    for i, (row, want) in enumerate(zip(rows, told["rows"])):
+        if sorted(row) != sorted(types):
+            bad.say(f"row {i}: columns {sorted(row)} and {sorted(types)}")
+        for name in set(row) & set(types):
+            if str(row[name].dtype) != types[name] or row[name].tolist() != want[name]:
+                bad.say(f"row {i}: {name}: {row[name].dtype} {row[name].tolist()[:4]} and {types[name]} {want[name][:4]}")
+    print(f"{len(rows)} rows, {len(types)} columns, {len(bad)} differences")
+    return not bad
+
+
 def compare_records(file, expected):
     import mindspore.dataset as ds
     import numpy as np
@@ -167,6 +191,14 @@ def compare_strategies(a, b):
     return not bad
 
 
+def compare_merged(folder, ours):
+    import mindspore as ms
+    with tempfile.TemporaryDirectory() as scratch:
+        merged = os.path.join(scratch, "merged.ckpt")
+        ms.merge_pipeline_strategys(folder, merged)
+        return compare_strategies(merged, ours)
+
+
 def compare_transform(args):
     import mindspore as ms
     with tempfile.TemporaryDirectory() as scratch:
@@ -183,12 +215,15 @@ def main():
     p.add_argument("file"), p.add_argument("expected")
     p = ways.add_parser("strategy")
     p.add_argument("a"), p.add_argument("b")
+    p = ways.add_parser("merge")
+    p.add_argument("folder"), p.add_argument("file")
     p = ways.add_parser("transform")
     p.add_argument("src"), p.add_argument("ours"), p.add_argument("prefix"), p.add_argument("--src-strategy"), p.add_argument("--dst-strategy")
     args = parser.parse_args()
     same = {"checkpoints": lambda: compare_checkpoints(args.a, args.b, args.any_name, args.order),
-            "records": lambda: compare_records(args.file, args.expected),
+            "records": lambda: (compare_rows if args.expected.endswith(".json") else compare_records)(args.file, args.expected),
             "strategy": lambda: compare_strategies(args.a, args.b),
+            "merge": lambda: compare_merged(args.folder, args.file),
             "transform": lambda: compare_transform(args)}[args.way]()
     raise SystemExit(0 if same else 1)
 

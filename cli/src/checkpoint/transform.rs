@@ -159,27 +159,31 @@ impl Writing<'_> {
         self.files.iter().try_for_each(|file| output::check(&file.file))?;
         let is_new = !target.exists();
         fs::create_dir_all(target).map_err(Error::io("create", target))?;
-        let mut journal = match known {
-            None if many => Some(Journal::begin(target, &mark)?),
-            known => known,
+        let written = match known {
+            None if many => Journal::begin(target, &mark).and_then(|journal| self.write_left(Some(journal), progress)),
+            known => self.write_left(known, progress),
         };
-        let is_done = |file: &RankFile, journal: &Option<Journal>| {
-            journal.as_ref().is_some_and(|journal| journal.has(file.rank)) && file.file.is_file()
-        };
-        let left: Vec<&RankFile> = self.files.iter().filter(|file| !is_done(file, &journal)).collect();
+        if written.is_err() && is_new {
+            // It goes if it is empty.
+            let _ = fs::remove_dir(target);
+        }
+        written
+    }
+
+    /// Writes the ranks that are not done; how many are.
+    fn write_left(&mut self, mut journal: Option<Journal>, progress: &mut dyn Progress) -> Result<usize, Error> {
+        let is_done =
+            |file: &RankFile| journal.as_ref().is_some_and(|journal| journal.has(file.rank)) && file.file.is_file();
+        let left: Vec<&RankFile> = self.files.iter().filter(|file| !is_done(file)).collect();
         let resumed = self.files.len() - left.len();
         if resumed > 0 {
-            progress
-                .note(&format!("{resumed} of {} ranks are there already from a run that was interrupted", ranks.len()));
+            let all = self.files.len();
+            progress.note(&format!("{resumed} of {all} ranks are there already from a run that was interrupted"));
         }
         progress.begin("transform", left.iter().map(|file| file.bytes).sum());
         for file in left {
             if let Err(error) = self.rank(file, &mut journal, progress) {
                 journal.into_iter().for_each(Journal::give_up);
-                if is_new {
-                    // It goes if it is empty.
-                    let _ = fs::remove_dir(target);
-                }
                 return Err(error);
             }
         }

@@ -1,6 +1,10 @@
 //! The bytes of a new tensor, made of those of old ones a few megabytes at a time, in another type where that is asked for.
+//! Such a [`Piece`] is made on any thread, as most of the time goes into transposing and into writing, and both go side by side.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bloomery_formats::Dtype;
 use bloomery_models::names::mindspore::How;
@@ -20,106 +24,155 @@ pub struct Lost {
     pub flushed: u64,
 }
 
-/// Takes the bytes that come next.
-pub(super) type Out<'a> = dyn FnMut(&[u8]) -> Result<(), Error> + 'a;
-
-/// Makes a tensor and hands its bytes on in order.
-pub(super) fn fill(stored: &StoredTensors, tensor: &Tensor, lost: &mut Lost, out: &mut Out<'_>) -> Result<(), Error> {
-    let mut making = Making { stored, to: tensor.dtype, made: Vec::new(), lost, out };
-    match tensor.how {
-        How::Same => making.part(&tensor.from[0], 0..elements(&tensor.from[0]))?,
-        How::Transposed => making.transposed(&tensor.from[0], &tensor.shape)?,
-        How::Third { third, block } => {
-            for first in (third * block..elements(&tensor.from[0])).step_by(3 * block) {
-                making.part(&tensor.from[0], first..first + block)?;
-            }
-        }
-        How::Fused { block } => {
-            for first in (0..elements(&tensor.from[0])).step_by(block) {
-                for third in &tensor.from {
-                    making.part(third, first..first + block)?;
-                }
-            }
-        }
+impl Lost {
+    /// These and more.
+    pub(super) fn add(&mut self, more: Lost) {
+        self.overflowed += more.overflowed;
+        self.flushed += more.flushed;
     }
-    making.flush()
 }
 
-/// Numbers of a tensor.
-fn elements(item: &Item) -> usize {
-    item.shape.iter().product()
+/// A part of a new tensor, which any thread may make.
+pub(super) struct Piece<'a> {
+    pub(super) tensor: &'a Tensor,
+    stored: &'a StoredTensors,
+    /// Its numbers, by their places in the new tensor.
+    range: Range<usize>,
+    whole: Whole<'a>,
+}
+
+/// What is transposed, read once for all pieces: where it is encrypted or lies in parts itself, that takes long.
+type Whole<'a> = Arc<Mutex<Option<Arc<Cow<'a, [u8]>>>>>;
+
+/// The pieces of a tensor in order, and the bytes of each.
+pub(super) fn pieces<'a>(
+    stored: &'a StoredTensors,
+    tensor: &'a Tensor,
+) -> impl Iterator<Item = (Piece<'a>, u64)> + use<'a> {
+    pieces_of(stored, tensor, STRIDE)
+}
+
+/// The same, of about so many bytes each.
+fn pieces_of<'a>(
+    stored: &'a StoredTensors,
+    tensor: &'a Tensor,
+    bytes: usize,
+) -> impl Iterator<Item = (Piece<'a>, u64)> + use<'a> {
+    let (whole, unit) = (Whole::default(), unit(tensor));
+    let elements = tensor.shape.iter().product::<usize>();
+    let at_once = (bytes / size(tensor.dtype) / unit).max(1) * unit;
+    (0..elements).step_by(at_once).map(move |start| {
+        let range = start..(start + at_once).min(elements);
+        let bytes = (range.len() * size(tensor.dtype)) as u64;
+        (Piece { tensor, stored, range, whole: Arc::clone(&whole) }, bytes)
+    })
+}
+
+/// How many numbers of a new tensor are only made together: rows, blocks.
+fn unit(tensor: &Tensor) -> usize {
+    match tensor.how {
+        How::Same => 1,
+        How::Transposed => tensor.shape[1],
+        How::Third { block, .. } | How::Fused { block } => block,
+    }
 }
 
 fn size(dtype: Dtype) -> usize {
     dtype.bits() / 8
 }
 
-/// A tensor under way.
-struct Making<'a, 'b> {
-    stored: &'a StoredTensors,
-    to: Dtype,
-    /// What was made and not handed on: small blocks together are fewer calls.
-    made: Vec<u8>,
-    lost: &'a mut Lost,
-    out: &'a mut Out<'b>,
+fn type_of(item: &Item) -> Dtype {
+    item.dtype.expect("weights have types")
 }
 
-impl Making<'_, '_> {
-    /// Takes on elements `range` of an old tensor.
-    fn part(&mut self, item: &Item, range: Range<usize>) -> Result<(), Error> {
-        let from = item.dtype.expect("weights have types");
-        let at_once = STRIDE / size(from);
-        for start in range.clone().step_by(at_once) {
-            let bytes = start * size(from)..(start + at_once).min(range.end) * size(from);
-            let read = self.stored.read(&item.name, bytes.clone())?;
-            if from == self.to && self.made.is_empty() && read.len() >= STRIDE / 4 {
-                (self.out)(&read)?;
-            } else {
-                convert(from, self.to, &read, &mut self.made, self.lost);
-            }
-            drop(read);
-            self.stored.done_with(&item.name, bytes);
-            if self.made.len() >= STRIDE {
-                self.flush()?;
-            }
-        }
-        Ok(())
+impl<'a> Piece<'a> {
+    /// Whether no piece of the tensor comes before it.
+    pub(super) fn is_first(&self) -> bool {
+        self.range.start == 0
     }
 
-    /// Takes on all of an old tensor, whose columns are the rows of the new `shape`; some rows at a time.
-    fn transposed(&mut self, item: &Item, shape: &[usize]) -> Result<(), Error> {
-        let &[rows, columns] = shape else { unreachable!("only matrices are transposed") };
-        let from = item.dtype.expect("weights have types");
-        let whole = self.stored.read(&item.name, 0..item.bytes)?;
-        let at_once = (STRIDE / (columns * size(from))).max(1);
-        let mut band = Vec::new();
-        for first in (0..rows).step_by(at_once) {
-            let band_rows = at_once.min(rows - first);
-            band.resize(band_rows * columns * size(from), 0);
-            match size(from) {
-                2 => transpose::<2>(&whole, rows, first, &mut band, columns),
-                4 => transpose::<4>(&whole, rows, first, &mut band, columns),
-                other => unreachable!("weights are of two or four bytes, not {other}"),
-            }
-            if from == self.to {
-                (self.out)(&band)?;
-            } else {
-                convert(from, self.to, &band, &mut self.made, self.lost);
-                self.flush()?;
-            }
+    /// Its bytes: the old ones where they are the same, so that they are not copied.
+    pub(super) fn bytes(&self, lost: &mut Lost) -> Result<Cow<'a, [u8]>, Error> {
+        let to = self.tensor.dtype;
+        let first = type_of(&self.tensor.from[0]);
+        match self.tensor.how {
+            How::Transposed if first == to => return Ok(Cow::Owned(self.transposed()?)),
+            How::Same if first == to => return self.old(0, self.range.clone()),
+            _ => {}
         }
-        drop(whole);
-        self.stored.done_with(&item.name, 0..item.bytes);
-        Ok(())
+        let mut made = Vec::with_capacity(self.range.len() * size(to));
+        if let How::Transposed = self.tensor.how {
+            convert(first, to, &self.transposed()?, &mut made, lost);
+        }
+        for (which, range) in self.runs() {
+            convert(type_of(&self.tensor.from[which]), to, &self.old(which, range)?, &mut made, lost);
+        }
+        Ok(Cow::Owned(made))
     }
 
-    fn flush(&mut self) -> Result<(), Error> {
-        if !self.made.is_empty() {
-            (self.out)(&self.made)?;
-            self.made.clear();
+    /// Which numbers of which old tensors follow one another in it, where it is no transpose.
+    fn runs(&self) -> Vec<(usize, Range<usize>)> {
+        let blocks = |block: usize| self.range.clone().step_by(block).map(move |start| start / block);
+        let run = |place: usize, block: usize| place * block..(place + 1) * block;
+        match self.tensor.how {
+            How::Same => vec![(0, self.range.clone())],
+            How::Transposed => Vec::new(),
+            How::Third { third, block } => blocks(block).map(|at| (0, run(3 * at + third, block))).collect(),
+            How::Fused { block } => blocks(block).map(|at| (at % 3, run(at / 3, block))).collect(),
         }
-        Ok(())
     }
+
+    /// Numbers of an old tensor.
+    fn old(&self, which: usize, range: Range<usize>) -> Result<Cow<'a, [u8]>, Error> {
+        let item = &self.tensor.from[which];
+        self.stored.read(&item.name, in_bytes(item, range))
+    }
+
+    /// Rows of the new tensor, which are columns of the old one; in the old one's type.
+    fn transposed(&self) -> Result<Vec<u8>, Error> {
+        let &[rows, columns] = &self.tensor.shape[..] else { unreachable!("only matrices are transposed") };
+        let from = size(type_of(&self.tensor.from[0]));
+        let whole = self.whole()?;
+        let mut band = vec![0; self.range.len() * from];
+        match from {
+            2 => transpose::<2>(&whole, rows, self.range.start / columns, &mut band, columns),
+            4 => transpose::<4>(&whole, rows, self.range.start / columns, &mut band, columns),
+            other => unreachable!("weights are of two or four bytes, not {other}"),
+        }
+        Ok(band)
+    }
+
+    fn whole(&self) -> Result<Arc<Cow<'a, [u8]>>, Error> {
+        let mut whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+        if whole.is_none() {
+            let item = &self.tensor.from[0];
+            *whole = Some(Arc::new(self.stored.read(&item.name, 0..item.bytes)?));
+        }
+        Ok(Arc::clone(whole.as_ref().expect("it was just read")))
+    }
+
+    /// Lets go of what it was made of, once its bytes are written: also of what lies between, as the kernel maps up to 2 MB
+    /// around a byte that is read; and with the last piece of all. What is still to come is only mapped again.
+    pub(super) fn done(self) {
+        let Tensor { shape, from, .. } = self.tensor;
+        if self.range.end == shape.iter().product::<usize>() {
+            return from.iter().for_each(|item| self.stored.done_with_all(&item.name));
+        }
+        let mut read: BTreeMap<usize, Range<usize>> = BTreeMap::new();
+        for (which, range) in self.runs() {
+            let from_first = read.entry(which).or_insert(range.clone());
+            from_first.end = range.end;
+        }
+        for (which, range) in read {
+            self.stored.done_with(&from[which].name, in_bytes(&from[which], range));
+        }
+    }
+}
+
+/// Where numbers of a tensor are in it.
+fn in_bytes(item: &Item, range: Range<usize>) -> Range<usize> {
+    let size = size(type_of(item));
+    range.start * size..range.end * size
 }
 
 /// Elements of a square that is transposed at once: its rows and its columns both stay in the nearest cache.
@@ -192,7 +245,12 @@ fn narrow(values: impl Iterator<Item = f32>, to: Dtype, made: &mut Vec<u8>, lost
 
 #[cfg(test)]
 mod tests {
+    use bloomery_formats::mindspore::MindsporeWriter;
+    use bloomery_models::names::Names;
+
     use super::*;
+    use crate::Quiet;
+    use crate::stored::Told;
 
     #[test]
     fn numbers_that_a_type_cannot_hold_are_counted() {
@@ -210,6 +268,49 @@ mod tests {
         let (mut made, mut lost) = (Vec::new(), Lost::default());
         convert(Dtype::F32, Dtype::Bf16, &largest, &mut made, &mut lost);
         assert_eq!(lost, Lost { overflowed: 1, flushed: 0 });
+    }
+
+    /// Three thirds of two heads, each of two rows of four, and one that they are fused into.
+    #[test]
+    fn tensors_are_the_same_in_pieces_of_any_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("thirds.ckpt");
+        let mut writer = MindsporeWriter::begin(&path).unwrap();
+        let half = |number: usize| f16::from_f32(number as f32).to_le_bytes();
+        for (name, first, rows) in [("q", 0, 4), ("k", 100, 4), ("v", 200, 4), ("qkv", 0, 12)] {
+            writer.tensor(name, Dtype::F16, &[rows, 4]).unwrap();
+            writer.write(&(first..first + rows * 4).flat_map(half).collect::<Vec<_>>()).unwrap();
+        }
+        writer.complete().unwrap();
+        let stored = StoredTensors::open(&path, Told::default(), Names::MindSpore, &mut Quiet).unwrap();
+        let check = |how: How, from: &[&str], shape: [usize; 2], expect: &[usize]| {
+            let items = stored.items();
+            let from = from.iter().map(|name| items.iter().find(|item| item.name == *name).unwrap().clone()).collect();
+            let mut tensor = Tensor { name: "new".to_owned(), dtype: Dtype::F16, shape: shape.to_vec(), how, from };
+            for (dtype, bytes) in
+                [Dtype::F16, Dtype::F32].into_iter().flat_map(|d| [1, 24, 40, 100, STRIDE].map(|b| (d, b)))
+            {
+                tensor.dtype = dtype;
+                let mut made = Vec::new();
+                for (number, (piece, length)) in pieces_of(&stored, &tensor, bytes).enumerate() {
+                    let part = piece.bytes(&mut Lost::default()).unwrap();
+                    assert_eq!((piece.is_first(), part.len() as u64), (number == 0, length));
+                    made.extend_from_slice(&part);
+                    piece.done();
+                }
+                let expect = expect.iter().flat_map(|number| match dtype {
+                    Dtype::F16 => half(*number).to_vec(),
+                    _ => (*number as f32).to_le_bytes().to_vec(),
+                });
+                assert_eq!(made, expect.collect::<Vec<u8>>(), "{how:?} as {dtype} by {bytes}");
+            }
+        };
+        let rows = |starts: &[usize]| starts.iter().flat_map(|start| *start..start + 8).collect::<Vec<_>>();
+        check(How::Same, &["k"], [4, 4], &rows(&[100, 108]));
+        check(How::Fused { block: 8 }, &["q", "k", "v"], [12, 4], &rows(&[0, 100, 200, 8, 108, 208]));
+        check(How::Third { third: 1, block: 8 }, &["qkv"], [4, 4], &rows(&[8, 32]));
+        let columns: Vec<usize> = (0..4).flat_map(|column| (0..12).map(move |row| row * 4 + column)).collect();
+        check(How::Transposed, &["qkv"], [4, 12], &columns);
     }
 
     #[test]

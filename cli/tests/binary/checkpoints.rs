@@ -257,6 +257,24 @@ fn cleaning_leaves_what_is_no_optimizers() {
     assert_eq!(entries(folder.path()), ["clean.ckpt"]);
 }
 
+/// Twelve shards and their index are replaced by two, and these by one without an index.
+#[test]
+fn a_replaced_folder_holds_only_what_is_new() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("hf");
+    let shards = |size: &str| {
+        printed(words!["convert", model("tiny"), &target, "--to", "hf", "--shard-size", size, "--force"]);
+        entries(&target).into_iter().filter(|name| name != "config.json").collect::<Vec<_>>()
+    };
+    let (many, two, one) = (shards("60KB"), shards("300KB"), shards("5GB"));
+    assert!(many.len() == 13 && many.contains(&"model.safetensors.index.json".to_owned()), "{many:?}");
+    assert!(two.len() == 3 && two.iter().all(|name| !many[..many.len() - 1].contains(name)), "{two:?}");
+    assert_eq!(one, ["model.safetensors"]);
+    printed(words!["convert", model("tiny"), &target, "--to", "mindspore", "--force"]);
+    assert_eq!(entries(&target), ["config.json", "model.ckpt"]);
+    assert_eq!(entries(folder.path()), ["hf"]);
+}
+
 /// Each is refused with one message, and leaves what was there and nothing else.
 #[test]
 fn what_cannot_be_converted_is_refused() {

@@ -1,13 +1,14 @@
 //! The binary as people meet it: arguments in, text and exit codes out.
 //!
 //! `refused` holds what must be answered with one clear error, `shown` what must be printed as promised, `interrupted` what
-//! signals do, `configured` both of YAML configurations, `strategies`, `checkpoints`, `transforms` and `shared` both of MindSpore's files, `rank_tables`
-//! and `data` both of those. Artifacts are made for the interpreter where nothing is said about machine code: that is quick and
-//! runs everywhere.
+//! signals do, `full_disk` what a disk without room does, `configured` both of YAML configurations, `strategies`, `checkpoints`,
+//! `transforms` and `shared` both of MindSpore's files, `rank_tables` and `data` both of those. Artifacts are made for the
+//! interpreter where nothing is said about machine code: that is quick and runs everywhere.
 
 mod checkpoints;
 mod configured;
 mod data;
+mod full_disk;
 mod interrupted;
 mod rank_tables;
 mod refused;

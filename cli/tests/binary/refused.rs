@@ -571,36 +571,6 @@ fn an_artifact_that_is_cut_while_code_is_added() {
     assert_eq!(std::fs::read_dir(&output).unwrap().count(), 0);
 }
 
-/// A disk of one megabyte, in a name space of its own.
-#[test]
-#[cfg(target_os = "linux")]
-fn a_full_disk_leaves_nothing_behind() {
-    let (bloomery, tiny, trained) = (env!("CARGO_BIN_EXE_bloomery"), model("trained-web"), trained());
-    let (tiny, trained) = (tiny.display(), trained.display());
-    for writes in [
-        format!("compile {tiny} --target interpreter -o full/x"),
-        format!("compile {tiny} --emit program -o full/x"),
-        format!("logits {trained} {} -o full/x", "--input-ids 5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20 ".repeat(8)),
-    ] {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("full")).unwrap();
-        let small = if writes.contains("--emit") { "4k" } else { "64k" };
-        let script = format!(
-            "mount -t tmpfs -o size={small} none full || exit 77; {bloomery} {writes}; code=$?; ls -A full; exit $code"
-        );
-        let mut call = Command::new("unshare");
-        let call = call.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script]).current_dir(folder.path());
-        let output = call.output().unwrap();
-        let message = stderr(&output);
-        if output.status.code() == Some(77) || message.contains("unshare") {
-            return eprintln!("skipped: no file system can be mounted here: {message}");
-        }
-        assert_eq!((output.status.code(), &output.stdout[..]), (Some(1), &b""[..]), "{writes}: {message}");
-        let parts = ["full/x: No space left on device (os error 28); make room there"];
-        parts.iter().for_each(|part| assert!(message.contains(part), "{writes}: {message} lacks {part}"));
-    }
-}
-
 #[test]
 fn recordings_that_cannot_be_made() {
     let run = args!["run", trained(), "--input-ids", "5", "--max-new-tokens", "1"];

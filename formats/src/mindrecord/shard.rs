@@ -208,9 +208,11 @@ pub(super) fn failed(path: &Path) -> impl FnOnce(io::Error) -> FormatError {
 
 /// What SQLite says of a file that it writes.
 fn refused(path: &Path) -> impl FnOnce(rusqlite::Error) -> FormatError {
-    move |error| FormatError::Io {
-        action: "write",
-        path: path.to_path_buf(),
-        source: io::Error::other(error.to_string()),
+    move |error| {
+        let kind = match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => io::ErrorKind::StorageFull,
+            _ => io::ErrorKind::Other,
+        };
+        failed(path)(io::Error::new(kind, error.to_string()))
     }
 }

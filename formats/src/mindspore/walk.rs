@@ -28,6 +28,9 @@ pub(super) struct Head {
 const NAME_MAX: usize = 1 << 16;
 /// Dims and type of more bytes are none.
 const HEAD_MAX: usize = 1 << 16;
+/// Around a byte that is read the kernel maps up to 2 MB, which of many values add up to the whole file: after so many bytes
+/// they are let go.
+const LET_GO: usize = 16 * STRIDE;
 /// The state of random generators, which MindSpore 2.0.0 adds; nobody knows its bytes.
 const RANDOM: &str = "random_op";
 
@@ -39,7 +42,7 @@ pub(super) fn walk(source: &Source) -> Result<Found, Problem> {
     }
     let mut found = Found { entries: Vec::new(), notes: Vec::new() };
     let mut open: Option<Open> = None;
-    let (mut at, mut value) = (0, 0);
+    let (mut at, mut value, mut mapped) = (0, 0, 0);
     while at < size {
         if check_sum(source, at)? {
             break;
@@ -58,7 +61,12 @@ pub(super) fn walk(source: &Source) -> Result<Found, Problem> {
             }
         }
         at = field.next;
+        if at - mapped >= LET_GO {
+            source.done_with(mapped..at);
+            mapped = at;
+        }
     }
+    source.done_with(mapped..size);
     match open {
         Some(whole) => whole.finish(&mut found)?,
         None => return Err(Problem::Value { value: 1, start: 0, why: "the message has no values".to_owned() }),

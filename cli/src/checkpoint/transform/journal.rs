@@ -41,7 +41,11 @@ impl Journal {
     /// Begins the file anew.
     pub(super) fn begin(folder: &Path, mark: &str) -> Result<Journal, Error> {
         let path = folder.join(NAME);
-        fs::write(&path, format!("{mark}\n")).map_err(Error::io("write", &path))?;
+        if let Err(error) = fs::write(&path, format!("{mark}\n")) {
+            // What there is of it says nothing.
+            let _ = fs::remove_file(&path);
+            return Err(Error::io("write", &path)(error));
+        }
         Ok(Journal { path, done: BTreeSet::new() })
     }
 
