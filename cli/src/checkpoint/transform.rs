@@ -136,6 +136,17 @@ fn check_folder(target: &Path, source: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// Refuses a folder with ranks that the new checkpoint does not have: readers would take them for its own.
+fn refuse_others(target: &Path, ranks: &[u32]) -> Result<(), Error> {
+    let there = if target.is_dir() { ranks_in(target)? } else { BTreeMap::new() };
+    let Some((_, other)) = there.iter().find(|(rank, _)| !ranks.contains(rank)) else { return Ok(()) };
+    Err(Error::Refused(format!(
+        "{} is of another checkpoint, the new one has {} ranks: remove it, or name another folder",
+        other.display(),
+        ranks.len()
+    )))
+}
+
 /// Files under way.
 struct Writing<'a> {
     options: &'a TransformOptions,
@@ -155,6 +166,9 @@ impl Writing<'_> {
         let known = if many { Journal::read(target, &mark)? } else { None };
         if known.is_none() {
             self.files.iter().try_for_each(|file| refuse_existing(&file.file, self.options.force))?;
+        }
+        if many {
+            refuse_others(target, &ranks)?;
         }
         self.files.iter().try_for_each(|file| output::check(&file.file))?;
         let is_new = !target.exists();
