@@ -99,11 +99,11 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Turn Hugging Face's files of a model into MindSpore's, or back
     Convert(Convert),
-    /// Show, compare or clean checkpoints
+    /// Show, compare, clean, transform or combine checkpoints
     Checkpoint(Checkpoints),
     /// Look at a YAML configuration with MindFormers' keys
     Config(Config),
-    /// Show which rank has what of an artifact's weights, and what ranks tell each other
+    /// Show, draw, check, compare or merge strategies: which rank has what of each weight
     Strategy(Strategies),
     /// Make MindRecord data sets of instruction sets, and look at them
     Data(Data),

@@ -158,7 +158,10 @@ pub struct Cleaned {
 /// No such checkpoint, a damaged one, a file that is there already, a refusal of the file system, an interruption.
 pub fn clean(options: &CleanOptions, progress: &mut dyn Progress) -> Result<Cleaned, Error> {
     let CleanOptions { source, target, key, force } = options;
-    output::check(target)?;
+    check_ckpt(target)?;
+    if target.canonicalize().is_ok_and(|target| source.canonicalize().is_ok_and(|source| source == target)) {
+        return Err(Error::Refused(format!("{} is what is read: name another place", target.display())));
+    }
     refuse_existing(target, *force)?;
     let checkpoint = MindsporeCheckpoint::open(source, key.as_ref())?;
     let (dropped, kept): (Vec<_>, Vec<_>) = checkpoint.entries().iter().partition(|entry| is_optimizer(&entry.name));
@@ -185,6 +188,22 @@ pub fn clean(options: &CleanOptions, progress: &mut dyn Progress) -> Result<Clea
     progress.end("");
     let names: Vec<String> = dropped.iter().map(|entry| entry.name.clone()).collect();
     Ok(Cleaned { kept: kept.len(), dropped: names.len(), bytes, names })
+}
+
+/// Whether it is named as checkpoints of MindSpore's are.
+pub(crate) fn is_ckpt(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "ckpt")
+}
+
+/// Refuses a name for a new file by which MindSpore would not load it.
+fn check_ckpt(path: &Path) -> Result<(), Error> {
+    if !is_ckpt(path) {
+        let path = path.display();
+        return Err(Error::Refused(format!(
+            "{path} does not end in .ckpt, and MindSpore loads no other name: say {path}.ckpt"
+        )));
+    }
+    output::check(path)
 }
 
 /// Refuses to replace what is there, unless that is asked for.

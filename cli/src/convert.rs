@@ -20,11 +20,11 @@ use bloomery_models::names::mindspore::{self, How, Made};
 use bloomery_models::names::{self, Names, stored_name};
 use serde::Serialize;
 
-use crate::checkpoint::refuse_existing;
+use crate::checkpoint::{is_ckpt, refuse_existing};
 use crate::compile::in_order::in_order;
 use crate::stored::{Item, StoredTensors, Told, folder_of};
 use crate::{Error, Progress, find, output};
-use describe::Described;
+use describe::{Described, PREFIX};
 pub use fill::Lost;
 use fill::Piece;
 
@@ -92,10 +92,13 @@ const BESIDE: &[&str] = &[
 pub fn convert(options: &ConvertOptions, progress: &mut dyn Progress) -> Result<Converted, Error> {
     let ConvertOptions { target, to, force, .. } = options;
     refuse_existing(target, *force || is_empty_folder(target))?;
+    check_name(target, *to)?;
     let source = find::noted(&options.source, progress)?;
     let model = Model::open(&source, options, progress)?;
-    let is_file = *to == Names::MindSpore && target.extension().is_some_and(|extension| extension == "ckpt");
+    let mut notes = model.notes.clone();
+    let is_file = *to == Names::MindSpore && is_ckpt(target);
     if is_file {
+        notes.extend(model.lost_prefix());
         output::check(target)?;
     } else {
         check_folder(target, &source)?;
@@ -116,7 +119,18 @@ pub fn convert(options: &ConvertOptions, progress: &mut dyn Progress) -> Result<
     };
     let lost = writing.lost;
     progress.end("");
-    Ok(Converted { target: target.clone(), files, tensors: model.tensors.len(), bytes, lost, notes: model.notes })
+    Ok(Converted { target: target.clone(), files, tensors: model.tensors.len(), bytes, lost, notes })
+}
+
+/// Refuses a name by which people would take a new folder for a file.
+fn check_name(target: &Path, to: Names) -> Result<(), Error> {
+    let extension = target.extension().unwrap_or_default();
+    let is_taken = ["safetensors", "bin"].iter().any(|other| extension == *other);
+    if !target.is_dir() && (is_taken || to == Names::HuggingFace && is_ckpt(target)) {
+        let file = if to == Names::MindSpore { ", or a file NAME.ckpt" } else { "" };
+        return Err(Error::Refused(format!("{} is a file's name: name a folder{file}", target.display())));
+    }
+    Ok(())
 }
 
 fn is_empty_folder(path: &Path) -> bool {
@@ -175,6 +189,17 @@ struct Model {
 }
 
 impl Model {
+    /// What to know when there is no `config.json` that keeps the prefix.
+    fn lost_prefix(&self) -> Option<String> {
+        (self.described.prefix != PREFIX).then(|| {
+            let prefix = &self.described.prefix;
+            format!(
+                "names had `{prefix}` before them, not `{PREFIX}`, and a file cannot keep that: what is made of it will have \
+                 `{PREFIX}`; a folder keeps it"
+            )
+        })
+    }
+
     fn open(source: &Path, options: &ConvertOptions, progress: &mut dyn Progress) -> Result<Model, Error> {
         let other = if options.to == Names::HuggingFace { Names::MindSpore } else { Names::HuggingFace };
         let told = Told { strategy: options.source_strategy.as_deref(), key: options.key.as_ref() };

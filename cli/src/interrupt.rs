@@ -10,6 +10,14 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::low_level::unregister;
 use signal_hook::{SigId, flag};
 
+/// A file that may not grow any further (`ulimit -f`) is an error of the write, like a full disk, and no end of the program,
+/// which then removes what it began.
+pub(crate) fn outlive_file_limit() {
+    // Where no handler can be set, the signal ends the program as it always did.
+    #[cfg(unix)]
+    let _ = flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
+}
+
 /// The number of the signal that came; 0 while none did.
 static CAME: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
 

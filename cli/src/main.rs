@@ -34,6 +34,7 @@ use print::Silent;
 
 fn main() -> ExitCode {
     cut::survive();
+    interrupt::outlive_file_limit();
     match execute(Cli::read().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -216,7 +217,7 @@ fn inspect(args: &Inspect) -> Result<(), Failure> {
 
 fn convert(args: &Convert) -> Result<(), Failure> {
     interrupt::ask_first();
-    let converted = convert::convert(&args.options(), &mut shown())?;
+    let converted = convert::convert(&args.options()?, &mut shown())?;
     if args.json { Ok(print::json(&converted)?) } else { Ok(print::out(&print::converted(&converted))?) }
 }
 

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use bloomery::Key;
 use bloomery::checkpoint::{CleanOptions, CombineOptions, TransformOptions};
 use bloomery::convert::ConvertOptions;
+use bloomery::{Error, Key};
 use bloomery_models::config::WeightType;
 use bloomery_models::names::Names;
 use clap::{Args, Subcommand, ValueEnum};
@@ -21,7 +21,8 @@ pub(crate) struct Convert {
     /// A model's folder or name, or a file of weights, with a config.json beside it
     #[arg(value_name = "SRC")]
     source: PathBuf,
-    /// A folder, which gets config.json and the tokenizer's files as well; or, for MindSpore, a file: FILE.ckpt
+    /// A folder, which gets config.json and the tokenizer's files as well, and keeps what stood before Hugging Face's names; or,
+    /// for MindSpore, a file: FILE.ckpt
     #[arg(value_name = "DST")]
     target: PathBuf,
     /// Whose files to make
@@ -65,8 +66,12 @@ const SHARD: u64 = 5_000_000_000;
 
 impl Convert {
     /// The library's options.
-    pub(crate) fn options(&self) -> ConvertOptions {
-        ConvertOptions {
+    pub(crate) fn options(&self) -> Result<ConvertOptions, Error> {
+        if self.shard_size.is_some() && self.to == To::Mindspore {
+            let refusal = "--shard-size is for --to hf: weights of MindSpore's are one file, leave it out";
+            return Err(Error::Refused(refusal.to_owned()));
+        }
+        Ok(ConvertOptions {
             source: self.source.clone(),
             target: self.target.clone(),
             to: match self.to {
@@ -84,7 +89,7 @@ impl Convert {
             key: self.key.clone(),
             source_strategy: self.src_strategy.clone(),
             force: self.force,
-        }
+        })
     }
 }
 

@@ -89,6 +89,9 @@ pub fn transform(options: &TransformOptions, progress: &mut dyn Progress) -> Res
             "nothing is said of how ranks share the checkpoint: say --src-strategy, --dst-strategy or both".to_owned(),
         ));
     }
+    if options.prefix.contains(std::path::is_separator) {
+        return Err(Error::Refused(format!("--prefix {}: a file's name has no folder in it", options.prefix)));
+    }
     let sides = Sides::open(source_strategy.as_deref(), target_strategy.as_deref(), progress)?;
     let ranks = sides.target_ranks(options.rank)?;
     check_folder(target, source)?;

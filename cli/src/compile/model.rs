@@ -147,6 +147,13 @@ pub(super) fn described(path: &Path) -> Result<BloomConfig, Error> {
              YAML configuration whose load_checkpoint is {path}"
         )));
     }
+    if !folder.join("config.json").exists() && path.is_file() {
+        let (path, folder) = (path.display(), folder.display());
+        return Err(Error::Refused(format!(
+            "{path} has no config.json beside it: put the model's into {folder}, let `convert {path} FOLDER --to hf --heads N` \
+             make one, or compile a YAML configuration whose load_checkpoint is {path}"
+        )));
+    }
     Ok(BloomConfig::from_folder(&folder)?)
 }
 

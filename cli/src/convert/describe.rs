@@ -15,7 +15,7 @@ use crate::stored::{Item, StoredTensors};
 /// Where the prefix of Hugging Face's names is kept while they are MindFormers'.
 const PREFIX_KEY: &str = "hf_name_prefix";
 /// What transformers puts before every name today.
-const PREFIX: &str = "transformer.";
+pub(super) const PREFIX: &str = "transformer.";
 
 /// What is known of a model.
 #[derive(Debug)]

@@ -332,6 +332,48 @@ fn what_cannot_be_converted_is_refused() {
 }
 
 #[test]
+fn names_of_new_files_say_what_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let source = model("tiny-nonpow2");
+    for (target, to) in [("new.ckpt", "hf"), ("new.safetensors", "hf"), ("new.safetensors", "mindspore")] {
+        refused(words!["convert", &source, at(target), "--to", to], &[target, "is a file's name: name a folder"]);
+    }
+    let sized = words!["convert", &source, at("new.ckpt"), "--to", "mindspore", "--shard-size", "1KB"];
+    refused(sized, &["--shard-size is for --to hf"]);
+    let trained = ckpt("train-state.ckpt");
+    refused(words!["checkpoint", "clean", &trained, at("new")], &["does not end in .ckpt", "new.ckpt"]);
+    let copied = at("copied.ckpt");
+    fs::copy(&trained, &copied).unwrap();
+    refused(words!["checkpoint", "clean", &copied, &copied, "--force"], &["is what is read"]);
+    assert_eq!(fs::read(&copied).unwrap(), fs::read(&trained).unwrap());
+    refused(
+        words!["compile", &copied, "-o", at("new.bloom")],
+        &["no config.json beside it", "--heads", "load_checkpoint"],
+    );
+    assert_eq!(entries(folder.path()), ["copied.ckpt"]);
+}
+
+/// Names without a prefix: a folder keeps that, a file cannot.
+#[test]
+fn a_file_tells_that_it_loses_what_stood_before_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let [file, kept] = ["new.ckpt", "new"].map(|name| folder.path().join(name));
+    let notes = |source: &str, target: &Path| {
+        let converted = printed_json(words!["convert", model(source), target, "--to", "mindspore", "--force"]);
+        converted["notes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|note| note.as_str().unwrap().contains("keep that"))
+            .count()
+    };
+    assert_eq!(notes("tiny-nonpow2", &file), 1);
+    assert_eq!(notes("tiny-nonpow2", &kept), 0);
+    assert_eq!(notes("tiny", &file), 0);
+}
+
+#[test]
 fn sizes_and_keys_on_the_command_line() {
     for (arguments, part) in [
         (words!["convert", "a", "b", "--to", "hf", "--shard-size", "5XB"], "no size such as 5GB"),

@@ -203,6 +203,7 @@ fn what_is_there_is_replaced_only_if_that_is_asked_for() {
     refused(&[&case.words(), args!["--rank", "8"]].concat(), &["there is no rank 8", "has 8, numbered from 0"]);
     let same = args!["checkpoint", "transform", &case.source, &case.source, "--src-strategy", &case.src];
     refused(same, &["is what is read"]);
+    refused(&[&case.words(), args!["--prefix", "../x"]].concat(), &["--prefix ../x", "has no folder in it"]);
     fs::create_dir(case.target.join("rank_8")).unwrap();
     let words = [&case.words(), args!["--force"]].concat();
     refused(&words, &["rank_8 is of another checkpoint", "the new one has 8 ranks", "name another folder"]);

@@ -9,8 +9,8 @@ use super::plan::plan;
 use super::sides::Sides;
 use super::sources::Sources;
 use super::write_file;
-use crate::checkpoint::refuse_existing;
-use crate::{Error, Progress, output};
+use crate::checkpoint::{check_ckpt, refuse_existing};
+use crate::{Error, Progress};
 
 /// What to combine.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ pub struct Combined {
 /// As those of [`transform`](super::transform()); nothing is left of what was begun.
 pub fn combine(options: &CombineOptions, progress: &mut dyn Progress) -> Result<Combined, Error> {
     let CombineOptions { source, target, strategy, key, force } = options;
-    output::check(target)?;
+    check_ckpt(target)?;
     refuse_existing(target, *force)?;
     let sides = Sides::open(Some(strategy), None, progress)?;
     let mut sources = Sources::find(source, sides.source_ranks(), key.clone())?;
