@@ -123,6 +123,15 @@ impl fmt::Debug for Error {
 impl Error {
     /// What to do where the system refused something, if that is plain.
     pub fn way_out(&self) -> Option<&'static str> {
+        match self {
+            Error::Io { action: "write" | "create", source, .. }
+            | Error::Format(FormatError::Io { action: "write" | "create", source, .. })
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
+                return Some("`mkdir -p` makes the folder it should be in");
+            }
+            _ => {}
+        }
         let mut cause = Some(self as &dyn std::error::Error);
         while let Some(error) = cause {
             if let Some(io) = error.downcast_ref::<io::Error>() {

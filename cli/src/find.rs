@@ -91,7 +91,8 @@ impl Places {
         if is_there {
             return Ok(Found::Here(model.to_path_buf()));
         }
-        let published = model.to_str().and_then(|name| Some((name, published::by_name(name)?)));
+        let named = model.to_str().filter(|_| !is_file_name(model));
+        let published = named.and_then(|name| Some((name, published::by_name(name)?)));
         match published {
             Some((name, published)) => Ok(self.find_named(name, published)),
             None => Err(Error::Nothing { path: model.to_path_buf() }),
@@ -110,6 +111,12 @@ impl Places {
         let looked = [downloaded].into_iter().chain(cached).collect();
         Found::Nowhere(Missing { name: name.to_owned(), repository, looked })
     }
+}
+
+/// Whether nobody would call a model that.
+fn is_file_name(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default();
+    ["bloom", "ckpt", "safetensors", "bin", "json", "yaml"].iter().any(|known| extension == *known)
 }
 
 /// A repository's folder in the cache.

@@ -239,10 +239,11 @@ pub(crate) fn works(program: &Program, calls: &[Call]) -> BTreeMap<Option<usize>
 /// Takes what rows alone skipped off the work of the one kernel that attends.
 fn leave_out_skipped(program: &Program, call: &Call, sizes: &Sizes<'_>, works: &mut BTreeMap<Option<usize>, Work>) {
     let page = |kernel: Option<usize>| page_work(&program.kernels[kernel?].graph, sizes);
+    if call.spans.iter().any(|span| span.tokens != 1) {
+        return;
+    }
     let mut attending = works.iter_mut().filter_map(|(kernel, work)| Some((page(*kernel)?, work)));
-    if let (Some((page, work)), None) = (attending.next(), attending.next())
-        && call.spans.iter().all(|span| span.tokens == 1)
-    {
+    if let (Some((page, work)), None) = (attending.next(), attending.next()) {
         *work -= page.times(call.pages.skipped);
     }
 }

@@ -91,9 +91,8 @@ impl Groups {
             }
             let joined = kernel_graph(graph, &members, module, "kernel")?;
             let apart = costs[&position] + costs[&into];
-            if let Ok(cost) = cx.target.cost(&bound(PASS.name, &joined, numbers)?)
-                && cost <= apart
-            {
+            let cost = cx.target.cost(&bound(PASS.name, &joined, numbers)?);
+            if let Some(cost) = cost.ok().filter(|cost| *cost <= apart) {
                 self.members[position].clear();
                 members.iter().for_each(|&member| self.last[member] = into);
                 self.members[into] = members;

@@ -139,7 +139,8 @@ impl<'a> Planning<'a> {
             for name in parameters.map(|parameter| &parameter.name).filter(|name| (self.keep)(name)) {
                 if self.sources.rank(*source).entry(name).is_none() && !is_optimizer(name) {
                     return Err(Error::Refused(format!(
-                        "rank {source} lacks parameter {name}, which the source's strategy has: {} is of another training than the strategy",
+                        "rank {source} lacks parameter {name}, which the source's strategy has: {} was cut short, or it is of another \
+                         training than the strategy",
                         self.sources.rank(*source).path().display()
                     )));
                 }
@@ -154,7 +155,8 @@ impl<'a> Planning<'a> {
             let said = |entry: &Entry| format!("{} {:?}", entry.kind.name(), entry.shape);
             let Some(like) = self.sources.rank(other).entry(&entry.name) else {
                 return Err(Error::Refused(format!(
-                    "rank {other} lacks parameter {}, which rank {one} of the same stage has as {}: {} is of another training",
+                    "rank {other} lacks parameter {}, which rank {one} of the same stage has as {}: {} was cut short, or the two are \
+                     of different trainings, or stages are not as the strategy says",
                     entry.name,
                     said(entry),
                     self.sources.rank(other).path().display()
