@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
+use bloomery_formats::Kind;
 use bloomery_formats::strategy::{Layout, Stages, StrategyFile};
 use serde::Serialize;
 
@@ -16,6 +17,21 @@ use crate::{Error, output};
 /// Whether a path is a strategy of MindSpore's, or else an artifact: told by content, and by name where there is none.
 pub fn is_strategy(path: &Path) -> bool {
     !is_artifact(path) && path.extension().is_none_or(|extension| extension != "bloom")
+}
+
+/// Whether a folder holds strategies, told by content.
+///
+/// # Errors
+/// The folder or one of its files cannot be read.
+pub(crate) fn are_in(folder: &Path) -> Result<bool, Error> {
+    for entry in folder.read_dir().map_err(Error::io("read", folder))? {
+        let path = entry.map_err(Error::io("read", folder))?.path();
+        let named = path.extension().is_some_and(|extension| extension == "ckpt" || extension == "json");
+        if named && path.is_file() && Kind::of(&path)? == Some(Kind::Strategy) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What a strategy says.

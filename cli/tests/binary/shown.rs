@@ -731,3 +731,41 @@ fn models_are_found_by_name() {
     assert!(notes.contains("note: bloom_560m is ") && notes.contains("snapshots/0123abcd"), "{notes}");
     assert!(printed(args!["inspect", &artifact]).contains("pytorch_model.bin"));
 }
+
+/// Names mislead: what a file holds is told by its content.
+#[test]
+fn files_are_known_by_content_whatever_their_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixtures = model("tiny").ancestors().nth(3).unwrap().join("mindspore");
+    let files = [
+        (model("tiny").join("model.safetensors"), "safetensors", "word_embeddings.weight"),
+        (model("tiny-bin").join("pytorch_model.bin"), "torch", "word_embeddings.weight"),
+        (fixtures.join("ckpt/dtypes.ckpt"), "mindspore", ""),
+        (fixtures.join("transform/strategies/mp2-pp2.ckpt"), "strategy", "strategy show"),
+        (fixtures.join("compiler/mp2-pp2-json/merged.json"), "strategy", "strategy show"),
+        (model("tiny").join("config.json"), "config", "a document of JSON"),
+    ];
+    for (file, kind, part) in files {
+        for name in ["a", "a.ckpt", "a.bin", "st.json", "cfg.x", "a.safetensors"] {
+            let path = folder.path().join(name);
+            std::fs::copy(&file, &path).unwrap();
+            assert_eq!(json(args!["inspect", &path, "--json"])["kind"], kind, "{} as {name}", file.display());
+            match kind {
+                "strategy" | "config" => crate::refused::refused(args!["checkpoint", "show", &path], &[name, part]),
+                _ => {
+                    assert!(printed(args!["checkpoint", "show", &path]).contains(part), "{kind} as {name}");
+                    let same = printed(args!["checkpoint", "diff", &path, &file]);
+                    assert!(same.starts_with("equal: "), "{kind} as {name}: {same}");
+                }
+            }
+        }
+    }
+    let strategies = tempfile::tempdir().unwrap();
+    for name in ["ckpt_strategy_rank_0.ckpt", "ckpt_strategy_rank_4.ckpt"] {
+        std::fs::copy(fixtures.join("mindformers/mp4-pp2").join(name), strategies.path().join(name)).unwrap();
+    }
+    let seen = json(args!["inspect", strategies.path(), "--json"]);
+    assert!(seen["kind"] == "strategy" && seen["stages"]["1"].is_object(), "{seen}");
+    let index = fixtures.join("mindrecord/one-int32/dataset.mindrecord.db");
+    crate::refused::refused(args!["inspect", &index], &["index of a data file", "without .db"]);
+}
