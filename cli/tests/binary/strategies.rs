@@ -282,7 +282,10 @@ fn strategies_that_are_not_whole_are_refused() {
     let one = different.iter().find(|one| one["name"] == "blocks.0.attention.dense1.weight").unwrap();
     assert_eq!(
         (&one["a"], &one["b"]),
-        (&"[2, 2] cut as [0, -1], shared by the optimizer's ranks".into(), &"[4] cut as [0, -1]".into())
+        (
+            &"[2, 2] cut as [0, -1], shared by all of the optimizer's ranks in steps of 2".into(),
+            &"[4] cut as [0, -1]".into()
+        )
     );
     assert!(
         printed(args!["strategy", "diff", a, b]).contains("0-blocks.0.attention.dense1.weight: [2, 2] cut as [0, -1]")
