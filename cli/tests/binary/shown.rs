@@ -582,10 +582,19 @@ fn who_has_what_is_a_table_and_a_picture() {
     let weights = shares["weights"].as_array().unwrap();
     let embedding = weights.iter().find(|weight| weight["name"] == "word_embeddings.weight").unwrap();
     assert_eq!(embedding["slices"][3]["0"], serde_json::json!({"start": 3072, "end": 4096}));
-    assert_eq!(printed(args!["strategy", "draw", &path, "-o", &picture]), "");
+    let written = printed(args!["strategy", "draw", &path, "-o", &picture]);
+    assert!(written.contains("shared.svg: a picture of ") && written.ends_with("parameters on 4 ranks\n"), "{written}");
+    crate::refused::refused(args!["strategy", "draw", &path, "-o", &picture], &["is there already", "--force"]);
+    let table = json(args!["strategy", "draw", &path, "-o", &picture, "--force", "--json"]);
+    assert_eq!(table["output"], picture.to_str().unwrap());
+    assert_eq!(
+        table["parameters"]["word_embeddings.weight"]["ranks"]["3"],
+        serde_json::json!([[3072, 4096], [0, 128]])
+    );
     let drawn = std::fs::read_to_string(&picture).unwrap();
     assert_eq!(printed(args!["strategy", "draw", &path]), drawn);
     assert!(drawn.starts_with("<svg") && drawn.contains("rank 3: 3072..4096 of dimension 0 of"), "{drawn}");
+    assert!(drawn.contains(">dim 0 in 4 parts<") && drawn.contains(">whole on every rank<"), "{drawn}");
     assert!(printed(args!["strategy", "show", trained()]).starts_with("1 rank\n"));
 }
 

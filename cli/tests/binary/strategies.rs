@@ -241,14 +241,19 @@ fn strategy_files_are_merged_and_drawn() {
     );
 
     let picture = folder.path().join("picture.svg");
-    let table = printed(args!["strategy", "draw", &out, "-o", &picture]);
-    let part = "part 2 of 2 of dim 0                         rank 5, 7\n";
-    assert!(table.contains(part), "{table} lacks {part}");
+    let written = printed(args!["strategy", "draw", &out, "-o", &picture]);
+    assert!(written.ends_with(" on 8 ranks\n") && written.lines().count() == 1, "{written}");
+    refused(args!["strategy", "draw", &out, "-o", &picture], &["picture.svg is there already", "--force"]);
+    let table = json(args!["strategy", "draw", &out, "--json"]);
+    let norm = &table["parameters"]["blocks.1.attention.dense1.weight"];
+    assert_eq!((&norm["ranks"]["6"], &norm["ranks"]["3"]), (&serde_json::json!([[1, 2], [0, 1]]), &Value::Null));
     let drawn = std::fs::read_to_string(&picture).unwrap();
     for part in [
         "8 ranks (stages 2, ranks each 4)",
         ">blocks.1.attention.dense1.weight<",
         "rank 6: 1..2 of dimension 0 of [4, 1] pieces",
+        ">dim 0 in 4 parts, on ranks 4 to 7<",
+        ">all ranks that are named there<",
     ] {
         assert!(drawn.contains(part), "{drawn} lacks {part}");
     }
