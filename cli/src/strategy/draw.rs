@@ -12,7 +12,7 @@ use crate::{Error, Progress, output, write_text};
 
 /// Pixels: of a row, of the names' column, of a weight as a whole, of the words beside it, around all of it.
 const ROW: u64 = 22;
-const NAMES: u64 = 310;
+const NAMES: u64 = 360;
 const WHOLE: u64 = 480;
 const WORDS: u64 = 400;
 const MARGIN: u64 = 16;

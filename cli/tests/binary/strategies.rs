@@ -298,3 +298,36 @@ fn strategies_that_are_not_whole_are_refused() {
     let axes = printed(args!["strategy", "check", &fixture("transform/strategies/axes.ckpt")]);
     assert!(axes.contains("MindSpore 2.0.0"), "{axes}");
 }
+
+/// What only states or operators speak of is named, and so are steps; names stay on their lines.
+#[test]
+fn lacking_layouts_and_other_steps_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let [whole, lacking, stepped] = ["whole.ckpt", "lacking.ckpt", "stepped.ckpt"].map(|name| folder.path().join(name));
+    let (name, one) = ("blocks.0.attention.dense1.weight", "mindformers/dp2-mp2-opt/ckpt_strategy_rank_0.ckpt");
+    std::fs::copy(fixture(one), &whole).unwrap();
+    let mut file = StrategyFile::open(&whole).unwrap();
+    let at = file.parameters.iter().position(|parameter| parameter.name == name).unwrap();
+    file.parameters[at].layout.optimizer_shard.as_mut().unwrap().step = 1;
+    file.write(&stepped).unwrap();
+    let said = |step: u32| format!("shared by all of the optimizer's ranks in steps of {step}");
+    let text = printed(args!["strategy", "diff", &whole, &stepped]);
+    assert!(text.contains(&said(1)) && text.contains(&said(2)), "{text}");
+    let text = printed(args!["strategy", "check", &stepped]);
+    let part = format!("parameter adam_m.{name} is of {name}, and lies otherwise: ");
+    assert!(text.contains(&part) && text.contains(&said(1)) && text.contains(&said(2)), "{text}");
+    let mut parameter = file.parameters.remove(at);
+    parameter.name = "a\nstage 9".to_owned();
+    file.parameters.push(parameter);
+    file.write(&lacking).unwrap();
+    let text = printed(args!["strategy", "check", &lacking]);
+    for of in [format!("parameter adam_m.{name}"), format!("parameter adam_v.{name}"), "operator ".to_owned()] {
+        let told = text.lines().find(|line| line.contains(&of)).unwrap_or_default();
+        assert!(told.ends_with(&format!("is of {name}, which has no layout here: save the strategy again")), "{text}");
+    }
+    for command in ["show", "check"] {
+        let text = printed(args!["strategy", command, &lacking]);
+        assert!(!text.contains("\nstage 9"), "{text}");
+    }
+    assert!(printed(args!["strategy", "show", &lacking]).contains("  a\\nstage 9  "));
+}
