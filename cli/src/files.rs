@@ -51,6 +51,9 @@ fn summary(made: &Made) -> String {
     if made.skipped > 0 {
         let _ = writeln!(text, "left out  {}", print::counted(made.skipped, "bad row"));
     }
+    for file in &made.removed {
+        let _ = writeln!(text, "removed   {}", file.display());
+    }
     text += "tokens of a sample\n";
     let most = made.lengths.iter().map(|bin| bin.samples).max().unwrap_or(1);
     for bin in &made.lengths {

@@ -9,9 +9,9 @@ use bloomery_artifact::format::MAGIC;
 use bloomery_artifact::plan::check::hccl;
 use bloomery_artifact::plan::{CallPlan, aclnn};
 use bloomery_artifact::{Artifact, Check, Provenance, WeightTable, sizes};
-use bloomery_formats::mindrecord::MindRecord;
-use bloomery_formats::mindspore::{self, Key};
+use bloomery_formats::mindspore::Key;
 use bloomery_formats::rank_table::{Problem, RankTable};
+use bloomery_formats::{FormatError, Kind};
 use bloomery_ir::Bindings;
 use bloomery_ir::ascend;
 use bloomery_ir::print::print_graph;
@@ -310,31 +310,31 @@ pub fn inspect(path: &Path) -> Result<Inspection, Error> {
 pub fn inspect_with(path: &Path, key: Option<&Key>, strategy: Option<&Path>) -> Result<Inspection, Error> {
     let path = &*find::local(path)?;
     let stored = |preferred| StoredTensors::open(path, Told { strategy, key }, preferred, &mut Quiet);
-    let named = |suffix: &str| path.extension().is_some_and(|found| found == suffix);
     if is_artifact(path) {
         let artifact = Artifact::open(path, Check::None)?;
-        Ok(Inspection::Artifact(Box::new(view(&artifact))))
-    } else if path.is_dir() && !folder_of(path).join("config.json").exists() && has_ranks(path)? {
-        Ok(Inspection::Mindspore { tensors: tensors(&stored(Names::MindSpore)?) })
-    } else if path.is_dir() {
-        Ok(Inspection::Folder(Box::new(folder(&folder_of(path), || stored(Names::HuggingFace))?)))
-    } else if path.is_file() && mindspore::begins(path)? {
-        Ok(Inspection::Mindspore { tensors: tensors(&stored(Names::MindSpore)?) })
-    } else if path.is_file() && bloomery_formats::strategy::begins(path)? {
-        Ok(Inspection::Strategy(files::show(path)?))
-    } else if MindRecord::is_one(path) {
-        Ok(Inspection::Mindrecord(Box::new(show(path, 0, None)?)))
-    } else if let Some(table) = rank_table(path)? {
-        Ok(Inspection::RankTable { problems: table.problems(), table })
-    } else if named("json") {
-        Ok(Inspection::Config { config: config(path)? })
-    } else if named("safetensors") {
-        Ok(Inspection::Safetensors { tensors: tensors(&stored(Names::HuggingFace)?) })
-    } else if ["bin", "pt", "pth"].into_iter().any(named) {
-        Ok(Inspection::Torch { tensors: tensors(&stored(Names::HuggingFace)?) })
-    } else {
-        bloomery_formats::map::Mapping::open(path)?;
-        Err(Error::Refused(format!("{} is nothing known: {TAKES}", path.display())))
+        return Ok(Inspection::Artifact(Box::new(view(&artifact))));
+    }
+    if path.is_dir() {
+        return match folder_of(path).join("config.json").exists() {
+            false if has_ranks(path)? => Ok(Inspection::Mindspore { tensors: tensors(&stored(Names::MindSpore)?) }),
+            false if files::are_in(path)? => Ok(Inspection::Strategy(files::show(path)?)),
+            _ => Ok(Inspection::Folder(Box::new(folder(&folder_of(path), || stored(Names::HuggingFace))?))),
+        };
+    }
+    match Kind::of(path)? {
+        Some(Kind::Safetensors) => Ok(Inspection::Safetensors { tensors: tensors(&stored(Names::HuggingFace)?) }),
+        Some(Kind::Torch) => Ok(Inspection::Torch { tensors: tensors(&stored(Names::HuggingFace)?) }),
+        Some(Kind::Mindspore) => Ok(Inspection::Mindspore { tensors: tensors(&stored(Names::MindSpore)?) }),
+        Some(Kind::Strategy) => Ok(Inspection::Strategy(files::show(path)?)),
+        // Of an index this says which file to name.
+        Some(Kind::MindRecord | Kind::Database) => Ok(Inspection::Mindrecord(Box::new(show(path, 0, None)?))),
+        Some(Kind::RankTable) => {
+            let table = RankTable::open(path)?;
+            Ok(Inspection::RankTable { problems: table.problems(), table })
+        }
+        Some(Kind::Json) => Ok(Inspection::Config { config: config(path)? }),
+        Some(Kind::LfsPointer) => Err(FormatError::LfsPointer { path: path.to_path_buf() }.into()),
+        None => Err(Error::Refused(format!("{} is nothing known: {TAKES}", path.display()))),
     }
 }
 
@@ -349,21 +349,9 @@ fn folder(path: &Path, stored: impl FnOnce() -> Result<StoredTensors, Error>) ->
     })
 }
 
-/// The rank table that a file is, whatever its name.
-fn rank_table(path: &Path) -> Result<Option<RankTable>, Error> {
-    let is_small = path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() < 16 << 20);
-    let bytes = if is_small { bloomery_formats::map::read(path)? } else { Vec::new() };
-    // Other files need not be read as JSON, which begins with a brace here.
-    if bytes.trim_ascii_start().first() != Some(&b'{') {
-        return Ok(None);
-    }
-    let json: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-    Ok(if RankTable::is_one(&json) { Some(RankTable::open(path)?) } else { None })
-}
-
 /// What can be looked at, for those who gave something else.
-const TAKES: &str = "give an artifact, a safetensors, torch or MindSpore file, a MindRecord file, a strategy file, a rank table, a config.json or a \
-                     model's folder";
+const TAKES: &str = "give an artifact, a safetensors, torch or MindSpore file, a MindRecord file, a strategy file, a rank table, a config.json, or a \
+                     folder with a model or strategies";
 
 /// The settings in a `config.json`; other files of a model are called by what they are.
 fn config(path: &Path) -> Result<BloomConfig, Error> {

@@ -276,11 +276,17 @@ fn strategy(what: &StrategyCommand) -> Result<(), Failure> {
             let found = strategy_files::show(file)?;
             if *json { Ok(print::json(&found)?) } else { Ok(print::out(&print::strategy(&found))?) }
         }
-        StrategyCommand::Draw { file, output } if strategy_files::is_strategy(file) => {
-            let picture = strategy::draw::draw(&strategy_files::shares(file)?);
-            let Some(path) = output else { return Ok(print::out(&picture)?) };
-            bloomery::write_text(path, &picture, &Silent)?;
-            Ok(print::out(&print::holders(&strategy_files::show(file)?))?)
+        StrategyCommand::Draw { file, output, force, json } => {
+            let is_artifact = !strategy_files::is_strategy(file);
+            let shares = if is_artifact { strategy::strategy(file)? } else { strategy_files::shares(file)? };
+            if let Some(path) = output {
+                strategy::draw::write(&shares, path, *force, &Silent)?;
+            }
+            match output {
+                _ if *json => Ok(print::json(&strategy::draw::table(&shares, output.as_deref()))?),
+                Some(path) => Ok(print::out(&print::drawn(path, &shares))?),
+                None => Ok(print::out(&strategy::draw::draw(&shares))?),
+            }
         }
         StrategyCommand::Check { file, json } => {
             let checked = strategy_files::check(file)?;
@@ -297,13 +303,6 @@ fn strategy(what: &StrategyCommand) -> Result<(), Failure> {
         StrategyCommand::Show { file, json } => {
             let shares = strategy::strategy(file)?;
             if *json { Ok(print::json(&shares)?) } else { Ok(print::out(&print::shares(&shares))?) }
-        }
-        StrategyCommand::Draw { file, output } => {
-            let picture = strategy::draw::draw(&strategy::strategy(file)?);
-            match output {
-                Some(path) => Ok(bloomery::write_text(path, &picture, &Silent)?),
-                None => Ok(print::out(&picture)?),
-            }
         }
     }
 }

@@ -30,7 +30,7 @@ pub(crate) use inspection::inspection;
 pub(crate) use plan::plan;
 pub(crate) use profile::profile;
 pub(crate) use shares::shares;
-pub(crate) use strategy::{checked, holders, strategy, strategy_differences};
+pub(crate) use strategy::{checked, drawn, strategy, strategy_differences};
 
 /// Writes a result. A reader that closed the pipe has what it wanted: nothing is said, and the program ends.
 pub(crate) fn out(text: &str) -> io::Result<()> {
@@ -65,11 +65,19 @@ pub(crate) fn error(message: &str, way_out: Option<&str>) {
 
 /// A text that may hold what strangers wrote into their files, with escapes for whatever would move a terminal's cursor.
 pub(crate) fn harmless(text: &str) -> String {
+    escaped(text, &['\n', '\t'])
+}
+
+/// A name or a sentence that strangers wrote, on one line.
+pub(crate) fn line(text: &str) -> String {
+    escaped(text, &[])
+}
+
+fn escaped(text: &str, kept: &[char]) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
-            '\n' | '\t' => shown.push(c),
-            c if c.is_control() => shown.extend(c.escape_default()),
+            c if c.is_control() && !kept.contains(&c) => shown.extend(c.escape_default()),
             c => shown.push(c),
         }
     }
@@ -227,6 +235,11 @@ pub(crate) fn counted(count: usize, what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn strangers_cannot_break_lines() {
+        assert_eq!([harmless("a\tb\n\u{1b}[2J"), line("a\tb\n\u{1b}")], ["a\tb\n\\u{1b}[2J", "a\\tb\\n\\u{1b}"]);
+    }
 
     #[test]
     fn sizes_are_short() {

@@ -51,7 +51,11 @@ impl FromStr for Devices {
         if let Some(id) = ids.iter().find(|id| **id >= DEVICES) {
             return Err(format!("a server has {DEVICES} devices, 0 to {}: there is no {id}", DEVICES - 1));
         }
-        if ids.is_empty() || ids.iter().collect::<BTreeSet<_>>().len() != ids.len() {
+        let mut seen = BTreeSet::new();
+        if let Some(id) = ids.iter().find(|id| !seen.insert(**id)) {
+            return Err(format!("device {id} is doubled in `{text}`: name each device once"));
+        }
+        if ids.is_empty() {
             return Err(wrong());
         }
         Ok(Devices(ids))
@@ -155,7 +159,9 @@ mod tests {
             ("[0,99999999)", "no 8"),
             ("7,8", "no 8"),
             ("0", "says no devices"),
-            ("1,1", "says no"),
+            ("1,1", "device 1 is doubled"),
+            ("0,0", "device 0 is doubled"),
+            ("[4,4)", "says no"),
             ("a", "says no"),
         ] {
             assert!(ids(text).is_err_and(|error| error.contains(part)), "{text}");

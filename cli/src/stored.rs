@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use bloomery_formats::map::Mapping;
 use bloomery_formats::mindspore::{self, Entry, Key, MindsporeCheckpoint};
-use bloomery_formats::{Checkpoint, Dtype};
+use bloomery_formats::{Checkpoint, Dtype, Kind};
 use bloomery_models::names::Names;
 
 use crate::checkpoint::{Whole, around, has_ranks};
+use crate::inspect::is_artifact;
 use crate::{Error, Progress};
 
 /// An opened checkpoint.
@@ -96,11 +97,22 @@ impl StoredTensors {
     }
 
     fn open_file(path: &Path, key: Option<&Key>) -> Result<StoredTensors, Error> {
-        let named = path.extension().is_some_and(|extension| extension == "ckpt");
-        if named || mindspore::begins(path)? {
-            return Ok(StoredTensors::MindSpore(Box::new(MindsporeCheckpoint::open(path, key)?)));
-        }
-        StoredTensors::open_common(path, key)
+        let what = match Kind::of(path)? {
+            Some(Kind::Mindspore) => {
+                return Ok(StoredTensors::MindSpore(Box::new(MindsporeCheckpoint::open(path, key)?)));
+            }
+            Some(Kind::Safetensors | Kind::Torch | Kind::LfsPointer) => return StoredTensors::open_common(path, key),
+            Some(Kind::Strategy) => "a strategy file, which `bloomery strategy show` shows",
+            Some(Kind::MindRecord | Kind::Database) => "a data set's, which `bloomery data show` shows",
+            Some(Kind::RankTable) => "a rank table, which `bloomery ranktable check` reads",
+            Some(Kind::Json) => "a document of JSON",
+            None if is_artifact(path) => "an artifact, which `bloomery inspect` shows",
+            None => "nothing known",
+        };
+        let path = path.display();
+        Err(Error::Refused(format!(
+            "{path} is {what}: give a checkpoint of safetensors, torch or MindSpore, or a folder"
+        )))
     }
 
     fn open_common(path: &Path, key: Option<&Key>) -> Result<StoredTensors, Error> {

@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::map::Mapping;
-use crate::{Dtype, FormatError, safetensors, torch};
+use crate::{Dtype, FormatError, Kind, safetensors, torch};
 
 /// A model's file of weights, and the index of its shards: the first that is there is read.
 const WEIGHTS: &[[&str; 2]] =
@@ -78,7 +78,7 @@ impl Checkpoint {
         WEIGHTS.concat().into_iter().any(|name| folder.join(name).exists())
     }
 
-    /// Opens one file of any name; see [`is_torch`] for how its format is told.
+    /// Opens one file of any name; [`Kind`] says how its format is told.
     ///
     /// # Errors
     /// The file is damaged or cannot be mapped.
@@ -240,22 +240,12 @@ impl<'a> Tensor<'a> {
 
 /// The tensors of one file.
 fn described(path: &Path, bytes: &[u8]) -> Result<Vec<(String, Described)>, FormatError> {
+    let kind = Kind::begins(bytes).or_else(|| Kind::named(path));
     let path = path.to_path_buf();
-    if bytes.starts_with(b"version https://git-lfs") {
-        Err(FormatError::LfsPointer { path })
-    } else if is_torch(&path, bytes) {
-        torch::read(bytes).map_err(|problem| FormatError::Torch { path, problem })
-    } else {
-        safetensors::read(bytes).map_err(|problem| FormatError::Safetensors { path, problem })
-    }
-}
-
-/// Whether a file is to be read as torch's, by its name or else by how it begins.
-fn is_torch(path: &Path, bytes: &[u8]) -> bool {
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("safetensors") => false,
-        Some("bin" | "pt" | "pth") => true,
-        _ => torch::begins(bytes),
+    match kind {
+        Some(Kind::LfsPointer) => Err(FormatError::LfsPointer { path }),
+        Some(Kind::Torch) => torch::read(bytes).map_err(|problem| FormatError::Torch { path, problem }),
+        _ => safetensors::read(bytes).map_err(|problem| FormatError::Safetensors { path, problem }),
     }
 }
 

@@ -3,11 +3,12 @@
 //! What lives here: mapping a file, writing one whole or not at all, and one module per format. What deliberately does not: what a tensor means (that is
 //! `models`), and our own artifact (that is `artifact`). This crate uses nothing of ours.
 //!
-//! Start reading at [`Checkpoint`]; [`map`] is the only place with `unsafe`.
+//! Start reading at [`Checkpoint`]; [`Kind`] tells what a file is; [`map`] is the only place with `unsafe`.
 
 mod checkpoint;
 mod dtype;
 mod error;
+mod kind;
 pub mod map;
 pub mod mindrecord;
 pub mod mindspore;
@@ -20,4 +21,5 @@ pub mod torch;
 pub use checkpoint::{Checkpoint, Tensor, cached_model};
 pub use dtype::Dtype;
 pub use error::FormatError;
+pub use kind::Kind;
 pub use partial::{Partial, PartialFolder};

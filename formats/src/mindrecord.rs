@@ -258,6 +258,20 @@ pub fn names(path: &Path, shards: usize) -> Vec<PathBuf> {
     (0..shards).map(name).collect()
 }
 
+/// The data files that a file's header lists beside it, those that are there and list the same: its own data set and
+/// nothing else; none of a file that is no data file.
+pub fn set_of(path: &Path) -> Vec<PathBuf> {
+    let listed = |path: &Path| -> Option<Vec<String>> {
+        let header = MindRecord::is_one(path).then(|| Mapping::open(path).ok().map(|data| read_header(&data)))??;
+        header.ok().map(|header| header.shards)
+    };
+    let Some(names) = listed(path) else { return Vec::new() };
+    let folder = path.parent().unwrap_or(Path::new(""));
+    // What leads to another folder is no name.
+    let plain = names.iter().filter(|name| Path::new(name).file_name().is_some_and(|last| last == name.as_str()));
+    plain.map(|name| folder.join(name)).filter(|file| listed(file).as_ref() == Some(&names)).collect()
+}
+
 /// The name of a data file's index.
 pub fn index_of(path: &Path) -> PathBuf {
     index::path(path)

@@ -7,5 +7,5 @@
 mod header;
 mod write;
 
-pub(crate) use header::read;
+pub(crate) use header::{begins, read};
 pub use write::{Head, NewTensor, SafetensorsWriter, write, write_while};

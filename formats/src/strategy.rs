@@ -13,7 +13,7 @@ mod problem;
 mod stages;
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 
 use prost::Message as _;
@@ -199,18 +199,14 @@ impl Parameter {
     }
 }
 
-/// Whether a file begins as one of these does: with a number of a stage and an item, or as JSON that says what it is.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn begins(path: &Path) -> Result<bool, FormatError> {
-    let mut first = Vec::new();
-    let read = map::open(path)?.take(256).read_to_end(&mut first);
-    read.map_err(|source| FormatError::Io { action: "read", path: path.to_path_buf(), source })?;
+/// What JSON has of these, one or both.
+pub(crate) const KEYS: [&str; 2] = ["parallel_layout_item", "parallel_strategy_item"];
+
+/// Whether bytes begin as one of these does: with a number of a stage and an item, or as JSON that says what it is.
+pub(crate) fn begins(first: &[u8]) -> bool {
     let text = String::from_utf8_lossy(first.trim_ascii_start());
-    let is_json = text.starts_with('{')
-        && ["\"parallel_layout_item\"", "\"parallel_strategy_item\""].iter().any(|key| text.contains(key));
-    Ok(is_json || begins_as_message(&first))
+    let is_json = text.starts_with('{') && KEYS.iter().any(|key| text.contains(&format!("\"{key}\"")));
+    is_json || begins_as_message(first)
 }
 
 fn begins_as_message(bytes: &[u8]) -> bool {

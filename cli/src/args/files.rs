@@ -49,7 +49,7 @@ pub(crate) struct MakeData {
     /// What is put around a record [default: belle for conversations, alpaca for others]
     #[arg(long, value_enum)]
     template: Option<DataTemplate>,
-    /// Ids of a row; with --compat mindformers one less
+    /// Ids of a row; with --compat mindformers one less. A sample that does not fit with its end is cut, and counted
     #[arg(long, value_name = "N", default_value_t = 2048, value_parser = value_parser!(u64).range(2..=1 << 20))]
     seq_length: u64,
     /// How many records, from the first on; all if not above 0
@@ -67,7 +67,7 @@ pub(crate) struct MakeData {
     /// Leave rows out that lack fields, and count them
     #[arg(long)]
     skip_bad: bool,
-    /// Replace files of that name
+    /// Replace files of that name; of a data set with more shards the others are removed
     #[arg(long)]
     force: bool,
     /// Print one JSON document

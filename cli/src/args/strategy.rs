@@ -40,6 +40,12 @@ pub(crate) enum StrategyCommand {
         /// Where to [default: standard output]
         #[arg(short, long, value_name = "FILE.svg")]
         output: Option<PathBuf>,
+        /// Replace what is there
+        #[arg(long)]
+        force: bool,
+        /// Print one JSON document instead of the picture: which rank has which slice of each weight
+        #[arg(long)]
+        json: bool,
     },
     /// Whether a strategy of MindSpore's is whole and sound
     #[command(after_help = "Example:\n  bloomery strategy check STRATEGY_DIR")]

@@ -1,11 +1,14 @@
 //! `data make`: an instruction set becomes a data set.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
 use bloomery_artifact::{Artifact, Check};
+use bloomery_formats::Kind;
 use bloomery_formats::mindrecord::{self, Writer};
 use bloomery_models::config::BloomConfig;
 use bloomery_models::tokenizer::Tokenizer;
@@ -43,7 +46,7 @@ pub struct DataOptions {
     pub layout: Layout,
     /// Whether bad records are left out.
     pub skip_bad: bool,
-    /// Whether files of that name are replaced.
+    /// Whether files of that name are replaced, and with one all others of its data set.
     pub force: bool,
 }
 
@@ -52,6 +55,8 @@ pub struct DataOptions {
 pub struct Made {
     /// The data files.
     pub files: Vec<PathBuf>,
+    /// Further data files of the data set that was replaced, which are gone.
+    pub removed: Vec<PathBuf>,
     /// Rows in them.
     pub rows: usize,
     /// Ids of a row.
@@ -60,7 +65,7 @@ pub struct Made {
     pub samples: usize,
     /// Bad records that were left out.
     pub skipped: usize,
-    /// Samples that were longer than a row.
+    /// Samples that did not fit into a row with their end, if only that is lost.
     pub cut: usize,
     /// Of these, samples whose answer did not fit at all.
     pub unanswered: usize,
@@ -99,6 +104,7 @@ pub fn make(options: &DataOptions, progress: &mut dyn Progress) -> Result<Made, 
         }
         output::new(&mindrecord::index_of(&file), options.force)?;
     }
+    let replaced = replaced(options);
     let total = bloomery_formats::map::open(&options.input)?.metadata().map_or(0, |metadata| metadata.len());
     let (tokenizer, end) = tokenizer(options)?;
     let mut writer = Writer::begin(&options.output, Rows::schema(options.layout), options.shards)?;
@@ -123,12 +129,33 @@ pub fn make(options: &DataOptions, progress: &mut dyn Progress) -> Result<Made, 
         let read = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         taken.and(read)
     })?;
-    let made = counts.finish(&mut writer)?;
+    let mut made = counts.finish(&mut writer)?;
     if !writer.finish(&|| progress.interrupted())? {
         return Err(Error::Interrupted);
     }
+    remove(&replaced)?;
+    made.removed = replaced;
     progress.end(&format!("{} rows", made.rows));
     Ok(made)
+}
+
+/// Further data files of older data sets of which a file is replaced: without that they are whole no more.
+fn replaced(options: &DataOptions) -> Vec<PathBuf> {
+    let new = mindrecord::names(&options.output, options.shards);
+    let older: BTreeSet<PathBuf> = new.iter().flat_map(|file| mindrecord::set_of(file)).collect();
+    older.into_iter().filter(|file| !new.contains(file)).collect()
+}
+
+/// Removes data files and their indices.
+fn remove(files: &[PathBuf]) -> Result<(), Error> {
+    for file in files {
+        fs::remove_file(file).map_err(Error::io("remove", file))?;
+        let index = mindrecord::index_of(file);
+        if Kind::of(&index).is_ok_and(|kind| kind == Some(Kind::Database)) {
+            fs::remove_file(&index).map_err(Error::io("remove", &index))?;
+        }
+    }
+    Ok(())
 }
 
 /// Records that go to a thread together.
@@ -235,6 +262,7 @@ impl<'a> Counts<'a> {
         });
         Ok(Made {
             files: writer.files().to_vec(),
+            removed: Vec::new(),
             rows: self.written,
             row_length: self.rows.length(),
             samples: self.samples,

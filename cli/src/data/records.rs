@@ -61,6 +61,9 @@ pub(super) fn each(path: &Path, read: &AtomicU64, found: &mut dyn FnMut(Numbered
                 Ok(()) => Ok(()),
             }
         }
+        Some(b'{') if !begins_with_record(&mut text).map_err(|error| cut(path, error))? => {
+            Err(failed(&"begins with an object over several lines: give a JSON array of records, or a record a line"))
+        }
         Some(b'{') => lines(text, found).map_err(|error| cut(path, error)),
         Some(_) => Err(failed(&"begins neither with [ nor with {: give a JSON array of records, or a record a line")),
         None => Err(failed(&"is empty: give a JSON array of records, or a record a line")),
@@ -118,6 +121,13 @@ fn begin(text: &mut impl BufRead) -> io::Result<Option<u8>> {
     }
 }
 
+/// Whether the first line that is not empty has more than a brace: one document over many lines is no records.
+fn begins_with_record(text: &mut impl BufRead) -> io::Result<bool> {
+    let rest = text.fill_buf()?.trim_ascii_start();
+    let line = rest.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    Ok(line.trim_ascii() != b"{")
+}
+
 /// A line that is no JSON is one bad record.
 fn lines(mut text: impl BufRead, found: &mut dyn FnMut(Numbered) -> GoOn) -> io::Result<()> {
     let mut line = Vec::new();
@@ -130,7 +140,10 @@ fn lines(mut text: impl BufRead, found: &mut dyn FnMut(Numbered) -> GoOn) -> io:
         if bytes.is_empty() {
             continue;
         }
-        let json = serde_json::from_slice(bytes).map_err(|error| format!("is no JSON: {error}"));
+        let json = serde_json::from_slice(bytes).map_err(|error: serde_json::Error| match error.is_eof() {
+            true => format!("is no JSON: {error}; a record is one line, or the file an array of records"),
+            false => format!("is no JSON: {error}"),
+        });
         if !found(Numbered { number, record: json.and_then(record) }) {
             break;
         }
@@ -307,6 +320,10 @@ mod tests {
         check(b" \n ", "is empty");
         check(b"instruction,output", "begins neither");
         check(&ARRAY.as_bytes()[..60], "no sound JSON array: EOF while parsing");
+        check(
+            b" \n{\n  \"instruction\": \"a\",\n  \"output\": \"b\"\n}\n",
+            "over several lines: give a JSON array of records",
+        );
         check(&[ARRAY, "x"].concat().into_bytes(), "trailing characters");
         let zip = zipped(ARRAY);
         check(&zip[..zip.len() - 12], "is damaged or cut short");

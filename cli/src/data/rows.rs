@@ -27,7 +27,7 @@ pub(super) struct Rows {
     prompts: Vec<i64>,
     /// Ids in rows that were finished, padding left out.
     pub(super) tokens: u64,
-    /// Samples that were longer than a row.
+    /// Samples that were longer than a row with their end.
     pub(super) cut: usize,
     /// Of these, how many have no answer left.
     pub(super) unanswered: usize,
@@ -82,7 +82,7 @@ impl Rows {
     }
 
     fn put(&mut self, sample: &Sample, length: usize) {
-        self.cut += usize::from(sample.len() > self.length);
+        self.cut += usize::from(sample.len() + 1 > self.length);
         self.unanswered += usize::from(sample.prompt.len() >= self.length && !sample.answer.is_empty());
         let sign = if self.layout == Layout::MindFormers { -1 } else { 1 };
         let prompt = sample.prompt.iter().map(|id| sign * i64::from(*id));
@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(all[1], [vec![5, 6, 7, 8, 9], vec![5], vec![3]]);
         assert_eq!(all[2], [vec![5, 6, 7, 8, 2], vec![5], vec![1]]);
         assert_eq!(all[3], [vec![5, 6, 7, 8, 9], vec![5], vec![5]]);
-        assert_eq!((all.len(), rows.tokens, rows.cut, rows.unanswered), (4, 19, 1, 1));
+        assert_eq!((all.len(), rows.tokens, rows.cut, rows.unanswered), (4, 19, 2, 1));
     }
 
     #[test]
@@ -148,6 +148,6 @@ mod tests {
         let samples = [sample(&[5, 0], &[7]), sample(&[5, 6], &[7, 8, 9]), sample(&[5, 6], &[7, 8, 9, 10])];
         let (all, rows) = rows(Layout::MindFormers, 4, &samples);
         assert_eq!(all, [[vec![-5, 0, 7, 2, 2]], [vec![-5, -6, 7, 8, 9]], [vec![-5, -6, 7, 8, 9]]]);
-        assert_eq!((rows.length(), rows.cut), (5, 1));
+        assert_eq!((rows.length(), rows.cut), (5, 2));
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use bloomery::checkpoint::{Cleaned, Combined, Difference, Differences, Shown, Transformed};
 use bloomery::convert::Converted;
 
-use super::{counted, grouped, harmless, size};
+use super::{counted, grouped, harmless, line, size};
 
 /// A line for each parameter.
 pub(crate) fn checkpoint(shown: &Shown) -> String {
@@ -20,13 +20,14 @@ pub(crate) fn checkpoint(shown: &Shown) -> String {
             Some(value) => format!("= {value}"),
             None => parameter.sha256[..16].to_owned(),
         };
+        let name = line(name);
         let _ = writeln!(text, "  {name:<44} {ty:<9}{shape:<16} {bytes:>9}  {said}");
     }
     harmless(&(text + &notes(&shown.notes)))
 }
 
 fn notes(notes: &[String]) -> String {
-    notes.iter().map(|note| format!("note: {note}\n")).collect()
+    notes.iter().map(|note| format!("note: {}\n", line(note))).collect()
 }
 
 /// A line for each tensor that differs.
@@ -35,10 +36,10 @@ pub(crate) fn differences(found: &Differences) -> String {
         return format!("equal: {}\n", counted(found.same, "tensor"));
     }
     let mut text = String::new();
-    found.only_a.iter().for_each(|name| text.push_str(&format!("only the first has {name}\n")));
-    found.only_b.iter().for_each(|name| text.push_str(&format!("only the second has {name}\n")));
+    found.only_a.iter().for_each(|name| text.push_str(&format!("only the first has {}\n", line(name))));
+    found.only_b.iter().for_each(|name| text.push_str(&format!("only the second has {}\n", line(name))));
     for difference in &found.different {
-        let _ = writeln!(text, "{}: {}", difference.name, parts(difference).join("; "));
+        let _ = writeln!(text, "{}: {}", line(&difference.name), parts(difference).join("; "));
     }
     let different = found.different.len();
     let alone = found.only_a.len() + found.only_b.len();

@@ -3,45 +3,37 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use bloomery::strategy::files::{Axes, Checked, ShownFiles, ShownLayout, StrategyDifferences};
+use bloomery::strategy::Shares;
+use bloomery::strategy::files::{Axes, Checked, ShownFiles, ShownLayout, ShownStage, StrategyDifferences};
 
-use super::{counted, harmless};
+use super::{counted, harmless, line};
 
 /// A line for each parameter: how ranks are arranged, what cuts it, what a rank has.
 pub(crate) fn strategy(shown: &ShownFiles) -> String {
-    let line = |name: &str, layout: &ShownLayout| {
-        let devices = format!("{:?}", layout.device_matrix);
-        format!("  {name:<44} {devices:<10}{:<12}{}\n", map(layout), held(layout))
+    let row = |(name, layout): (&String, &ShownLayout)| {
+        [line(name), format!("{:?}", layout.device_matrix), map(layout), held(layout)]
     };
-    stages(shown, line)
-}
-
-/// A line for each parameter, and under it which ranks hold which piece.
-pub(crate) fn holders(shown: &ShownFiles) -> String {
-    let lines = |name: &str, layout: &ShownLayout| {
-        let mut text = format!("  {name}\n");
-        for (piece, ranks) in &layout.pieces {
-            let part = |(dim, [index, of]): (usize, &[u32; 2])| format!("part {} of {of} of dim {dim}", index + 1);
-            let cut: Vec<String> = piece.iter().enumerate().filter(|(_, [_, of])| *of > 1).map(part).collect();
-            let what = if cut.is_empty() { "all".to_owned() } else { cut.join(", ") };
-            let ranks: Vec<String> = ranks.iter().map(u32::to_string).collect();
-            let _ = writeln!(text, "    {what:<44} rank {}", ranks.join(", "));
-        }
-        text
-    };
-    stages(shown, lines)
-}
-
-fn stages(shown: &ShownFiles, lines: impl Fn(&str, &ShownLayout) -> String) -> String {
+    let of_stage = |stage: &ShownStage| stage.parameters.iter().map(row).collect::<Vec<_>>();
+    let rows: Vec<Vec<[String; 4]>> = shown.stages.values().map(of_stage).collect();
+    let width = |column: usize| rows.iter().flatten().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths = [0, 1, 2].map(width);
     let mut text = String::new();
-    for (stage, said) in &shown.stages {
+    for ((stage, said), rows) in shown.stages.iter().zip(&rows) {
         let devices = said.parameters.values().next().map_or(1, |layout| layout.device_matrix.iter().product::<u32>());
         let (first, last) = (stage * devices, stage * devices + devices - 1);
-        let count = counted(said.parameters.len(), "parameter");
-        let _ = writeln!(text, "stage {stage}, ranks {first} to {last}: {count}");
-        said.parameters.iter().for_each(|(name, layout)| text.push_str(&lines(name, layout)));
+        let _ = writeln!(text, "stage {stage}, ranks {first} to {last}: {}", counted(rows.len(), "parameter"));
+        for [name, devices, map, held] in rows {
+            let [a, b, c] = widths;
+            let _ = writeln!(text, "  {name:<a$}  {devices:<b$}  {map:<c$}  {held}");
+        }
     }
     harmless(&(text + &notes(&shown.notes)))
+}
+
+/// A picture that was written.
+pub(crate) fn drawn(path: &Path, shares: &Shares) -> String {
+    let (ranks, weights) = (counted(shares.ranks as usize, "rank"), counted(shares.weights.len(), "parameter"));
+    format!("{}: a picture of {weights} on {ranks}\n", path.display())
 }
 
 fn map(layout: &ShownLayout) -> String {
@@ -67,7 +59,7 @@ fn held(layout: &ShownLayout) -> String {
 }
 
 fn notes(notes: &[String]) -> String {
-    notes.iter().map(|note| format!("note: {note}\n")).collect()
+    notes.iter().map(|note| format!("note: {}\n", line(note))).collect()
 }
 
 /// What a whole strategy is.
@@ -83,10 +75,10 @@ pub(crate) fn strategy_differences(found: &StrategyDifferences) -> String {
         return format!("equal: {}\n", counted(found.same, "parameter"));
     }
     let mut text = String::new();
-    found.only_a.iter().for_each(|name| text.push_str(&format!("only the first has {name}\n")));
-    found.only_b.iter().for_each(|name| text.push_str(&format!("only the second has {name}\n")));
+    found.only_a.iter().for_each(|name| text.push_str(&format!("only the first has {}\n", line(name))));
+    found.only_b.iter().for_each(|name| text.push_str(&format!("only the second has {}\n", line(name))));
     for one in &found.different {
-        let _ = writeln!(text, "{}-{}: {}; {}", one.stage, one.name, one.a, one.b);
+        let _ = writeln!(text, "{}-{}: {}; {}", one.stage, line(&one.name), one.a, one.b);
     }
     let (different, alone) = (found.different.len(), found.only_a.len() + found.only_b.len());
     let same = counted(found.same, "parameter");

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use bloomery::inspect::{RanksView, TensorView, Tensors};
 
-use super::{counted, grouped, size};
+use super::{counted, grouped, line, size};
 
 /// How many tensors in how many files, of which types; and a line for each, or for those that differ in their layer alone.
 pub(super) fn tensors(held: &Tensors) -> String {
@@ -24,6 +24,7 @@ pub(super) fn tensors(held: &Tensors) -> String {
         );
     }
     for (TensorView { dtype, shape, .. }, name) in alike(&held.tensors) {
+        let name = line(&name);
         let _ = writeln!(text, "  {name:<57} {dtype:<5}{shape:?}");
     }
     text

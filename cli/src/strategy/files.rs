@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-use bloomery_formats::strategy::{Layout, Stages, StrategyFile};
+use bloomery_formats::Kind;
+use bloomery_formats::strategy::{Layout, Stage, Stages, StrategyFile};
 use serde::Serialize;
 
 use super::{Share, Shares, Slice};
@@ -16,6 +17,21 @@ use crate::{Error, output};
 /// Whether a path is a strategy of MindSpore's, or else an artifact: told by content, and by name where there is none.
 pub fn is_strategy(path: &Path) -> bool {
     !is_artifact(path) && path.extension().is_none_or(|extension| extension != "bloom")
+}
+
+/// Whether a folder holds strategies, told by content.
+///
+/// # Errors
+/// The folder or one of its files cannot be read.
+pub(crate) fn are_in(folder: &Path) -> Result<bool, Error> {
+    for entry in folder.read_dir().map_err(Error::io("read", folder))? {
+        let path = entry.map_err(Error::io("read", folder))?.path();
+        let named = path.extension().is_some_and(|extension| extension == "ckpt" || extension == "json");
+        if named && path.is_file() && Kind::of(&path)? == Some(Kind::Strategy) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What a strategy says.
@@ -139,16 +155,37 @@ pub fn check(path: &Path) -> Result<Checked, Error> {
         for parameter in &stage.file.parameters {
             let (name, layout) = (&parameter.name, &parameter.layout);
             notes.extend(peculiar(layout).map(|what| format!("stage {number}: parameter {name} {what}")));
-            let weight = ["adam_m.", "adam_v.", "accu_grads."].iter().find_map(|prefix| name.strip_prefix(prefix));
-            let other = weight.and_then(|weight| Some((weight, stage.layout(weight)?)));
-            if let Some((weight, other)) = other.filter(|(_, other)| *other != layout) {
-                let (said, expected) = (layout.said(), other.said());
-                notes.push(format!("stage {number}: parameter {name} is {said}, expected {expected} as {weight} is"));
-            }
+            let weight = STATES.iter().find_map(|prefix| name.strip_prefix(prefix));
+            notes.extend(
+                weight
+                    .and_then(|weight| unlike(layout, weight, stage))
+                    .map(|(weight, what)| format!("stage {number}: parameter {name} is of {weight}, {what}")),
+            );
         }
+        notes.extend(stage.file.operators.iter().filter_map(|operator| {
+            // Kinds are words without an underscore.
+            let weight = operator.name.split_once('_').map_or("", |(_, name)| name);
+            let lacks = !weight.is_empty() && stage.layout(weight).is_none();
+            lacks.then(|| format!("stage {number}: operator {} is of {weight}, {LACKING}", operator.name))
+        }));
     }
     let parameters = stages.stages().iter().map(|stage| stage.file.parameters.len()).sum();
     Ok(Checked { stages: stages.stages().len(), ranks: stages.ranks(), parameters, notes })
+}
+
+/// What names of a weight's states begin with.
+const STATES: [&str; 3] = ["adam_m.", "adam_v.", "accu_grads."];
+
+/// What is said of a parameter that only others speak of.
+const LACKING: &str = "which has no layout here: save the strategy again";
+
+/// In what a state of a weight's lies otherwise than the weight, if it does.
+fn unlike<'a>(layout: &Layout, weight: &'a str, stage: &Stage) -> Option<(&'a str, String)> {
+    match stage.layout(weight) {
+        None => Some((weight, LACKING.to_owned())),
+        Some(other) if other == layout => None,
+        Some(other) => Some((weight, format!("and lies otherwise: {}, expected {}", layout.said(), other.said()))),
+    }
 }
 
 /// What some version of MindSpore cannot transform.

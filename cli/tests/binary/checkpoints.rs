@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use bloomery_formats::Checkpoint;
 use bloomery_formats::mindspore::{MindsporeCheckpoint, MindsporeWriter};
+use bloomery_formats::{Checkpoint, Dtype};
 use serde_json::{Value, json};
 
 use crate::{model, stderr};
@@ -438,4 +438,20 @@ fn plain(value: &Value) -> String {
 
 fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+}
+
+#[test]
+fn names_cannot_break_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.ckpt");
+    let mut writer = MindsporeWriter::begin(&path).unwrap();
+    for name in ["first", "second\nfalse line\u{1b}[2J"] {
+        writer.tensor(name, Dtype::F32, &[1]).unwrap();
+        writer.write(&[0; 4]).unwrap();
+    }
+    writer.complete().unwrap();
+    for command in [crate::args!["checkpoint", "show", &path], crate::args!["inspect", &path]] {
+        let text = crate::printed(command);
+        assert!(text.contains("second\\nfalse line\\u{1b}[2J ") && text.lines().count() == 3, "{text}");
+    }
 }

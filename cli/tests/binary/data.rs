@@ -171,6 +171,18 @@ fn files_of_each_kind_give_the_same_rows_whatever_the_shards() {
     assert_eq!(ids(&path("d00")), rows[..10]);
     let sharded = shown(args!["data", "show", &path("c0"), "--json"]);
     assert_eq!((&sharded["shards"], &sharded["files"][6][1]), (&json!(7), &json!(85)));
+    // Fewer shards replace all of an older data set's files, and no others.
+    make("array.json", "e", &["--shards", "4"]);
+    std::fs::write(path("e4"), "somebody's").unwrap();
+    let (input, output) = (path("array.json"), path("e"));
+    let fewer = args!["data", "make", &input, &output, "--tokenizer", &tokenizer, "--seq-length", "64", "--shards"];
+    let text = printed(&[fewer, args!["2", "--force"]].concat());
+    assert!(text.contains("e2\n") && text.contains("e3\n") && text.contains("removed"), "{text}");
+    for (name, there) in [("e1", true), ("e2", false), ("e2.db", false), ("e3", false), ("e3.db", false), ("e4", true)]
+    {
+        assert_eq!(path(name).exists(), there, "{name}");
+    }
+    assert_eq!(ids(&path("e1")), rows);
     // The same twice is the same to the byte.
     let again = path("again");
     std::fs::create_dir(&again).unwrap();

@@ -582,10 +582,19 @@ fn who_has_what_is_a_table_and_a_picture() {
     let weights = shares["weights"].as_array().unwrap();
     let embedding = weights.iter().find(|weight| weight["name"] == "word_embeddings.weight").unwrap();
     assert_eq!(embedding["slices"][3]["0"], serde_json::json!({"start": 3072, "end": 4096}));
-    assert_eq!(printed(args!["strategy", "draw", &path, "-o", &picture]), "");
+    let written = printed(args!["strategy", "draw", &path, "-o", &picture]);
+    assert!(written.contains("shared.svg: a picture of ") && written.ends_with("parameters on 4 ranks\n"), "{written}");
+    crate::refused::refused(args!["strategy", "draw", &path, "-o", &picture], &["is there already", "--force"]);
+    let table = json(args!["strategy", "draw", &path, "-o", &picture, "--force", "--json"]);
+    assert_eq!(table["output"], picture.to_str().unwrap());
+    assert_eq!(
+        table["parameters"]["word_embeddings.weight"]["ranks"]["3"],
+        serde_json::json!([[3072, 4096], [0, 128]])
+    );
     let drawn = std::fs::read_to_string(&picture).unwrap();
     assert_eq!(printed(args!["strategy", "draw", &path]), drawn);
     assert!(drawn.starts_with("<svg") && drawn.contains("rank 3: 3072..4096 of dimension 0 of"), "{drawn}");
+    assert!(drawn.contains(">dim 0 in 4 parts<") && drawn.contains(">whole on every rank<"), "{drawn}");
     assert!(printed(args!["strategy", "show", trained()]).starts_with("1 rank\n"));
 }
 
@@ -730,4 +739,42 @@ fn models_are_found_by_name() {
     let notes = crate::stderr(&compiled);
     assert!(notes.contains("note: bloom_560m is ") && notes.contains("snapshots/0123abcd"), "{notes}");
     assert!(printed(args!["inspect", &artifact]).contains("pytorch_model.bin"));
+}
+
+/// Names mislead: what a file holds is told by its content.
+#[test]
+fn files_are_known_by_content_whatever_their_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixtures = model("tiny").ancestors().nth(3).unwrap().join("mindspore");
+    let files = [
+        (model("tiny").join("model.safetensors"), "safetensors", "word_embeddings.weight"),
+        (model("tiny-bin").join("pytorch_model.bin"), "torch", "word_embeddings.weight"),
+        (fixtures.join("ckpt/dtypes.ckpt"), "mindspore", ""),
+        (fixtures.join("transform/strategies/mp2-pp2.ckpt"), "strategy", "strategy show"),
+        (fixtures.join("compiler/mp2-pp2-json/merged.json"), "strategy", "strategy show"),
+        (model("tiny").join("config.json"), "config", "a document of JSON"),
+    ];
+    for (file, kind, part) in files {
+        for name in ["a", "a.ckpt", "a.bin", "st.json", "cfg.x", "a.safetensors"] {
+            let path = folder.path().join(name);
+            std::fs::copy(&file, &path).unwrap();
+            assert_eq!(json(args!["inspect", &path, "--json"])["kind"], kind, "{} as {name}", file.display());
+            match kind {
+                "strategy" | "config" => crate::refused::refused(args!["checkpoint", "show", &path], &[name, part]),
+                _ => {
+                    assert!(printed(args!["checkpoint", "show", &path]).contains(part), "{kind} as {name}");
+                    let same = printed(args!["checkpoint", "diff", &path, &file]);
+                    assert!(same.starts_with("equal: "), "{kind} as {name}: {same}");
+                }
+            }
+        }
+    }
+    let strategies = tempfile::tempdir().unwrap();
+    for name in ["ckpt_strategy_rank_0.ckpt", "ckpt_strategy_rank_4.ckpt"] {
+        std::fs::copy(fixtures.join("mindformers/mp4-pp2").join(name), strategies.path().join(name)).unwrap();
+    }
+    let seen = json(args!["inspect", strategies.path(), "--json"]);
+    assert!(seen["kind"] == "strategy" && seen["stages"]["1"].is_object(), "{seen}");
+    let index = fixtures.join("mindrecord/one-int32/dataset.mindrecord.db");
+    crate::refused::refused(args!["inspect", &index], &["index of a data file", "without .db"]);
 }

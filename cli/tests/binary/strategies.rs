@@ -241,14 +241,19 @@ fn strategy_files_are_merged_and_drawn() {
     );
 
     let picture = folder.path().join("picture.svg");
-    let table = printed(args!["strategy", "draw", &out, "-o", &picture]);
-    let part = "part 2 of 2 of dim 0                         rank 5, 7\n";
-    assert!(table.contains(part), "{table} lacks {part}");
+    let written = printed(args!["strategy", "draw", &out, "-o", &picture]);
+    assert!(written.ends_with(" on 8 ranks\n") && written.lines().count() == 1, "{written}");
+    refused(args!["strategy", "draw", &out, "-o", &picture], &["picture.svg is there already", "--force"]);
+    let table = json(args!["strategy", "draw", &out, "--json"]);
+    let norm = &table["parameters"]["blocks.1.attention.dense1.weight"];
+    assert_eq!((&norm["ranks"]["6"], &norm["ranks"]["3"]), (&serde_json::json!([[1, 2], [0, 1]]), &Value::Null));
     let drawn = std::fs::read_to_string(&picture).unwrap();
     for part in [
         "8 ranks (stages 2, ranks each 4)",
         ">blocks.1.attention.dense1.weight<",
         "rank 6: 1..2 of dimension 0 of [4, 1] pieces",
+        ">dim 0 in 4 parts, on ranks 4 to 7<",
+        ">all ranks that are named there<",
     ] {
         assert!(drawn.contains(part), "{drawn} lacks {part}");
     }
@@ -282,11 +287,47 @@ fn strategies_that_are_not_whole_are_refused() {
     let one = different.iter().find(|one| one["name"] == "blocks.0.attention.dense1.weight").unwrap();
     assert_eq!(
         (&one["a"], &one["b"]),
-        (&"[2, 2] cut as [0, -1], shared by the optimizer's ranks".into(), &"[4] cut as [0, -1]".into())
+        (
+            &"[2, 2] cut as [0, -1], shared by all of the optimizer's ranks in steps of 2".into(),
+            &"[4] cut as [0, -1]".into()
+        )
     );
     assert!(
         printed(args!["strategy", "diff", a, b]).contains("0-blocks.0.attention.dense1.weight: [2, 2] cut as [0, -1]")
     );
     let axes = printed(args!["strategy", "check", &fixture("transform/strategies/axes.ckpt")]);
     assert!(axes.contains("MindSpore 2.0.0"), "{axes}");
+}
+
+/// What only states or operators speak of is named, and so are steps; names stay on their lines.
+#[test]
+fn lacking_layouts_and_other_steps_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let [whole, lacking, stepped] = ["whole.ckpt", "lacking.ckpt", "stepped.ckpt"].map(|name| folder.path().join(name));
+    let (name, one) = ("blocks.0.attention.dense1.weight", "mindformers/dp2-mp2-opt/ckpt_strategy_rank_0.ckpt");
+    std::fs::copy(fixture(one), &whole).unwrap();
+    let mut file = StrategyFile::open(&whole).unwrap();
+    let at = file.parameters.iter().position(|parameter| parameter.name == name).unwrap();
+    file.parameters[at].layout.optimizer_shard.as_mut().unwrap().step = 1;
+    file.write(&stepped).unwrap();
+    let said = |step: u32| format!("shared by all of the optimizer's ranks in steps of {step}");
+    let text = printed(args!["strategy", "diff", &whole, &stepped]);
+    assert!(text.contains(&said(1)) && text.contains(&said(2)), "{text}");
+    let text = printed(args!["strategy", "check", &stepped]);
+    let part = format!("parameter adam_m.{name} is of {name}, and lies otherwise: ");
+    assert!(text.contains(&part) && text.contains(&said(1)) && text.contains(&said(2)), "{text}");
+    let mut parameter = file.parameters.remove(at);
+    parameter.name = "a\nstage 9".to_owned();
+    file.parameters.push(parameter);
+    file.write(&lacking).unwrap();
+    let text = printed(args!["strategy", "check", &lacking]);
+    for of in [format!("parameter adam_m.{name}"), format!("parameter adam_v.{name}"), "operator ".to_owned()] {
+        let told = text.lines().find(|line| line.contains(&of)).unwrap_or_default();
+        assert!(told.ends_with(&format!("is of {name}, which has no layout here: save the strategy again")), "{text}");
+    }
+    for command in ["show", "check"] {
+        let text = printed(args!["strategy", command, &lacking]);
+        assert!(!text.contains("\nstage 9"), "{text}");
+    }
+    assert!(printed(args!["strategy", "show", &lacking]).contains("  a\\nstage 9  "));
 }

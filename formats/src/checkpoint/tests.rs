@@ -168,15 +168,14 @@ fn safetensors_are_preferred_where_both_are() {
 }
 
 #[test]
-fn a_files_name_or_its_beginning_tells_its_format() {
+fn a_files_beginning_tells_its_format() {
     let folder = copied("tiny-bin");
     let named = |name: &str| {
         let path = folder.path().join(name);
         std::fs::copy(folder.path().join("pytorch_model.bin"), &path).unwrap();
         Checkpoint::open_file(&path)
     };
-    for name in ["a.pt", "a.pth", "a"] {
+    for name in ["a.pt", "a.pth", "a", "a.safetensors"] {
         assert_eq!(named(name).unwrap().tensors().len(), 29, "{name}");
     }
-    assert!(named("a.safetensors").unwrap_err().to_string().contains("is not a sound safetensors file"));
 }

@@ -35,6 +35,12 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Vec<(String, Described)>, Problem> {
     Ok(tensors.into_iter().map(|tensor| tensor.described(data)).collect())
 }
 
+/// Whether bytes begin with a length that can be, and a map.
+pub(crate) fn begins(bytes: &[u8]) -> bool {
+    let length = bytes.first_chunk::<LENGTH>().map_or(0, |length| u64::from_le_bytes(*length));
+    (2..=HEADER_MAX).contains(&length) && bytes[LENGTH..].starts_with(b"{")
+}
+
 /// The JSON between the length and the data.
 fn header(bytes: &[u8]) -> Result<&[u8], Problem> {
     let (length, rest) = bytes.split_first_chunk::<LENGTH>().ok_or(Problem::TooShort { size: bytes.len() })?;

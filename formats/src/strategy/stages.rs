@@ -368,7 +368,7 @@ fn check_ranks(stages: &BTreeMap<u32, (Vec<PathBuf>, StrategyFile)>) -> Result<(
 }
 
 impl Layout {
-    /// In a few words, for messages: `[2, 2] cut as [0, -1]`.
+    /// In a few words, for messages: `[2, 2] cut as [0, -1], shared by all of the optimizer's ranks in steps of 2`.
     pub fn said(&self) -> String {
         let axes = |axes: &Vec<u32>| match &axes[..] {
             [] => "-1".to_owned(),
@@ -376,9 +376,9 @@ impl Layout {
             several => format!("{several:?}"),
         };
         let map: Vec<String> = self.tensor_map.iter().map(axes).collect();
-        let shard = self.optimizer_shard.map(|shard| match shard.size {
-            None => ", shared by the optimizer's ranks".to_owned(),
-            Some(size) => format!(", shared by {size} of the optimizer's ranks"),
+        let shard = self.optimizer_shard.map(|shard| {
+            let size = shard.size.map_or("all".to_owned(), |size| size.to_string());
+            format!(", shared by {size} of the optimizer's ranks in steps of {}", shard.step)
         });
         format!("{:?} cut as [{}]{}", self.dev_matrix, map.join(", "), shard.unwrap_or_default())
     }
