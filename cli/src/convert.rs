@@ -191,13 +191,15 @@ struct Model {
 impl Model {
     /// What to know when there is no `config.json` that keeps the prefix.
     fn lost_prefix(&self) -> Option<String> {
-        (self.described.prefix != PREFIX).then(|| {
-            let prefix = &self.described.prefix;
-            format!(
-                "names had `{prefix}` before them, not `{PREFIX}`, and a file cannot keep that: what is made of it will have \
-                 `{PREFIX}`; a folder keeps it"
-            )
-        })
+        let had = match self.described.prefix.as_str() {
+            PREFIX => return None,
+            "" => "nothing".to_owned(),
+            other => format!("`{other}`"),
+        };
+        Some(format!(
+            "names had {had} before them, not `{PREFIX}`, and a file cannot keep that: what is made of it will have \
+             `{PREFIX}`; a folder keeps it"
+        ))
     }
 
     fn open(source: &Path, options: &ConvertOptions, progress: &mut dyn Progress) -> Result<Model, Error> {

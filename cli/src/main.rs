@@ -284,7 +284,11 @@ fn strategy(what: &StrategyCommand) -> Result<(), Failure> {
             }
             match output {
                 _ if *json => Ok(print::json(&strategy::draw::table(&shares, output.as_deref()))?),
-                Some(path) => Ok(print::out(&print::drawn(path, &shares))?),
+                Some(path) => {
+                    // Of an artifact, `strategy show` is the table.
+                    let table = if is_artifact { String::new() } else { print::holders(&strategy_files::show(file)?) };
+                    Ok(print::out(&(print::drawn(path, &shares) + &table))?)
+                }
                 None => Ok(print::out(&strategy::draw::draw(&shares))?),
             }
         }

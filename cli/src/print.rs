@@ -30,7 +30,7 @@ pub(crate) use inspection::inspection;
 pub(crate) use plan::plan;
 pub(crate) use profile::profile;
 pub(crate) use shares::shares;
-pub(crate) use strategy::{checked, drawn, strategy, strategy_differences};
+pub(crate) use strategy::{checked, drawn, holders, strategy, strategy_differences};
 
 /// Writes a result. A reader that closed the pipe has what it wanted: nothing is said, and the program ends.
 pub(crate) fn out(text: &str) -> io::Result<()> {

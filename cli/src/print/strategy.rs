@@ -19,9 +19,7 @@ pub(crate) fn strategy(shown: &ShownFiles) -> String {
     let widths = [0, 1, 2].map(width);
     let mut text = String::new();
     for ((stage, said), rows) in shown.stages.iter().zip(&rows) {
-        let devices = said.parameters.values().next().map_or(1, |layout| layout.device_matrix.iter().product::<u32>());
-        let (first, last) = (stage * devices, stage * devices + devices - 1);
-        let _ = writeln!(text, "stage {stage}, ranks {first} to {last}: {}", counted(rows.len(), "parameter"));
+        text.push_str(&heading(*stage, said));
         for [name, devices, map, held] in rows {
             let [a, b, c] = widths;
             let _ = writeln!(text, "  {name:<a$}  {devices:<b$}  {map:<c$}  {held}");
@@ -30,10 +28,35 @@ pub(crate) fn strategy(shown: &ShownFiles) -> String {
     harmless(&(text + &notes(&shown.notes)))
 }
 
+fn heading(stage: u32, said: &ShownStage) -> String {
+    let devices = said.parameters.values().next().map_or(1, |layout| layout.device_matrix.iter().product::<u32>());
+    let (first, last) = (stage * devices, stage * devices + devices - 1);
+    format!("stage {stage}, ranks {first} to {last}: {}\n", counted(said.parameters.len(), "parameter"))
+}
+
 /// A picture that was written.
 pub(crate) fn drawn(path: &Path, shares: &Shares) -> String {
     let (ranks, weights) = (counted(shares.ranks as usize, "rank"), counted(shares.weights.len(), "parameter"));
     format!("{}: a picture of {weights} on {ranks}\n", path.display())
+}
+
+/// Under each parameter, which ranks hold which piece.
+pub(crate) fn holders(shown: &ShownFiles) -> String {
+    let mut text = String::new();
+    for (stage, said) in &shown.stages {
+        text.push_str(&heading(*stage, said));
+        for (name, layout) in &said.parameters {
+            let _ = writeln!(text, "  {}", line(name));
+            for (piece, ranks) in &layout.pieces {
+                let part = |(dim, [index, of]): (usize, &[u32; 2])| format!("part {} of {of} of dim {dim}", index + 1);
+                let cut: Vec<String> = piece.iter().enumerate().filter(|(_, [_, of])| *of > 1).map(part).collect();
+                let what = if cut.is_empty() { "all".to_owned() } else { cut.join(", ") };
+                let ranks: Vec<String> = ranks.iter().map(u32::to_string).collect();
+                let _ = writeln!(text, "    {what:<44}  rank {}", ranks.join(", "));
+            }
+        }
+    }
+    harmless(&(text + &notes(&shown.notes)))
 }
 
 fn map(layout: &ShownLayout) -> String {
