@@ -27,8 +27,8 @@ impl Block {
     /// The same on huge pages, where the system has them: it begins and ends at one's bounds, since the system takes
     /// small ones for what is left of a page.
     pub(crate) fn huge(what: &'static str, bytes: u64) -> Result<Block, RunError> {
-        let mut block =
-            Block::within(what, bytes, bytes.next_multiple_of(HUGE_PAGE as u64).saturating_add(HUGE_PAGE as u64))?;
+        // Room for a page's rest before it, and for one after it. Sizes that are too large stay so, and are refused.
+        let mut block = Block::within(what, bytes, bytes.saturating_add(2 * HUGE_PAGE as u64))?;
         advise_pages(&block.map, true);
         block.start = block.address().next_multiple_of(HUGE_PAGE) - block.address();
         Ok(block)
@@ -235,5 +235,19 @@ impl Memory for Interpreted<'_> {
             Place::Io(i) => self.buffers.io_mut(rank, i),
         };
         &mut held.block.bytes_mut()[(layer * held.stride) as usize..][..bytes]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn huge_blocks_begin_at_huge_pages_and_are_refused_where_they_are_too_large() {
+        let mut block = Block::huge("a test", 5).unwrap();
+        assert_eq!((block.address() % HUGE_PAGE, block.bytes()), (0, &[0; 5][..]));
+        for bytes in [u64::MAX, u64::MAX - 1, 1 << 62] {
+            assert!(matches!(Block::huge("a test", bytes), Err(RunError::Memory { .. })), "{bytes}");
+        }
     }
 }
