@@ -27,6 +27,7 @@ use bloomery_ir::Mesh;
 use bloomery_models::config::WeightType;
 use bloomery_passes::{Stages, Strategy, pipeline};
 use bloomery_runtime::Pages;
+use checkpoint::SharedByRanks;
 pub(crate) use checkpoint::{CheckpointCommand, Checkpoints, Convert};
 use clap::builder::PossibleValuesParser;
 use clap::error::ErrorKind;
@@ -622,10 +623,8 @@ pub(crate) struct Inspect {
     /// What opens an encrypted checkpoint of MindSpore's
     #[arg(long, value_name = "K", value_parser = key)]
     pub(crate) key: Option<Key>,
-    /// How ranks share a folder with rank_N/*.ckpt: a strategy file, or a folder of them [default: strategy in the folder or
-    /// beside it]
-    #[arg(long, value_name = "F|DIR")]
-    pub(crate) src_strategy: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) shared: SharedByRanks,
     /// Print one JSON document
     #[arg(long)]
     pub(crate) json: bool,

@@ -159,9 +159,7 @@ pub struct Cleaned {
 pub fn clean(options: &CleanOptions, progress: &mut dyn Progress) -> Result<Cleaned, Error> {
     let CleanOptions { source, target, key, force } = options;
     check_ckpt(target)?;
-    if target.canonicalize().is_ok_and(|target| source.canonicalize().is_ok_and(|source| source == target)) {
-        return Err(Error::Refused(format!("{} is what is read: name another place", target.display())));
-    }
+    output::apart(target, source)?;
     refuse_existing(target, *force)?;
     let checkpoint = MindsporeCheckpoint::open(source, key.as_ref())?;
     let (dropped, kept): (Vec<_>, Vec<_>) = checkpoint.entries().iter().partition(|entry| is_optimizer(&entry.name));

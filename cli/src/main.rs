@@ -211,7 +211,7 @@ fn eval(args: &Eval) -> Result<(), Failure> {
 }
 
 fn inspect(args: &Inspect) -> Result<(), Failure> {
-    let inspection = inspect::inspect_with(&args.file, args.key.as_ref(), args.src_strategy.as_deref())?;
+    let inspection = inspect::inspect_with(&args.file, args.key.as_ref(), args.shared.src_strategy.as_deref())?;
     if args.json { Ok(print::json(&inspection)?) } else { Ok(print::out(&print::inspection(&inspection))?) }
 }
 
@@ -223,8 +223,8 @@ fn convert(args: &Convert) -> Result<(), Failure> {
 
 fn checkpoint(what: &CheckpointCommand) -> Result<(), Failure> {
     match what {
-        CheckpointCommand::Show { file, key, src_strategy, json } => {
-            let shown = checkpoint::show(file, key.as_ref(), src_strategy.as_deref(), &mut shown())?;
+        CheckpointCommand::Show { file, key, shared, json } => {
+            let shown = checkpoint::show(file, key.as_ref(), shared.src_strategy.as_deref(), &mut shown())?;
             if *json { Ok(print::json(&shown)?) } else { Ok(print::out(&print::checkpoint(&shown))?) }
         }
         CheckpointCommand::Diff { a, b, key, json } => {

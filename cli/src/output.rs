@@ -18,6 +18,19 @@ pub(crate) fn check(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// Whether two names are of one file or folder that is there.
+pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
+    one.canonicalize().is_ok_and(|one| other.canonicalize().is_ok_and(|other| other == one))
+}
+
+/// Refuses to write where something is read.
+pub(crate) fn apart(target: &Path, source: &Path) -> Result<(), Error> {
+    if is_same(target, source) {
+        return Err(Error::Refused(format!("{} is what is read: name another place", target.display())));
+    }
+    Ok(())
+}
+
 /// Writes a text under a temporary name and gives it its own when it is complete.
 ///
 /// # Errors

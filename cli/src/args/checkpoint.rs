@@ -40,16 +40,23 @@ pub(crate) struct Convert {
     /// What opens an encrypted checkpoint of MindSpore's
     #[arg(long, value_name = "K", value_parser = key)]
     key: Option<Key>,
-    /// How ranks share a folder with rank_N/*.ckpt: a strategy file, or a folder of them [default: strategy in the folder or
-    /// beside it]
-    #[arg(long, value_name = "F|DIR")]
-    src_strategy: Option<PathBuf>,
+    #[command(flatten)]
+    shared: SharedByRanks,
     /// Replace what is there
     #[arg(long)]
     force: bool,
     /// Print one JSON document
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What a folder of ranks' files does not say itself.
+#[derive(Debug, Args)]
+pub(crate) struct SharedByRanks {
+    /// How ranks share a folder with rank_N/*.ckpt: a strategy file, or a folder of them [default: strategy in the folder or
+    /// beside it]
+    #[arg(long, value_name = "F|DIR")]
+    pub(crate) src_strategy: Option<PathBuf>,
 }
 
 /// `--to`
@@ -87,7 +94,7 @@ impl Convert {
             shard_bytes: self.shard_size.unwrap_or(SHARD),
             heads: self.heads.map(std::num::NonZeroUsize::get),
             key: self.key.clone(),
-            source_strategy: self.src_strategy.clone(),
+            source_strategy: self.shared.src_strategy.clone(),
             force: self.force,
         })
     }
@@ -117,10 +124,8 @@ pub(crate) enum CheckpointCommand {
         /// What opens an encrypted one
         #[arg(long, value_name = "K", value_parser = key)]
         key: Option<Key>,
-        /// How ranks share a folder with rank_N/*.ckpt: a strategy file, or a folder of them [default: strategy in the folder
-        /// or beside it]
-        #[arg(long, value_name = "F|DIR")]
-        src_strategy: Option<PathBuf>,
+        #[command(flatten)]
+        shared: SharedByRanks,
         /// Print one JSON document
         #[arg(long)]
         json: bool,

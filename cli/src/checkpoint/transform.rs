@@ -132,11 +132,7 @@ fn check_folder(target: &Path, source: &Path) -> Result<(), Error> {
     if target.exists() && !target.is_dir() {
         return Err(Error::Refused(format!("{} is no folder: name another place", target.display())));
     }
-    let real = |path: &Path| path.canonicalize().ok();
-    if real(target).is_some() && real(target) == real(source) {
-        return Err(Error::Refused(format!("{} is what is read: name another place", target.display())));
-    }
-    Ok(())
+    output::apart(target, source)
 }
 
 /// Refuses a folder with ranks that the new checkpoint does not have: readers would take them for its own.

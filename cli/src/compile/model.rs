@@ -140,14 +140,15 @@ impl Loaded {
 /// What `config.json` says of the model whose weights are in a folder, or are a file.
 pub(super) fn described(path: &Path) -> Result<BloomConfig, Error> {
     let folder = folder_of(path);
-    if !folder.join("config.json").exists() && path.is_dir() && has_ranks(path)? {
+    let is_described = folder.join("config.json").exists();
+    if !is_described && path.is_dir() && has_ranks(path)? {
         let path = path.display();
         return Err(Error::Refused(format!(
             "{path} has files of ranks and no config.json, nor has the folder around it: put the model's there, or compile a \
              YAML configuration whose load_checkpoint is {path}"
         )));
     }
-    if !folder.join("config.json").exists() && path.is_file() {
+    if !is_described && path.is_file() {
         let (path, folder) = (path.display(), folder.display());
         return Err(Error::Refused(format!(
             "{path} has no config.json beside it: put the model's into {folder}, let `convert {path} FOLDER --to hf --heads N` \

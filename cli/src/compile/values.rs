@@ -18,12 +18,15 @@ use crate::Error;
 use crate::checkpoint::Whole;
 use crate::stored::StoredTensors;
 
+/// A weight's name, which layer of it, and its values.
+type Kept = (String, Option<u64>, Strided<'static>);
+
 /// Weights by the names that a model's description has for them.
 pub(super) struct Values<'a> {
     loaded: &'a Loaded,
     /// The large weight that was made last, random or of pieces: its parts are often asked for one after another, small ones between.
     /// Threads that want one wait for whoever makes it.
-    last: Mutex<Option<(String, Option<u64>, Strided<'static>)>>,
+    last: Mutex<Option<Kept>>,
     /// Why the first of those that could not be read could not.
     failed: Mutex<Option<Error>>,
 }
@@ -101,8 +104,8 @@ impl<'a> Values<'a> {
             return Strided::new(bytes, dtype, shape, offset, strides);
         }
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, _, values)) = last.as_ref().filter(|(known, of, _)| (known.as_str(), *of) == (name, layer)) {
-            return values.clone();
+        if let Some(values) = kept(&last, name, layer) {
+            return values;
         }
         let is_small = shape.iter().product::<usize>() < LOOKED_AT;
         if !is_small {
@@ -151,8 +154,8 @@ impl<'a> Values<'a> {
     /// All of a random weight.
     fn random(&self, seed: u64, name: &str, layer: Option<u64>) -> Strided<'static> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, _, values)) = last.as_ref().filter(|(known, of, _)| (known.as_str(), *of) == (name, layer)) {
-            return values.clone();
+        if let Some(values) = kept(&last, name, layer) {
+            return values;
         }
         let shape = self.parameter(name).shape();
         let is_small = shape.iter().product::<usize>() < LOOKED_AT;
@@ -175,6 +178,11 @@ impl<'a> Values<'a> {
             checkpoint.done_with_all(&resolved.stored_name(&source));
         }
     }
+}
+
+/// The values that were kept, if they are this weight's.
+fn kept(last: &Option<Kept>, name: &str, layer: Option<u64>) -> Option<Strided<'static>> {
+    last.as_ref().filter(|(known, of, _)| (known.as_str(), *of) == (name, layer)).map(|(.., values)| values.clone())
 }
 
 /// The index of each dimension of what lies at a position, row by row.

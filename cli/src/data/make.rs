@@ -96,7 +96,7 @@ pub struct Bin {
 pub fn make(options: &DataOptions, progress: &mut dyn Progress) -> Result<Made, Error> {
     for file in mindrecord::names(&options.output, options.shards) {
         output::new(&file, options.force)?;
-        if file.canonicalize().is_ok_and(|file| options.input.canonicalize().is_ok_and(|input| input == file)) {
+        if output::is_same(&file, &options.input) {
             return Err(Error::Refused(format!(
                 "{} is the instruction set itself: name another output",
                 file.display()
