@@ -87,6 +87,7 @@ const CALLS: &[(Nan, &str)] = &[
     (Nan::Same, "r = vf_min(a, b)"),
     (Nan::Any, "r = vf_sqrt(a)"),
     (Nan::Any, "r = vf_fma(a, b, d)"),
+    (Nan::Any, "r = d, vf_add_product(&r, a, b)"),
     (Nan::Same, "r = vf_negative(a)"),
     (Nan::Same, "r = vf_absolute(a)"),
     (Nan::Same, "r = vf_with_sign(a, b)"),

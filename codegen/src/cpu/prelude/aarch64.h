@@ -80,6 +80,8 @@ INLINE vf vf_max(vf a, vf b) { return EACH2(quarter_max, a, b); }
 INLINE vf vf_min(vf a, vf b) { return EACH2(quarter_min, a, b); }
 INLINE vf vf_sqrt(vf a) { return EACH1(vsqrtq_f32, a); }
 INLINE vf vf_fma(vf a, vf b, vf c) { return EACH3(quarter_fma, a, b, c); }
+INLINE void vf_add_product(vf *sum, vf a, vf b) { *sum = vf_fma(a, b, *sum); }
+enum { STEPS_AT_ONCE = 1 }; /* see `weights.h` */
 INLINE vf vf_negative(vf a) { return EACH1(vnegq_f32, a); }
 INLINE vf vf_absolute(vf a) { return EACH1(vabsq_f32, a); }
 INLINE vf vf_with_sign(vf a, vf s) { return EACH2(quarter_with_sign, a, s); }

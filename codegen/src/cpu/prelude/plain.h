@@ -63,6 +63,8 @@ INLINE vf vf_max(vf a, vf b) { return LANES(a.at[i] > b.at[i] ? a.at[i] : b.at[i
 INLINE vf vf_min(vf a, vf b) { return LANES(a.at[i] < b.at[i] ? a.at[i] : b.at[i]); }
 INLINE vf vf_sqrt(vf a) { return LANES(__builtin_sqrtf(a.at[i])); }
 INLINE vf vf_fma(vf a, vf b, vf c) { return LANES(fma_f32(a.at[i], b.at[i], c.at[i])); }
+INLINE void vf_add_product(vf *sum, vf a, vf b) { *sum = vf_fma(a, b, *sum); }
+enum { STEPS_AT_ONCE = 1 }; /* see `weights.h` */
 INLINE vf vf_negative(vf a) { return LANES(float_of_bits(bits_of_float(a.at[i]) ^ 0x80000000)); }
 INLINE vf vf_absolute(vf a) { return LANES(float_of_bits(bits_of_float(a.at[i]) & 0x7fffffff)); }
 INLINE vf vf_with_sign(vf a, vf sign)

@@ -52,6 +52,13 @@ INLINE vf vf_max(vf a, vf b) { return BOTH(_mm256_max_ps(a.lo, b.lo), _mm256_max
 INLINE vf vf_min(vf a, vf b) { return BOTH(_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)); }
 INLINE vf vf_sqrt(vf a) { return BOTH(_mm256_sqrt_ps(a.lo), _mm256_sqrt_ps(a.hi)); }
 INLINE vf vf_fma(vf a, vf b, vf c) { return BOTH(_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)); }
+/* sum += a * b where sum is: left to itself, gcc lets sums wander through registers that it does not have. */
+INLINE void vf_add_product(vf *sum, vf a, vf b)
+{
+    __asm__("vfmadd231ps %2, %1, %0" : "+x"(sum->lo) : "x"(a.lo), "x"(b.lo));
+    __asm__("vfmadd231ps %2, %1, %0" : "+x"(sum->hi) : "x"(a.hi), "x"(b.hi));
+}
+enum { STEPS_AT_ONCE = 4 }; /* of an outer product: counting takes as many instructions as three of its multiply-adds */
 INLINE vf vf_negative(vf a)
 {
     __m256 sign = _mm256_set1_ps(-0.0f);

@@ -43,6 +43,8 @@ INLINE vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); } /* b where either i
 INLINE vf vf_min(vf a, vf b) { return _mm512_min_ps(a, b); }
 INLINE vf vf_sqrt(vf a) { return _mm512_sqrt_ps(a); }
 INLINE vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
+INLINE void vf_add_product(vf *sum, vf a, vf b) { *sum = vf_fma(a, b, *sum); }
+enum { STEPS_AT_ONCE = 1 }; /* see `weights.h` */
 INLINE vf vf_negative(vf a) { return of_bits(_mm512_xor_si512(bits_of(a), words(0x80000000))); }
 INLINE vf vf_absolute(vf a) { return of_bits(_mm512_and_si512(bits_of(a), words(0x7fffffff))); }
 INLINE vf vf_with_sign(vf a, vf s) /* the first operand chooses, bit by bit, between the others */

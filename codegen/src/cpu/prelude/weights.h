@@ -56,10 +56,17 @@ INLINE void outer(u32 rows, u32 columns, struct outer o, struct ask *ask)
     vf left##r = rows > r && o.add ? vf_load(SUMS(r)) : vf_zero(); \
     vf right##r = rows > r && columns > 1 && o.add ? vf_load(SUMS(r) + o.sums_columns) : vf_zero();
 #define STEP(r) if (rows > r) { \
-        vf x = vf_all(a[A(r)]); \
-        left##r = vf_fma(x, b_left, left##r); \
-        if (columns > 1) right##r = vf_fma(x, b_right, right##r); \
+        vf x = vf_all(a_k[A(r)]); \
+        vf_add_product(&left##r, x, b_left); \
+        if (columns > 1) vf_add_product(&right##r, x, b_right); \
     }
+#define STEPS(count) \
+    for (u32 i = 0; i < count; i++) { \
+        const f32 *a_k = a + i * o.a_step, *b_k = b + i * o.b_step; \
+        vf b_left = vf_load(b_k), b_right = columns > 1 ? vf_load(b_k + o.b_panel) : b_left; \
+        EACH_ROW(STEP) \
+    } \
+    k += count, a += count * o.a_step, b += count * o.b_step;
 #define STORE(r) if (rows > r) vf_store(SUMS(r), left##r); \
     if (rows > r && columns > 1) vf_store(SUMS(r) + o.sums_columns, right##r);
     const f32 *a = o.a, *b = o.b;
@@ -67,9 +74,11 @@ INLINE void outer(u32 rows, u32 columns, struct outer o, struct ask *ask)
     for (u32 k = 0, pause; k < o.depth;) {
         pause = ask ? min_u32(o.depth, k + 16) : o.depth;
         ask_panels(ask);
-        for (; k < pause; k++, a += o.a_step, b += o.b_step) {
-            vf b_left = vf_load(b), b_right = columns > 1 ? vf_load(b + o.b_panel) : b_left;
-            EACH_ROW(STEP)
+        while (k + STEPS_AT_ONCE <= pause) {
+            _Pragma("GCC unroll 4") STEPS(STEPS_AT_ONCE)
+        }
+        while (k < pause) {
+            STEPS(1)
         }
     }
     EACH_ROW(STORE)
@@ -77,6 +86,7 @@ INLINE void outer(u32 rows, u32 columns, struct outer o, struct ask *ask)
 #undef SUMS
 #undef START
 #undef STEP
+#undef STEPS
 #undef STORE
 }
 
