@@ -127,10 +127,9 @@ INLINE float vf_first(vf a) { return _mm256_cvtss_f32(a.lo); }
 
 /* Weights as f32, even and odd k apart, see `weights.h`. */
 INLINE __m256 even_bf16(const bf16 *w) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_loadu_si256((const __m256i *)w), 16)); }
-INLINE __m256 odd_bf16(const bf16 *w)
+INLINE __m256 odd_bf16(const bf16 *w) /* by shifts: a mask would hold a register that outer products need */
 {
-    __m256i upper = _mm256_set1_epi32((i32)0xffff0000);
-    return _mm256_castsi256_ps(_mm256_and_si256(_mm256_loadu_si256((const __m256i *)w), upper));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_srli_epi32(_mm256_loadu_si256((const __m256i *)w), 16), 16));
 }
 INLINE void w_widen_bf16(const bf16 *w, vf *even, vf *odd)
 {
