@@ -160,7 +160,7 @@ pub fn clean(options: &CleanOptions, progress: &mut dyn Progress) -> Result<Clea
     let CleanOptions { source, target, key, force } = options;
     check_ckpt(target)?;
     output::apart(target, source)?;
-    refuse_existing(target, *force)?;
+    output::untaken(target, *force)?;
     let checkpoint = MindsporeCheckpoint::open(source, key.as_ref())?;
     let (dropped, kept): (Vec<_>, Vec<_>) = checkpoint.entries().iter().partition(|entry| is_optimizer(&entry.name));
     if kept.is_empty() {
@@ -202,17 +202,6 @@ fn check_ckpt(path: &Path) -> Result<(), Error> {
         )));
     }
     output::check(path)
-}
-
-/// Refuses to replace what is there, unless that is asked for.
-pub(crate) fn refuse_existing(target: &Path, force: bool) -> Result<(), Error> {
-    if !force && target.symlink_metadata().is_ok() {
-        let target = target.display();
-        return Err(Error::Refused(format!(
-            "{target} is there already: name another place, or say --force to replace it"
-        )));
-    }
-    Ok(())
 }
 
 impl Serialize for Number {

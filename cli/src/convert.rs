@@ -20,7 +20,7 @@ use bloomery_models::names::mindspore::{self, How, Made};
 use bloomery_models::names::{self, Names, stored_name};
 use serde::Serialize;
 
-use crate::checkpoint::{is_ckpt, refuse_existing};
+use crate::checkpoint::is_ckpt;
 use crate::compile::in_order::in_order;
 use crate::stored::{Item, StoredTensors, Told, folder_of};
 use crate::{Error, Progress, find, output};
@@ -91,7 +91,7 @@ const BESIDE: &[&str] = &[
 /// system, an interruption: nothing is left of what was begun.
 pub fn convert(options: &ConvertOptions, progress: &mut dyn Progress) -> Result<Converted, Error> {
     let ConvertOptions { target, to, force, .. } = options;
-    refuse_existing(target, *force || is_empty_folder(target))?;
+    output::untaken(target, *force || is_empty_folder(target))?;
     check_name(target, *to)?;
     let source = find::noted(&options.source, progress)?;
     let model = Model::open(&source, options, progress)?;

@@ -18,6 +18,23 @@ pub(crate) fn check(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// Refuses a name that something has, unless that is to be replaced.
+pub(crate) fn untaken(path: &Path, force: bool) -> Result<(), Error> {
+    if !force && path.symlink_metadata().is_ok() {
+        let path = path.display();
+        return Err(Error::Refused(format!(
+            "{path} is there already: name another place, or say --force to replace it"
+        )));
+    }
+    Ok(())
+}
+
+/// Both, for a file.
+pub(crate) fn new(path: &Path, force: bool) -> Result<(), Error> {
+    check(path)?;
+    untaken(path, force)
+}
+
 /// Whether two names are of one file or folder that is there.
 pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
     one.canonicalize().is_ok_and(|one| other.canonicalize().is_ok_and(|other| other == one))
@@ -41,13 +58,4 @@ pub fn write_text(path: &Path, text: &str, progress: &dyn Progress) -> Result<()
     partial.write_all(text.as_bytes()).map_err(Error::io("write", path))?;
     progress.go_on()?;
     partial.complete().map_err(Error::io("write", path))
-}
-
-/// The same, and a name that a file has already, unless that is to be replaced.
-pub(crate) fn new(path: &Path, force: bool) -> Result<(), Error> {
-    check(path)?;
-    if !force && path.symlink_metadata().is_ok() {
-        return Err(Error::Refused(format!("{} is there already: --force replaces it", path.display())));
-    }
-    Ok(())
 }

@@ -105,7 +105,7 @@ def write_report(options: argparse.Namespace, series: measure.Series, layout: La
     peers = list(dict.fromkeys(pair["peer"] for pair in pairs))
     versions = sorted({version for pair in pairs for version in pair["versions"]})
     caption = f"{max(pair['date'] for pair in pairs)[:10]}, {machine()}, {options.threads} threads"
-    caption += f", medians of {result.rounds} pairs" if result.rounds > 1 else ", one pair of each"
+    caption += f", medians of up to {result.rounds} pairs" if result.rounds > 1 else ", one pair of each"
     text = report.section(result, peers, f"{caption}; {', '.join(versions)}.", absent)
     picture = plot.svg(result, peers, caption)
     layout.report.mkdir(exist_ok=True)

@@ -27,7 +27,6 @@ use sources::Sources;
 pub(crate) use sources::ranks_in;
 pub(crate) use whole::{Whole, around, has_ranks, strategy_places};
 
-use super::refuse_existing;
 use crate::{Error, Progress, output};
 
 /// What to transform, and how.
@@ -164,7 +163,7 @@ impl Writing<'_> {
         let many = self.options.rank.is_none();
         let known = if many { Journal::read(target, &mark)? } else { None };
         if known.is_none() {
-            self.files.iter().try_for_each(|file| refuse_existing(&file.file, self.options.force))?;
+            self.files.iter().try_for_each(|file| output::untaken(&file.file, self.options.force))?;
         }
         if many {
             refuse_others(target, &ranks)?;

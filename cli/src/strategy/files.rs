@@ -10,7 +10,6 @@ use bloomery_formats::strategy::{Layout, Stage, Stages, StrategyFile};
 use serde::Serialize;
 
 use super::{Share, Shares, Slice};
-use crate::checkpoint::refuse_existing;
 use crate::inspect::is_artifact;
 use crate::{Error, output};
 
@@ -263,7 +262,7 @@ pub fn diff(a: &Path, b: &Path) -> Result<StrategyDifferences, Error> {
 /// Stages that are missing or say different things, files that were merged already, a file that is there already.
 pub fn merge(folder: &Path, target: &Path, force: bool) -> Result<Checked, Error> {
     output::check(target)?;
-    refuse_existing(target, force)?;
+    output::untaken(target, force)?;
     let opened = Stages::in_folder(folder, Some(target))?;
     if opened.merged {
         let folder = folder.display();

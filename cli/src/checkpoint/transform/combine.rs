@@ -9,8 +9,8 @@ use super::plan::plan;
 use super::sides::Sides;
 use super::sources::Sources;
 use super::write_file;
-use crate::checkpoint::{check_ckpt, refuse_existing};
-use crate::{Error, Progress};
+use crate::checkpoint::check_ckpt;
+use crate::{Error, Progress, output};
 
 /// What to combine.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ pub struct Combined {
 pub fn combine(options: &CombineOptions, progress: &mut dyn Progress) -> Result<Combined, Error> {
     let CombineOptions { source, target, strategy, key, force } = options;
     check_ckpt(target)?;
-    refuse_existing(target, *force)?;
+    output::untaken(target, *force)?;
     let sides = Sides::open(Some(strategy), None, progress)?;
     let mut sources = Sources::find(source, sides.source_ranks(), key.clone())?;
     let plan = plan(&sides, &mut sources, 0, &|name| !is_optimizer(name))?;
