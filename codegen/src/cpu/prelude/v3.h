@@ -58,7 +58,7 @@ INLINE void vf_add_product(vf *sum, vf a, vf b)
     __asm__("vfmadd231ps %2, %1, %0" : "+x"(sum->lo) : "x"(a.lo), "x"(b.lo));
     __asm__("vfmadd231ps %2, %1, %0" : "+x"(sum->hi) : "x"(a.hi), "x"(b.hi));
 }
-enum { STEPS_AT_ONCE = 4 }; /* of an outer product: counting takes as many instructions as three of its multiply-adds */
+enum { STEPS_AT_ONCE = 4 }; /* of an outer product: counting, once a step, would be 3 of its 23 instructions */
 INLINE vf vf_negative(vf a)
 {
     __m256 sign = _mm256_set1_ps(-0.0f);

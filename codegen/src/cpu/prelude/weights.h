@@ -47,7 +47,7 @@ struct outer {
 #endif
 
 /* `rows` rows and `columns` panels of columns, both known where this is called. Sums have names of their own because
- * arrays of them would live in memory. */
+ * arrays of them would live in memory; k advances by STEPS_AT_ONCE, so that counting takes few instructions beside products. */
 INLINE void outer(u32 rows, u32 columns, struct outer o, struct ask *ask)
 {
 #define A(r) (r / o.panel_rows * o.a_panel + r % o.panel_rows * o.a_row)
