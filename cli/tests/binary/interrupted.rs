@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use bloomery_formats::Dtype;
 use bloomery_formats::safetensors::{NewTensor, write};
 
-use crate::{args, bloomery, patient, printed, stderr};
+use crate::{args, bloomery, printed, stderr, trained};
 
 /// The signal comes once a file is begun, well before it would be complete; `code` is the exit code.
 fn interrupted(mut command: Command, signal: &str, code: i32) {
@@ -83,7 +83,7 @@ fn wide(folder: &Path) -> PathBuf {
 /// A call whose answer takes much longer than a signal, about to be made.
 pub(crate) fn long_answer(command: &str, more: &[&str]) -> Command {
     let mut long = bloomery();
-    long.arg(command).arg(patient()).args(["--max-new-tokens", "500", "--eos-token-id", "none"]).args(more);
+    long.arg(command).arg(trained()).args(["--max-new-tokens", "60", "--eos-token-id", "none"]).args(more);
     long.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     long
 }
@@ -99,14 +99,11 @@ fn hear(child: &mut Child) -> Vec<u8> {
 /// Asserts that the model was on its way to say more than this.
 #[cfg(unix)]
 fn cut_short(prompt: &str, said: &str) {
-    let tokens = printed(args!["tokenize", patient(), "--text", said]).lines().count();
-    let more = (tokens + 8).min(500).to_string();
-    let run = args!["run", patient(), "--prompt", prompt, "--eos-token-id", "none", "--max-new-tokens", &more];
+    let tokens = printed(args!["tokenize", trained(), "--text", said]).lines().count();
+    let more = (tokens + 8).min(60).to_string();
+    let run = args!["run", trained(), "--prompt", prompt, "--eos-token-id", "none", "--max-new-tokens", &more];
     let whole = printed(run);
-    assert!(
-        tokens < 500 && said.len() < whole.trim_end().len() && whole.starts_with(said),
-        "{said:?} begins {whole:?}"
-    );
+    assert!(tokens < 60 && said.len() < whole.trim_end().len() && whole.starts_with(said), "{said:?} begins {whole:?}");
 }
 
 /// Nothing is written but the answer, so a signal ends the program as it ends any, after whole tokens.

@@ -65,26 +65,13 @@ fn compile(model: &Path, output: &Path, more: &[&str]) {
     assert!(output.status.success(), "{}", stderr(&output));
 }
 
-/// An artifact that is made once.
-type Made = OnceLock<(tempfile::TempDir, PathBuf)>;
-
 /// One artifact of the trained model, with a tokenizer and a context of 64, for all tests that only read it.
 fn trained() -> &'static Path {
-    static MADE: Made = OnceLock::new();
-    trained_for(&MADE, "64")
-}
-
-/// The same with room for answers so long that a signal comes in time on a machine with other work to do.
-fn patient() -> &'static Path {
-    static MADE: Made = OnceLock::new();
-    trained_for(&MADE, "1024")
-}
-
-fn trained_for(made: &'static Made, context: &str) -> &'static Path {
-    let (_, path) = made.get_or_init(|| {
+    static MADE: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+    let (_, path) = MADE.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("trained.bloom");
-        compile(&model("trained-web"), &path, &["--max-context", context]);
+        compile(&model("trained-web"), &path, &["--max-context", "64"]);
         (folder, path)
     });
     path
