@@ -39,12 +39,12 @@ def report(pairs: list[dict]) -> Report:
         elif pair["work"] == CHECK.name:
             result.same_tokens[peer] = same(pair)
         else:
-            result.rounds = max(result.rounds, pair["round"] + 1)
             for metric in metrics_of(pair["work"]):
                 mine, other = figure(pair["ours"], metric), figure(pair["theirs"], metric)
                 figures[ours, metric].append(mine)
                 figures[peer, metric].append(other)
                 ratios[peer, metric].append(ratio(mine, other, metric))
+    result.rounds = max(map(len, ratios.values()), default=0)
     for medians, values in ((result.ratios, ratios), (result.figures, figures)):
         for (program, metric), list_of in values.items():
             medians.setdefault(program, {})[metric] = statistics.median(list_of)

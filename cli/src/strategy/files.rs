@@ -261,8 +261,7 @@ pub fn diff(a: &Path, b: &Path) -> Result<StrategyDifferences, Error> {
 /// # Errors
 /// Stages that are missing or say different things, files that were merged already, a file that is there already.
 pub fn merge(folder: &Path, target: &Path, force: bool) -> Result<Checked, Error> {
-    output::check(target)?;
-    output::untaken(target, force)?;
+    output::new(target, force)?;
     let opened = Stages::in_folder(folder, Some(target))?;
     if opened.merged {
         let folder = folder.display();
