@@ -20,25 +20,20 @@ pub(crate) struct Block {
 }
 
 impl Block {
+    /// On huge pages, where it fills one and the system has them: a page costs as much when it is first touched, however
+    /// large it is, and is found faster afterwards. The block begins and ends at such a page's bounds, since the system
+    /// takes small ones for what is left of a page.
     pub(crate) fn new(what: &'static str, bytes: u64) -> Result<Block, RunError> {
-        Block::within(what, bytes, bytes)
-    }
-
-    /// The same on huge pages, where the system has them: it begins and ends at one's bounds, since the system takes
-    /// small ones for what is left of a page.
-    pub(crate) fn huge(what: &'static str, bytes: u64) -> Result<Block, RunError> {
+        let huge = bytes >= HUGE_PAGE as u64;
         // Room for a page's rest before it, and for one after it. Sizes that are too large stay so, and are refused.
-        let mut block = Block::within(what, bytes, bytes.saturating_add(2 * HUGE_PAGE as u64))?;
-        advise_pages(&block.map, true);
-        block.start = block.address().next_multiple_of(HUGE_PAGE) - block.address();
+        let mapped = if huge { bytes.saturating_add(2 * HUGE_PAGE as u64) } else { bytes.max(1) };
+        let map = MmapMut::map_anon(mapped as usize).map_err(|source| RunError::Memory { what, bytes, source })?;
+        let mut block = Block { map, start: 0, length: bytes as usize };
+        if huge {
+            advise_pages(&block.map, true);
+            block.start = block.address().next_multiple_of(HUGE_PAGE) - block.address();
+        }
         Ok(block)
-    }
-
-    /// At the start of a map of `mapped` bytes.
-    fn within(what: &'static str, bytes: u64, mapped: u64) -> Result<Block, RunError> {
-        let map =
-            MmapMut::map_anon((mapped as usize).max(1)).map_err(|source| RunError::Memory { what, bytes, source })?;
-        Ok(Block { map, start: 0, length: bytes as usize })
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -107,7 +102,7 @@ impl Buffers {
             let own = if written.contains(&i) { ranks } else { 1 };
             (0..own).map(|_| hold("inputs and outputs", io, most)).collect()
         });
-        let arena = |_| Block::huge("the arena", program.arena_bytes());
+        let arena = |_| Block::new("the arena", program.arena_bytes());
         Ok(Buffers {
             arenas: (0..ranks).map(arena).collect::<Result<_, _>>()?,
             states: (0..ranks).map(states).collect::<Result<_, _>>()?,
@@ -243,11 +238,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn huge_blocks_begin_at_huge_pages_and_are_refused_where_they_are_too_large() {
-        let mut block = Block::huge("a test", 5).unwrap();
-        assert_eq!((block.address() % HUGE_PAGE, block.bytes()), (0, &[0; 5][..]));
+    fn large_blocks_begin_at_huge_pages_and_are_refused_where_they_are_too_large() {
+        assert_eq!(Block::new("a test", 5).unwrap().bytes(), [0; 5]);
+        let mut block = Block::new("a test", HUGE_PAGE as u64 + 5).unwrap();
+        assert_eq!((block.address() % HUGE_PAGE, block.bytes()), (0, &[0; HUGE_PAGE + 5][..]));
         for bytes in [u64::MAX, u64::MAX - 1, 1 << 62] {
-            assert!(matches!(Block::huge("a test", bytes), Err(RunError::Memory { .. })), "{bytes}");
+            assert!(matches!(Block::new("a test", bytes), Err(RunError::Memory { .. })), "{bytes}");
         }
     }
 }

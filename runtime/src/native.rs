@@ -125,8 +125,8 @@ impl Native {
         let local = code.kernels().iter().map(|kernel| kernel.code.local).max().unwrap_or(0);
         let local = local.next_multiple_of(4096);
         let team = Team::new(threads);
-        let shared = Block::huge("scratch", shared)?;
-        let local_block = Block::huge("scratch", local.saturating_mul(team.threads() as u64))?;
+        let shared = Block::new("scratch", shared)?;
+        let local_block = Block::new("scratch", local.saturating_mul(team.threads() as u64))?;
         let plan = Arc::new(Plan { code, entries, local: local as usize });
         Ok(Native { plan, team, shared, local: local_block })
     }

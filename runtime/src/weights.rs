@@ -55,7 +55,7 @@ impl Weights {
 
     /// Compares every piece with its hash, unless told never to, and copies it.
     fn copied(artifact: &Arc<Artifact>) -> Result<Weights, RunError> {
-        let mut block = Block::huge("a copy of the weights", artifact.weights().len() as u64)?;
+        let mut block = Block::new("a copy of the weights", artifact.weights().len() as u64)?;
         for (piece, to) in block.bytes_mut().chunks_mut(STEP).enumerate() {
             artifact.check_piece_once(piece)?;
             let range = piece * STEP..piece * STEP + to.len();

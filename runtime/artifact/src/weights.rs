@@ -12,7 +12,8 @@ use bloomery_ir::Program;
 use bloomery_ir::program::{ALIGNMENT, Parameter};
 use bloomery_ir::types::TensorType;
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use std::hash::Hasher as _;
+use twox_hash::XxHash3_64;
 
 /// Bytes under one hash.
 pub const PIECE: u64 = 1 << 20;
@@ -188,14 +189,14 @@ impl WeightTable {
     pub fn piece_is_whole(&self, piece: usize, weights: &[u8]) -> bool {
         let start = piece * PIECE as usize;
         let end = weights.len().min(start + PIECE as usize);
-        weights.get(start..end).is_some_and(|bytes| self.hashes.get(piece) == Some(&xxh3_64(bytes)))
+        weights.get(start..end).is_some_and(|bytes| self.hashes.get(piece) == Some(&XxHash3_64::oneshot(bytes)))
     }
 }
 
 /// Hashes pieces of what goes by.
 #[derive(Default)]
 pub(crate) struct PieceHasher {
-    hasher: Box<Xxh3>,
+    hasher: XxHash3_64,
     filled: u64,
     hashes: Vec<u64>,
 }
@@ -204,7 +205,7 @@ impl PieceHasher {
     pub(crate) fn update(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let (now, later) = bytes.split_at(bytes.len().min((PIECE - self.filled) as usize));
-            self.hasher.update(now);
+            self.hasher.write(now);
             self.filled += now.len() as u64;
             if self.filled == PIECE {
                 self.end_piece();
@@ -221,8 +222,7 @@ impl PieceHasher {
     }
 
     fn end_piece(&mut self) {
-        self.hashes.push(self.hasher.digest());
-        self.hasher.reset();
+        self.hashes.push(std::mem::take(&mut self.hasher).finish());
         self.filled = 0;
     }
 }
@@ -276,7 +276,7 @@ mod tests {
         let bytes: Vec<u8> = (0..3 * PIECE / 2).map(|i| (i * 7 % 251) as u8).collect();
         let mut hasher = PieceHasher::default();
         bytes.chunks(1000).for_each(|chunk| hasher.update(chunk));
-        let expect: Vec<u64> = bytes.chunks(PIECE as usize).map(xxh3_64).collect();
+        let expect: Vec<u64> = bytes.chunks(PIECE as usize).map(XxHash3_64::oneshot).collect();
         assert_eq!(hasher.finish(), expect);
     }
 }
