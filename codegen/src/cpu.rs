@@ -37,17 +37,21 @@ use bloomery_ir::Program;
 use bloomery_ir::target::Refusal;
 use spec::{Element, Spec};
 
-/// Writes all kernels of a program for a class, in its order.
+/// Writes all kernels of a program for a class, in its order. Graphs that come to the same specification, say because one
+/// reshapes what it returns, are one kernel under the name of the first.
 ///
 /// # Errors
 /// A kernel that [`Cpu`] refuses, with its name: a mistake of the passes.
 pub fn emit_program(class: Class, program: &Program) -> Result<Vec<Kernel>, Refusal> {
-    let one = |kernel: &bloomery_ir::program::Kernel| {
+    let mut emitted: Vec<(Spec, Kernel)> = vec![];
+    for kernel in &program.kernels {
         let spec = recognise::recognise(&kernel.graph, &kernel.inputs, &program.symbols);
         let spec = spec.map_err(|refusal| Refusal(format!("`{}`: {}", kernel.name, refusal.0)))?;
-        Ok(emit(class, &kernel.name, &spec))
-    };
-    program.kernels.iter().map(one).collect()
+        let known = emitted.iter().find(|(known, _)| *known == spec).map(|(_, kernel)| kernel.clone());
+        let kernel = known.unwrap_or_else(|| emit(class, &kernel.name, &spec));
+        emitted.push((spec, kernel));
+    }
+    Ok(emitted.into_iter().map(|(_, kernel)| kernel).collect())
 }
 
 /// Writes one kernel. `name` becomes its symbol. Classes differ in whether they have tiles, and in how products are cut into blocks.
@@ -64,10 +68,13 @@ pub fn emit(class: Class, name: &str, spec: &Spec) -> Kernel {
     }
 }
 
-/// One C file of all kernels, for one class.
+/// One C file of all kernels, for one class; of one that is there more than once, once.
 pub fn source(class: Class, kernels: &[Kernel]) -> String {
     let mut text = class.prelude();
-    for kernel in kernels {
+    let is_first =
+        |(i, kernel): &(usize, &Kernel)| !kernels[..*i].iter().any(|other| other.main.symbol == kernel.main.symbol);
+    let kernels: Vec<&Kernel> = kernels.iter().enumerate().filter(is_first).map(|(_, kernel)| kernel).collect();
+    for kernel in &kernels {
         for phase in kernel.phases() {
             text += &format!("void {}(const struct call *c, u32 begin, u32 end);\n", phase.symbol);
         }

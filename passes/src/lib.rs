@@ -27,6 +27,7 @@ graph_passes! {
     cut,
     partition,
     simplify,
+    defer,
     group,
 }
 

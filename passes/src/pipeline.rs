@@ -8,8 +8,9 @@
 //! 3. `pad`, `shard`, `cut` and `partition` divide the work among ranks, if there are several: `pad` makes what does not come
 //!    out even longer, after which `shard` finds that it does; `cut` goes by layers, while sizes are still the model's;
 //! 4. `simplify` does algebra while operations are still single;
-//! 5. `group` joins operations into kernels, on the final algebra;
-//! 6. `lower`, `schedule`, `memory-plan` turn the grouped graphs into a program.
+//! 5. `defer` leaves to the head what only picked rows need, on the final algebra;
+//! 6. `group` joins operations into kernels;
+//! 7. `lower`, `schedule`, `memory-plan` turn the grouped graphs into a program.
 
 use crate::lower::Draft;
 use crate::pass::{Context, Pass, PassError};

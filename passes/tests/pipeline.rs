@@ -5,8 +5,8 @@ use bloomery_ir::run_program::ProgramInterpreter;
 use bloomery_ir::target::{Refusal, Target};
 use bloomery_ir::types::DType;
 use bloomery_ir::{Bindings, Interpreter, Mesh, OwnMemory, Precision, Program, Tensor};
-use bloomery_passes::pipeline::{Stage, run};
-use bloomery_passes::{Context, Stages, Strategy};
+use bloomery_passes::pipeline::{Stage, run, run_named};
+use bloomery_passes::{Context, Stages, Strategy, Unseen};
 
 struct Simple;
 
@@ -122,4 +122,72 @@ fn computes((module, program): &(bloomery_ir::Module, Program)) {
 fn the_carry_is_written_in_place() {
     let (_, program) = compile(TEXT, None);
     assert!(!program.print().contains("copy"), "{}", program.print());
+}
+
+/// Rows that are picked come out of the head as they did when the body did everything for all of them.
+#[test]
+fn what_waits_until_rows_are_picked_computes_the_same() {
+    const MIXED: &str = "
+graph @block<N: 1..8>(%x: f32[N, 8], param %mix: f32[8, 8], param %up: f16[8, ffn=32], param %bias: f16[ffn=32], param %down: f16[ffn=32, 8]) {
+  %0 = matmul %x, %mix : f32[N, 8]
+  %1 = matmul %0, %x {spec = \"n h, m h -> n m\"} : f32[N, N]
+  %2 = softmax %1 : f32[N, N]
+  %3 = matmul %2, %0 {spec = \"n m, m h -> n h\"} : f32[N, 8]
+  %4 = add %3, %x : f32[N, 8]
+  %5 = matmul %4, %up : f32[N, 32]
+  %6 = add %5, %bias : f32[N, 32]
+  %7 = gelu %6 : f32[N, 32]
+  %8 = matmul %7, %down : f32[N, 8]
+  %9 = add %8, %4 : f32[N, 8]
+  return %9
+}
+graph @body<N: 1..8>(%ids: i32[N], param %table: f16[vocab=12, 8], param %mix: f32[3, 8, 8], param %up: f16[3, 8, ffn=32], param %bias: f16[3, ffn=32], param %down: f16[3, ffn=32, 8]) {
+  %0 = gather %table, %ids : f16[N, 8]
+  %1 = cast %0 {to = f32} : f32[N, 8]
+  %2 = repeat @block over layers 0..3 carry(%1) slice(%mix, %up, %bias, %down) : f32[N, 8]
+  return %2
+}
+graph @head<R: 1..4, N: 1..8>(%hidden: f32[N, 8], %pick: i32[R], param %table: f16[vocab=12, 8]) {
+  %0 = gather %hidden, %pick : f32[R, 8]
+  %1 = matmul %0, %table {spec = \"r h, v h -> r v\"} : f32[R, 12]
+  return %1
+}";
+    let whole = bloomery_ir::parse(MIXED).unwrap();
+    let interface = |graph: &str, rows: &str, output: &str| Interface {
+        graph: graph.into(),
+        rows: rows.into(),
+        outputs: vec![output.into()],
+    };
+    let entries = [interface("body", "N", "hidden"), interface("head", "R", "logits")];
+    let with = |inference| {
+        let cx = Context { target: &Simple, entries: &entries, strategy: None, inference };
+        match run_named(whole.clone(), &cx, &["defer"], &mut |_, _| {}).unwrap() {
+            Stage::Module(module) => module,
+            _ => unreachable!(),
+        }
+    };
+    assert!(with(None) == whole, "training needs every row");
+    let deferred = with(Some(&Unseen));
+    let late = deferred.graph("block.late").unwrap();
+    assert_eq!(late.nodes.iter().filter(|node| node.op.name() == "matmul").count(), 2, "up and down");
+
+    let bindings = Bindings::from([("N".to_owned(), 5), ("R".to_owned(), 2)]);
+    let logits = |module: &bloomery_ir::Module| {
+        let mut hidden = None;
+        for name in ["body", "head"] {
+            let graph = module.graph(name).unwrap();
+            let input = |input: &bloomery_ir::Input| match input.name.as_str() {
+                "ids" => Tensor::integers(&[5], [3, 0, 11, 7, 4]),
+                "pick" => Tensor::integers(&[2], [4, 1]),
+                "hidden" => hidden.clone().unwrap(),
+                name => some(input.ty.dtype, &input.ty.shape(&bindings).unwrap(), name.len() as u64),
+            };
+            let inputs: Vec<Tensor> = graph.inputs.iter().map(input).collect();
+            hidden = Some(Interpreter::new(module, Precision::Typed).run(name, &inputs).unwrap().remove(0));
+        }
+        hidden.unwrap()
+    };
+    let (expected, found) = (logits(&whole), logits(&deferred));
+    assert!(expected.data.iter().any(|logit| logit.abs() > 0.1), "{expected:?}");
+    assert_eq!(found, expected);
 }

@@ -86,7 +86,7 @@ impl Whole {
 /// Sequences that a cache has room for.
 const PAGES: usize = 8;
 
-/// Scores of every row, by the plan.
+/// Scores of every row, by the plan. The id that the device chooses has the largest.
 pub(crate) fn call(
     simulation: &mut Simulation<'_>,
     ranks: u64,
@@ -94,6 +94,24 @@ pub(crate) fn call(
     ids: &[u32],
     sequences: &[Tokens],
 ) -> Vec<f64> {
+    let (logits, chosen) = scored(simulation, ranks, shared, ids, sequences);
+    let width = logits.len() / ids.len();
+    for (row, chosen) in logits.chunks_exact(width).zip(chosen) {
+        let best = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let numbers = row.iter().all(|score| !score.is_nan());
+        assert!(!numbers || row[chosen as usize] == best, "the device chooses the largest");
+    }
+    logits
+}
+
+/// Scores of every row, and the id that the device chooses for it, which entries of their own compute.
+pub(crate) fn scored(
+    simulation: &mut Simulation<'_>,
+    ranks: u64,
+    shared: u64,
+    ids: &[u32],
+    sequences: &[Tokens],
+) -> (Vec<f64>, Vec<f64>) {
     // Where ranks share rows, what they have together is filled up with rows of no sequence.
     let rows = (ids.len() as u64).div_ceil(shared);
     let mut filled = ids.to_vec();
@@ -109,14 +127,8 @@ pub(crate) fn call(
     simulation.run("head", &sizes, &[]);
     let logits = simulation.get(ranks - 1, "logits").unwrap().to_vec();
     simulation.run("head_greedy", &sizes, &[]);
-    let chosen = simulation.get(ranks - 1, "chosen").unwrap();
-    let width = logits.len() / ids.len();
-    for (row, chosen) in logits.chunks_exact(width).zip(chosen) {
-        let best = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let numbers = row.iter().all(|score| !score.is_nan());
-        assert!(!numbers || row[*chosen as usize] == best, "the device chooses the largest");
-    }
-    logits
+    let chosen = simulation.get(ranks - 1, "chosen").unwrap()[..ids.len()].to_vec();
+    (logits, chosen)
 }
 
 /// Two prompts at once, then a token of each, then one more of the first alone.

@@ -5,7 +5,7 @@ use bloomery_artifact::plan::{CallPlan, Content};
 use bloomery_ir::ascend::{Arg, Call, Chip, Exchange, Over, Scalar, Step, Sum};
 use bloomery_runtime::ascend::{Digits, Simulation};
 
-use crate::ascend::{call, calls, planned};
+use crate::ascend::{calls, planned, scored};
 use crate::fixture::Fixture;
 
 /// A mistake: changes a step, or returns false where it cannot be made there.
@@ -425,7 +425,11 @@ fn numbers_show_what_checks_cannot() {
             let mut simulation = Simulation::with_plan(artifact, plan, Digits::All);
             // Of many rows, and of one.
             let some = calls(&fixture).into_iter().step_by(2);
-            some.flat_map(|(ids, sequences)| call(&mut simulation, 1, 1, &ids, &sequences)).collect()
+            some.flat_map(|(ids, sequences)| {
+                let (logits, chosen) = scored(&mut simulation, 1, 1, &ids, &sequences);
+                [logits, chosen].concat()
+            })
+            .collect()
         };
         let right = run(artifact.plan().unwrap());
         for (what, mistake) in COMPUTED {
