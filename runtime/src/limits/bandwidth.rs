@@ -19,12 +19,13 @@ pub(super) struct Way {
 }
 
 /// The ways that were best somewhere.
-pub(super) const WAYS: [Way; 7] = [
+pub(super) const WAYS: [Way; 8] = [
     Way { streams: 1, ahead: 0 },
     Way { streams: 1, ahead: 512 },
     Way { streams: 2, ahead: 0 },
     Way { streams: 4, ahead: 0 },
     Way { streams: 4, ahead: 256 },
+    Way { streams: 4, ahead: 512 },
     Way { streams: 8, ahead: 0 },
     Way { streams: 8, ahead: 256 },
 ];
