@@ -36,22 +36,23 @@ pub use target::Cpu;
 use bloomery_ir::Program;
 use bloomery_ir::target::Refusal;
 use spec::{Element, Spec};
+use std::collections::BTreeMap;
 
-/// Writes all kernels of a program for a class, in its order. Graphs that come to the same specification, say because one
-/// reshapes what it returns, are one kernel under the name of the first.
+/// Writes all kernels of a program for a class, in its order. What comes to the same specification is one kernel under the
+/// name of the first: all but products do so for every range of rows.
 ///
 /// # Errors
 /// A kernel that [`Cpu`] refuses, with its name: a mistake of the passes.
 pub fn emit_program(class: Class, program: &Program) -> Result<Vec<Kernel>, Refusal> {
-    let mut emitted: Vec<(Spec, Kernel)> = vec![];
-    for kernel in &program.kernels {
+    let mut emitted: BTreeMap<String, Kernel> = BTreeMap::new();
+    let one = |kernel: &bloomery_ir::program::Kernel| {
         let spec = recognise::recognise(&kernel.graph, &kernel.inputs, &program.symbols);
         let spec = spec.map_err(|refusal| Refusal(format!("`{}`: {}", kernel.name, refusal.0)))?;
-        let known = emitted.iter().find(|(known, _)| *known == spec).map(|(_, kernel)| kernel.clone());
-        let kernel = known.unwrap_or_else(|| emit(class, &kernel.name, &spec));
-        emitted.push((spec, kernel));
-    }
-    Ok(emitted.into_iter().map(|(_, kernel)| kernel).collect())
+        // As text, in which numbers are apart that compare equal, such as zeros of two signs.
+        let known = emitted.entry(format!("{spec:?}"));
+        Ok(known.or_insert_with(|| emit(class, &kernel.name, &spec)).clone())
+    };
+    program.kernels.iter().map(one).collect()
 }
 
 /// Writes one kernel. `name` becomes its symbol. Classes differ in whether they have tiles, and in how products are cut into blocks.

@@ -12,10 +12,10 @@
 //! A prompt has hundreds of rows, and the logits of one are asked for. All of them are cached and attended to, but what the
 //! last layer does after its attention goes row by row, into nothing but the logits: three quarters of its products.
 //!
-//! Which operations go row by row their letters say ([`sharding`](bloomery_ir::sharding)): the first letter of the result is
-//! the first of every operand that has rows. The late part of a block is all of these that nothing but its result needs. It
-//! reads a few values of the early part, which are as wide as the stream; they go to the other graph side by side in its
-//! place, so that interfaces stay what they were.
+//! An operation's letters say whether it goes row by row ([`sharding`](bloomery_ir::sharding)): the first letter of its
+//! result is the first of every operand that has rows. The late half of a block is every such operation that only the
+//! block's result needs. What it reads of the early half is handed on beside the stream, under the same name, so it has to
+//! be as wide; where that or anything else does not fit, everything stays as it is.
 //!
 //! This is for one rank, and for weights that stay as they are: ranks are proven by what the layers make of every row, and
 //! training asks for all of them.
@@ -24,210 +24,200 @@ use crate::pass::{Context, Pass, PassError};
 use crate::pipeline;
 use crate::rewrite::Rewrite;
 use bloomery_ir::graph::Role;
+use bloomery_ir::op::LETTERS;
 use bloomery_ir::ops::{concat::Concat, repeat::Repeat, reshape::Reshape, slice::Slice};
+use bloomery_ir::program::Interface;
 use bloomery_ir::sharding::{Rule, WHOLE};
-use bloomery_ir::{Builder, Extent, Graph, Input, Module, Node, Op, SymbolBound, TensorType, ValueId};
+use bloomery_ir::{Extent, Graph, Input, Module, Node, Op, SymbolBound, TensorType, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// See the module.
 pub(crate) const PASS: Pass = Pass { name: "defer", run: defer };
 
 fn defer(module: Module, cx: &Context<'_>) -> Result<Module, PassError> {
-    if cx.inference.is_none() || !module.mesh.axes.is_empty() {
+    if cx.inference.is_none() || !module.mesh.axes.is_empty() || !module.stages.is_empty() {
         return Ok(module);
     }
-    let entries = pipeline::entered(&module, cx);
-    let graph = |name: &str| module.graph(name);
-    let outputs = entries.iter().flat_map(|from| from.outputs.iter().enumerate().map(move |output| (from, output)));
-    let mut pairs = outputs.flat_map(|(from, output)| entries.iter().map(move |to| (from, output, to)));
-    let found = pairs.find_map(|(from, (output, name), to)| {
-        let (layers, picked) = (Layers::of(&module, graph(&from.graph)?, output)?, Picked::of(graph(&to.graph)?, name)?);
-        Some((Parts::of(layers.block)?, layers, picked))
-    });
-    let Some((parts, layers, picked)) = found else { return Ok(module) };
-    let (early, late) = (parts.early(&module, &layers)?, parts.late(&module, picked.rows)?);
-    let (body, head) = (layers.rebuilt(&module, &parts, &early)?, picked.rebuilt(&module, &parts, &layers, &late)?);
+    let Some(deferral) = Deferral::find(&module, &pipeline::entered(&module, cx)) else { return Ok(module) };
+    let (early, late) = (deferral.early()?, deferral.late()?);
+    let (body, head) = (deferral.body(&early)?, deferral.head(&late)?);
     let graphs = module.graphs.iter().flat_map(|graph| match graph {
-        graph if std::ptr::eq(graph, layers.graph) => vec![body.clone()],
-        graph if std::ptr::eq(graph, layers.block) => vec![graph.clone(), early.clone(), late.clone()],
-        graph if std::ptr::eq(graph, picked.graph) => vec![head.clone()],
+        graph if std::ptr::eq(graph, deferral.body) => vec![body.clone()],
+        graph if std::ptr::eq(graph, deferral.block) => vec![graph.clone(), early.clone(), late.clone()],
+        graph if std::ptr::eq(graph, deferral.head) => vec![head.clone()],
         graph => vec![graph.clone()],
     });
-    Ok(Module { graphs: graphs.collect(), ..module.clone() })
-}
-
-/// A graph that returns what goes through its layers.
-struct Layers<'a> {
-    graph: &'a Graph,
-    node: &'a Node,
-    repeat: &'a Repeat,
-    block: &'a Graph,
-}
-
-impl<'a> Layers<'a> {
-    /// Of the graph's output at this place, if it is all that several layers carry, and nobody else reads it.
-    fn of(module: &'a Module, graph: &'a Graph, output: usize) -> Option<Layers<'a>> {
-        let stream = *graph.outputs.get(output)?;
-        let node = &graph.nodes[graph.definitions()[stream.index()]?];
-        let Op::Repeat(repeat) = &node.op else { return None };
-        let forward = repeat.carry == 1 && repeat.collect == 0 && !repeat.reverse && repeat.count() > 1;
-        let returned = graph.outputs.iter().filter(|returned| **returned == stream).count();
-        let only_returned = returned == 1 && graph.readers()[stream.index()].is_empty();
-        let layers = Layers { graph, node, repeat, block: module.graph(&repeat.body)? };
-        (node.results[0] == stream && forward && only_returned).then_some(layers)
-    }
-
-    /// All layers but the last, of that one the early part, and what the late part reads side by side.
-    fn rebuilt(&self, module: &Module, parts: &Parts<'_>, early: &Graph) -> Result<Graph, PassError> {
-        let graphs = module.graphs.iter().chain([early]);
-        let mut rewrite = Rewrite::among(PASS.name, self.graph, &module.mesh, graphs, TensorType::clone);
-        for node in &self.graph.nodes {
-            if !std::ptr::eq(node, self.node) {
-                rewrite.copy(node)?;
-                continue;
-            }
-            let last = self.repeat.to - 1;
-            let before = rewrite.node(Repeat { to: last, ..self.repeat.clone() }, &rewrite.values(&node.operands))?;
-            let mut operands = vec![before[0]; parts.made.len()];
-            for input in parts.inputs(false) {
-                let state = self.repeat.states().find(|(operand, _)| *operand == input.index());
-                let given = rewrite.value(node.operands[input.index()]);
-                operands.push(state.map_or(given, |(_, result)| before[result]));
-            }
-            let results = rewrite.node(self.last(early, parts.made.len(), &parts.inputs(false)), &operands)?;
-            let (made, states) = results.split_at(parts.made.len());
-            let stream = if parts.reads_stream { &before[..1] } else { &[] };
-            let beside = rewrite.node(Concat { dim: 1 }, &[stream, made].concat())?;
-            rewrite.replace(&node.results, &[&beside, states].concat());
-        }
-        Ok(rewrite.finish())
-    }
-
-    /// The last layer of a part, which carries so many values and has these of the block's other inputs.
-    fn last(&self, part: &Graph, carry: usize, inputs: &[ValueId]) -> Repeat {
-        let slices = self.repeat.carry..self.repeat.carry + self.repeat.slice;
-        let states = slices.end..slices.end + self.repeat.state;
-        let count = |of: &dyn Fn(usize) -> bool| inputs.iter().filter(|input| of(input.index())).count();
-        Repeat {
-            body: part.name.clone(),
-            from: self.repeat.to - 1,
-            carry,
-            slice: count(&|input| slices.contains(&input)),
-            state: count(&|input| states.contains(&input)),
-            with: count(&|input| input >= states.end),
-            ..self.repeat.clone()
-        }
-    }
-}
-
-/// A graph that takes a stream, and reads the rows of it that it is told.
-struct Picked<'a> {
-    graph: &'a Graph,
-    stream: ValueId,
-    gather: &'a Node,
-    /// The number of picked rows.
-    rows: &'a SymbolBound,
-}
-
-impl<'a> Picked<'a> {
-    fn of(graph: &'a Graph, name: &str) -> Option<Picked<'a>> {
-        let stream = graph.input(name)?;
-        let [reader] = graph.readers()[stream.index()][..] else { return None };
-        let gather = &graph.nodes[reader];
-        let picks = matches!(gather.op, Op::Gather(_)) && gather.operands[0] == stream && !graph.outputs.contains(&stream);
-        let extent = &graph.ty(gather.results[0]).dims.first()?.extent;
-        let rows = graph.symbols.iter().find(|symbol| symbol.extent() == *extent)?;
-        picks.then_some(Picked { graph, stream, gather, rows })
-    }
-
-    /// The same, with the late part of the last layer behind the gather.
-    fn rebuilt(&self, module: &Module, parts: &Parts<'_>, layers: &Layers<'_>, late: &Graph) -> Result<Graph, PassError> {
-        let Graph { name, symbols, .. } = self.graph;
-        let mut part = Part::new(name, symbols.clone(), module, module.graphs.iter().chain([late]));
-        for (i, Input { name, role, ty }) in self.graph.inputs.iter().enumerate() {
-            let value = ValueId(i as u32);
-            let ty = if value == self.stream { parts.beside(ty) } else { ty.clone() };
-            part.input(value, name, *role, ty);
-        }
-        let inputs = parts.inputs(true);
-        let mut weights = vec![];
-        for &input in &inputs {
-            let Input { name, role, ty } = &layers.graph.inputs[layers.node.operands[input.index()].index()];
-            let known = self.graph.input(name).map(|known| part.values[&known]);
-            weights.push(known.unwrap_or_else(|| part.builder.input(name, *role, ty.clone())));
-        }
-        for node in &self.graph.nodes {
-            let results = part.copy(node)?;
-            if std::ptr::eq(node, self.gather) {
-                let first = part.node(parts.columns(0), &results)?;
-                let repeat = Repeat { with: 1, ..layers.last(late, 1, &inputs) };
-                let stream = part.node(repeat, &[&first, &weights[..], &results].concat())?;
-                part.values.insert(node.results[0], stream[0]);
-            }
-        }
-        Ok(part.finish(&self.graph.outputs))
-    }
+    let graphs = graphs.collect();
+    Ok(Module { graphs, ..module })
 }
 
 /// What comes into a block and goes out of it: its first input.
 const STREAM: ValueId = ValueId(0);
+/// The name of what the late half gets beside weights and the stream.
+const PICKED: &str = "picked";
 
-/// A block in two.
-struct Parts<'a> {
-    block: &'a Graph,
-    /// Which nodes are late.
-    late: Vec<bool>,
-    /// Elements of a row of the stream.
-    width: u64,
-    /// Whether the late part reads the stream as it comes.
-    reads_stream: bool,
-    /// What else with rows it reads: results of the early part.
-    made: Vec<ValueId>,
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Half {
+    Early,
+    Late,
 }
 
-impl<'a> Parts<'a> {
-    /// None where nothing is late, or it reads something else than weights and rows as wide as the stream.
-    fn of(block: &'a Graph) -> Option<Parts<'a>> {
-        let [rows, width] = &block.ty(STREAM).dims[..] else { return None };
-        let late = late_nodes(block, &rows.extent);
-        let width = width.extent.as_number()?;
-        let mut parts = Parts { block, late, width, reads_stream: false, made: vec![] };
-        let results: BTreeSet<ValueId> = parts.nodes(true).flat_map(|node| &node.results).copied().collect();
-        let read = parts.read(true);
-        parts.reads_stream = read.contains(&STREAM);
-        parts.made = read.into_iter().filter(|v| v.index() >= block.inputs.len() && !results.contains(v)).collect();
-        let weights = parts.inputs(true).iter().all(|input| block.inputs[input.index()].role == Role::Parameter);
-        let as_wide = parts.made.iter().all(|&made| parts.is_as_wide(made));
-        // The first piece is carried into the late part, as the stream was.
-        let alike = parts.pieces().first().is_some_and(|&first| block.ty(first).unnamed() == block.ty(STREAM).unnamed());
-        let ends = results.contains(block.outputs.first()?);
-        (ends && weights && as_wide && alike && !parts.made.is_empty()).then_some(parts)
+/// A last layer that can wait, and where.
+struct Deferral<'a> {
+    module: &'a Module,
+    /// Returns what its layers carry.
+    body: &'a Graph,
+    /// The node that repeats the block.
+    layers: &'a Node,
+    repeat: &'a Repeat,
+    block: &'a Graph,
+    /// Takes the stream, and reads picked rows alone.
+    head: &'a Graph,
+    gather: &'a Node,
+    /// The number of picked rows.
+    rows: &'a SymbolBound,
+    /// For each node of the block its half.
+    halves: Vec<Half>,
+    /// Elements of a row of the stream.
+    width: u64,
+    /// What the late half reads that has rows, as it lies side by side: the stream as it comes, if it reads that, and results
+    /// of the early half.
+    pieces: Vec<ValueId>,
+}
+
+impl<'a> Deferral<'a> {
+    /// The first entry whose stream goes to one other entry and nowhere else.
+    fn find(module: &'a Module, entries: &[Interface]) -> Option<Deferral<'a>> {
+        let entered = pipeline::callees(module);
+        let pairs = entries.iter().flat_map(|body| entries.iter().map(move |head| (body, head)));
+        pairs.into_iter().find_map(|(from, to)| {
+            let (body, head) = (module.graph(&from.graph)?, module.graph(&to.graph)?);
+            let apart = from.graph != to.graph && ![&from.graph, &to.graph].iter().any(|name| entered.contains(name.as_str()));
+            let takes = |entry: &&Interface, name| module.graph(&entry.graph).is_some_and(|graph| graph.input(name).is_some());
+            let mut streams = from.outputs.iter().enumerate().filter(|(_, name)| {
+                let takers = entries.iter().filter(|entry| takes(entry, name)).count();
+                let makers = entries.iter().filter(|entry| *entry != to && entry.outputs.contains(name)).count();
+                apart && (takers, makers) == (1, 1)
+            });
+            streams.find_map(|(output, name)| Deferral::between(module, (body, output), (head, head.input(name)?)))
+        })
     }
 
-    fn nodes(&self, late: bool) -> impl Iterator<Item = &'a Node> + '_ {
-        self.block.nodes.iter().zip(&self.late).filter(move |(_, is_late)| **is_late == late).map(|(node, _)| node)
+    /// From an output of one graph to an input of another.
+    fn between(
+        module: &'a Module,
+        (body, output): (&'a Graph, usize),
+        (head, input): (&'a Graph, ValueId),
+    ) -> Option<Deferral<'a>> {
+        let (layers, repeat) = layers(body, output)?;
+        let (gather, rows) = picked(head, input)?;
+        let block = module.graph(&repeat.body)?;
+        let stream = block.ty(STREAM);
+        let [all, width] = &stream.dims[..] else { return None };
+        let given = head.ty(input);
+        let same = given.dtype == stream.dtype && given.rank() == 2 && given.dims[1].extent == width.extent;
+        // Rows that are counted by a number could be anything else that is as many.
+        let known = all.extent.as_number().is_some();
+        let width = width.extent.as_number().filter(|width| *width < 1 << 32 && same && !known)?;
+        let halves = halves(block, &all.extent);
+        let mut deferral =
+            Deferral { module, body, layers, repeat, block, head, gather, rows, halves, width, pieces: vec![] };
+        let (read, made) = (deferral.read(Half::Late), deferral.made(Half::Late));
+        let is_input = |value: &ValueId| value.index() < block.inputs.len();
+        let pieces = read.into_iter().filter(|value| *value == STREAM || !is_input(value) && !made.contains(value));
+        deferral.pieces = pieces.collect();
+        deferral.fits().then_some(deferral)
     }
 
-    /// What the nodes of a part read.
-    fn read(&self, late: bool) -> BTreeSet<ValueId> {
-        self.nodes(late).flat_map(|node| &node.operands).copied().collect()
+    /// Whether the halves read and make what they can be given and what is asked of them.
+    fn fits(&self) -> bool {
+        let (early, late) = (self.made(Half::Early), self.made(Half::Late));
+        let parted = late.contains(&self.block.outputs[0]) && self.pieces.iter().any(|piece| early.contains(piece));
+        // The first piece is carried into the late half, as the stream was.
+        let carried = self.pieces.first().map(|&piece| self.block.ty(piece).unnamed());
+        let wide = carried == Some(self.block.ty(STREAM).unnamed()) && self.pieces.iter().all(|&piece| self.is_wide(piece));
+        let weights = self.inputs(Half::Late).iter().all(|&input| self.is_weight(input));
+        let inputs = self.inputs(Half::Early);
+        let states = self.repeat.states().all(|(operand, result)| {
+            inputs.contains(&ValueId(operand as u32)) && early.contains(&self.block.outputs[result])
+        });
+        let taken = |half| self.module.graph(&self.name(half)).is_some();
+        let inputs = self.block.inputs.iter();
+        let free = inputs.clone().all(|input| input.name != PICKED && !input.name.starts_with("carried."));
+        parted && wide && weights && states && free && !taken(Half::Early) && !taken(Half::Late)
     }
 
-    /// The block's inputs, but for the stream, that a part reads.
-    fn inputs(&self, late: bool) -> Vec<ValueId> {
+    /// Whether a value has as many rows as the stream, each of as many elements of its type.
+    fn is_wide(&self, value: ValueId) -> bool {
+        let (ty, stream) = (self.block.ty(value), self.block.ty(STREAM));
+        let mut extents = ty.extents();
+        let rows = extents.next() == stream.extents().next();
+        let width = extents.try_fold(1u64, |width, extent| width.checked_mul(extent.as_number()?));
+        rows && width == Some(self.width) && ty.dtype == stream.dtype
+    }
+
+    /// Whether an input of the block is a layer of a parameter of the body, which the head can have as well.
+    fn is_weight(&self, input: ValueId) -> bool {
+        let Input { role, ty, .. } = &self.block.inputs[input.index()];
+        let numbers = ty.extents().all(|extent| extent.as_number().is_some());
+        let given = self.body.inputs.get(self.layers.operands[input.index()].index());
+        let agrees = |given: &Input, known: &Input| {
+            known.name != given.name || known.role == given.role && known.ty.unnamed() == given.ty.unnamed()
+        };
+        let free = |given: &Input| self.head.inputs.iter().all(|known| agrees(given, known));
+        let parameter = given.is_some_and(|given| given.role == Role::Parameter && free(given));
+        self.repeat.is_stacked(input.index()) && *role == Role::Parameter && numbers && parameter
+    }
+
+    fn nodes(&self, half: Half) -> impl Iterator<Item = &'a Node> + '_ {
+        self.block.nodes.iter().zip(&self.halves).filter(move |(_, of)| **of == half).map(|(node, _)| node)
+    }
+
+    /// What the nodes of a half read.
+    fn read(&self, half: Half) -> BTreeSet<ValueId> {
+        self.nodes(half).flat_map(|node| &node.operands).copied().collect()
+    }
+
+    /// What they make.
+    fn made(&self, half: Half) -> BTreeSet<ValueId> {
+        self.nodes(half).flat_map(|node| &node.results).copied().collect()
+    }
+
+    /// The block's inputs that they read, but for the stream: in order, as a repeat wants them.
+    fn inputs(&self, half: Half) -> Vec<ValueId> {
         let inputs = 1..self.block.inputs.len();
-        self.read(late).into_iter().filter(|value| inputs.contains(&value.index())).collect()
+        self.read(half).into_iter().filter(|value| inputs.contains(&value.index())).collect()
     }
 
-    /// What the late part reads that has rows, as it lies side by side.
-    fn pieces(&self) -> Vec<ValueId> {
-        self.reads_stream.then_some(STREAM).into_iter().chain(self.made.iter().copied()).collect()
+    /// The pieces that the early half makes.
+    fn handed_on(&self) -> &[ValueId] {
+        self.pieces.strip_prefix(&[STREAM]).unwrap_or(&self.pieces)
+    }
+
+    fn name(&self, half: Half) -> String {
+        format!("{}.{}", self.block.name, if half == Half::Early { "early" } else { "late" })
+    }
+
+    /// The last layer of a half, which carries so many values.
+    fn last(&self, half: Half, carry: usize) -> Repeat {
+        let (slices, states) = (self.repeat.carry + self.repeat.slice, self.repeat.arity() - self.repeat.with);
+        let inputs = self.inputs(half);
+        let count = |from: usize, to: usize| inputs.iter().filter(|input| (from..to).contains(&input.index())).count();
+        Repeat {
+            body: self.name(half),
+            from: self.repeat.to - 1,
+            carry,
+            slice: count(0, slices),
+            state: count(slices, states),
+            with: count(states, usize::MAX),
+            ..self.repeat.clone()
+        }
     }
 
     /// The type of all pieces side by side, for the rows of the stream's.
     fn beside(&self, stream: &TensorType) -> TensorType {
         let mut ty = stream.clone();
-        ty.dims[1].extent = Extent::number(self.width * self.pieces().len() as u64);
+        ty.dims[1].extent = Extent::number(self.width * self.pieces.len() as u64);
         ty
     }
 
@@ -237,137 +227,163 @@ impl<'a> Parts<'a> {
         Slice { dim: 1, from, to: from + self.width }
     }
 
-    /// Whether a value has as many rows as the stream, each of as many elements of its type.
-    fn is_as_wide(&self, value: ValueId) -> bool {
-        let (ty, stream) = (self.block.ty(value), self.block.ty(STREAM));
-        let mut extents = ty.extents();
-        let rows = extents.next() == stream.extents().next();
-        let width = extents.try_fold(1, |width, extent| Some(width * extent.as_number()?));
-        rows && width == Some(self.width) && ty.dtype == stream.dtype
-    }
-
-    /// The stream and what else it reads, to what it makes for the late part, as rows of the stream, and to states.
-    fn early(&self, module: &Module, layers: &Layers<'_>) -> Result<Graph, PassError> {
-        let name = format!("{}.early", self.block.name);
-        let mut part = Part::new(&name, self.block.symbols.clone(), module, &module.graphs);
+    /// The stream and what else it reads, to what it hands on, as rows of the stream, and to states.
+    fn early(&self) -> Result<Graph, PassError> {
+        let (name, symbols) = (self.name(Half::Early), self.block.symbols.clone());
+        let mut rewrite = Rewrite::part(PASS.name, self.block, &name, symbols, &self.module.mesh, &self.module.graphs);
         let Input { name, role, ty } = &self.block.inputs[STREAM.index()];
-        part.input(STREAM, name, *role, ty.clone());
-        // A place for each value that is carried out; what is carried in is the stream every time.
-        for (i, &made) in self.made.iter().enumerate().skip(1) {
-            part.input(made, &format!("{name}.{i}"), *role, ty.clone());
+        rewrite.input(STREAM, name, *role, ty.clone());
+        // A repeat carries in as much as it carries out; nobody reads these.
+        for i in 1..self.handed_on().len() {
+            rewrite.builder.input(&format!("carried.{i}"), *role, ty.clone());
         }
-        part.inputs(self.block, &self.inputs(false));
-        for node in self.nodes(false) {
-            part.copy(node)?;
-        }
+        self.block_inputs(&mut rewrite, Half::Early);
+        self.nodes(Half::Early).try_for_each(|node| rewrite.copy(node).map(drop))?;
         let mut outputs = vec![];
-        for made in &self.made {
-            outputs.push(part.shaped(part.values[made], self.block.ty(STREAM))?);
+        for &piece in self.handed_on() {
+            let value = rewrite.value(piece);
+            outputs.push(shaped(&mut rewrite, value, ty)?);
         }
-        outputs.extend(layers.repeat.states().map(|(_, result)| part.values[&self.block.outputs[result]]));
-        Ok(part.builder.finish(&outputs))
+        outputs.extend(rewrite.values(&self.block.outputs[1..]));
+        Ok(rewrite.builder.finish(&outputs))
     }
 
     /// The first piece, weights, and all pieces side by side, to the stream.
-    fn late(&self, module: &Module, rows: &SymbolBound) -> Result<Graph, PassError> {
+    fn late(&self) -> Result<Graph, PassError> {
         let picked = |ty: &TensorType| {
             let mut ty = ty.unnamed();
-            ty.dims[0].extent = rows.extent();
+            ty.dims[0].extent = self.rows.extent();
             ty
         };
-        let name = format!("{}.late", self.block.name);
-        let mut part = Part::new(&name, vec![rows.clone()], module, &module.graphs);
-        let (stream, pieces) = (&self.block.inputs[STREAM.index()], self.pieces());
-        part.input(pieces[0], &stream.name, stream.role, picked(&stream.ty));
-        part.inputs(self.block, &self.inputs(true));
-        let beside = part.builder.input("picked", Role::Plain, picked(&self.beside(&stream.ty)));
-        for (i, &piece) in pieces.iter().enumerate().skip(1) {
-            let columns = part.node(self.columns(i), &[beside])?;
-            let value = part.shaped(columns[0], &picked(self.block.ty(piece)))?;
-            part.values.insert(piece, value);
+        let (name, symbols) = (self.name(Half::Late), vec![self.rows.clone()]);
+        let mut rewrite = Rewrite::part(PASS.name, self.block, &name, symbols, &self.module.mesh, &self.module.graphs);
+        let Input { name, role, ty } = &self.block.inputs[STREAM.index()];
+        rewrite.input(self.pieces[0], name, *role, picked(ty));
+        self.block_inputs(&mut rewrite, Half::Late);
+        let beside = rewrite.builder.input(PICKED, Role::Plain, picked(&self.beside(ty)));
+        for (i, &piece) in self.pieces.iter().enumerate().skip(1) {
+            let columns = rewrite.node(self.columns(i), &[beside])?;
+            let value = shaped(&mut rewrite, columns[0], &picked(self.block.ty(piece)))?;
+            rewrite.replace(&[piece], &[value]);
         }
-        for node in self.nodes(true) {
-            part.copy(node)?;
+        self.nodes(Half::Late).try_for_each(|node| rewrite.copy(node).map(drop))?;
+        let outputs = rewrite.values(&self.block.outputs[..1]);
+        Ok(rewrite.builder.finish(&outputs))
+    }
+
+    fn block_inputs(&self, rewrite: &mut Rewrite<'_>, half: Half) {
+        for input in self.inputs(half) {
+            let Input { name, role, ty } = &self.block.inputs[input.index()];
+            rewrite.input(input, name, *role, ty.clone());
         }
-        Ok(part.finish(&self.block.outputs[..1]))
+    }
+
+    /// All layers but the last, of that one the early half, and the pieces side by side.
+    fn body(&self, early: &Graph) -> Result<Graph, PassError> {
+        let graphs = self.module.graphs.iter().chain([early]);
+        let mut rewrite = Rewrite::among(PASS.name, self.body, &self.module.mesh, graphs, TensorType::clone);
+        for node in &self.body.nodes {
+            if !std::ptr::eq(node, self.layers) {
+                rewrite.copy(node)?;
+                continue;
+            }
+            let mut given = rewrite.values(&node.operands);
+            let before = rewrite.node(Repeat { to: self.repeat.to - 1, ..self.repeat.clone() }, &given)?;
+            for (operand, result) in self.repeat.states() {
+                given[operand] = before[result];
+            }
+            let handed_on = self.handed_on().len();
+            let inputs = self.inputs(Half::Early).into_iter().map(|input| given[input.index()]);
+            let operands: Vec<ValueId> = std::iter::repeat_n(before[0], handed_on).chain(inputs).collect();
+            let results = rewrite.node(self.last(Half::Early, handed_on), &operands)?;
+            let (made, states) = results.split_at(handed_on);
+            let stream = if self.pieces[0] == STREAM { &before[..1] } else { &[] };
+            let beside = rewrite.node(Concat { dim: 1 }, &[stream, made].concat())?;
+            rewrite.replace(&node.results, &[&beside, states].concat());
+        }
+        Ok(rewrite.finish())
+    }
+
+    /// The late half behind the gather, of rows that hold all pieces.
+    fn head(&self, late: &Graph) -> Result<Graph, PassError> {
+        let graphs = self.module.graphs.iter().chain([late]);
+        let Graph { name, symbols, .. } = self.head;
+        let mut rewrite = Rewrite::part(PASS.name, self.head, name, symbols.clone(), &self.module.mesh, graphs);
+        for (i, Input { name, role, ty }) in self.head.inputs.iter().enumerate() {
+            let value = ValueId(i as u32);
+            let ty = if value == self.gather.operands[0] { self.beside(ty) } else { ty.clone() };
+            rewrite.input(value, name, *role, ty);
+        }
+        let weights = self.head_weights(&mut rewrite);
+        for node in &self.head.nodes {
+            let results = rewrite.copy(node)?;
+            if std::ptr::eq(node, self.gather) {
+                let first = rewrite.node(self.columns(0), &results)?;
+                let repeat = Repeat { with: 1, ..self.last(Half::Late, 1) };
+                let stream = rewrite.node(repeat, &[&first, &weights[..], &results].concat())?;
+                rewrite.replace(&node.results, &stream);
+            }
+        }
+        Ok(rewrite.finish())
+    }
+
+    /// The body's parameters that the late half needs: the head may have some already.
+    fn head_weights(&self, rewrite: &mut Rewrite<'_>) -> Vec<ValueId> {
+        let mut known: BTreeMap<&str, ValueId> = BTreeMap::new();
+        for (i, input) in self.head.inputs.iter().enumerate() {
+            known.insert(&input.name, rewrite.value(ValueId(i as u32)));
+        }
+        let given = |input: ValueId| &self.body.inputs[self.layers.operands[input.index()].index()];
+        let mut weight = |Input { name, role, ty }: &'a Input| {
+            *known.entry(name).or_insert_with(|| rewrite.builder.input(name, *role, ty.clone()))
+        };
+        self.inputs(Half::Late).into_iter().map(|input| weight(given(input))).collect()
     }
 }
 
-/// A graph in the making.
-struct Part<'a> {
-    name: String,
-    builder: Builder<'a>,
-    /// What stands for the values of the graph that it is made of.
-    values: BTreeMap<ValueId, ValueId>,
+/// The node that repeats, where it alone makes an output, and that is all that several layers carry.
+fn layers(body: &Graph, output: usize) -> Option<(&Node, &Repeat)> {
+    let stream = *body.outputs.get(output)?;
+    let node = &body.nodes[body.definitions()[stream.index()]?];
+    let Op::Repeat(repeat) = &node.op else { return None };
+    let forward = repeat.carry == 1 && repeat.collect == 0 && !repeat.reverse && repeat.count() > 1;
+    let returned = body.outputs.iter().filter(|returned| **returned == stream).count();
+    let only_returned = returned == 1 && body.readers()[stream.index()].is_empty();
+    (node.results[0] == stream && forward && only_returned).then_some((node, repeat))
 }
 
-impl<'a> Part<'a> {
-    fn new(
-        name: &str,
-        symbols: Vec<SymbolBound>,
-        module: &'a Module,
-        callees: impl IntoIterator<Item = &'a Graph>,
-    ) -> Part<'a> {
-        let builder = Builder::new(name, symbols, &module.mesh, callees);
-        Part { name: name.to_owned(), builder, values: BTreeMap::new() }
-    }
-
-    /// An input that stands for a value.
-    fn input(&mut self, value: ValueId, name: &str, role: Role, ty: TensorType) {
-        self.values.insert(value, self.builder.input(name, role, ty));
-    }
-
-    /// Some inputs of a graph.
-    fn inputs(&mut self, graph: &Graph, inputs: &[ValueId]) {
-        for &input in inputs {
-            let Input { name, role, ty } = &graph.inputs[input.index()];
-            self.input(input, name, *role, ty.clone());
-        }
-    }
-
-    fn node(&mut self, op: impl Into<Op>, operands: &[ValueId]) -> Result<Vec<ValueId>, PassError> {
-        let name = &self.name;
-        self.builder.node(op, operands).map_err(|error| PassError::Type { pass: PASS.name, graph: name.clone(), error })
-    }
-
-    /// A node of the other graph.
-    fn copy(&mut self, node: &Node) -> Result<Vec<ValueId>, PassError> {
-        let operands: Vec<ValueId> = node.operands.iter().map(|operand| self.values[operand]).collect();
-        let results = self.node(node.op.clone(), &operands)?;
-        self.values.extend(node.results.iter().copied().zip(results.iter().copied()));
-        Ok(results)
-    }
-
-    /// A value with the extents of a type that holds as much.
-    fn shaped(&mut self, value: ValueId, ty: &TensorType) -> Result<ValueId, PassError> {
-        let dims: Vec<Extent> = ty.extents().cloned().collect();
-        if self.builder.ty(value).extents().eq(&dims) {
-            return Ok(value);
-        }
-        self.node(Reshape { dims }, &[value]).map(|results| results[0])
-    }
-
-    fn finish(self, outputs: &[ValueId]) -> Graph {
-        let outputs: Vec<ValueId> = outputs.iter().map(|output| self.values[output]).collect();
-        self.builder.finish(&outputs)
-    }
+/// The node that picks rows of an input, where nothing else reads that, and the number of rows it picks.
+fn picked(head: &Graph, input: ValueId) -> Option<(&Node, &SymbolBound)> {
+    let [reader] = head.readers()[input.index()][..] else { return None };
+    let gather = &head.nodes[reader];
+    let picks = matches!(gather.op, Op::Gather(_)) && gather.operands[0] == input && !head.outputs.contains(&input);
+    let extent = &head.ty(gather.results[0]).dims.first()?.extent;
+    let rows = head.symbols.iter().find(|symbol| symbol.extent() == *extent)?;
+    picks.then_some((gather, rows))
 }
 
-/// For each node whether it goes row by row, and only late nodes and the block's first output need it.
-fn late_nodes(block: &Graph, rows: &Extent) -> Vec<bool> {
+/// For each node its half: late ones go row by row, and only late nodes and the block's first output need them.
+fn halves(block: &Graph, rows: &Extent) -> Vec<Half> {
     let readers = block.readers();
-    let mut late = vec![false; block.nodes.len()];
+    let mut halves = vec![Half::Early; block.nodes.len()];
     for (i, node) in block.nodes.iter().enumerate().rev() {
         let returned = block.outputs[1..].iter().any(|output| node.results.contains(output));
         let mut readers = node.results.iter().flat_map(|result| &readers[result.index()]);
-        late[i] = !returned && readers.all(|reader| late[*reader]) && goes_by_rows(block, node, rows);
+        if !returned && readers.all(|reader| halves[*reader] == Half::Late) && goes_by_rows(block, node, rows) {
+            halves[i] = Half::Late;
+        }
     }
-    late
+    halves
 }
 
 /// Whether a node's result has rows, and each follows from the same row of the operands that have some.
 fn goes_by_rows(block: &Graph, node: &Node, rows: &Extent) -> bool {
+    // These two say their extents themselves, the number of rows among them.
+    let says_rows = matches!(node.op, Op::Reshape(_) | Op::Broadcast(_));
     let (types, [result]) = (block.types_of(&node.operands), &node.results[..]) else { return false };
+    if says_rows || types.iter().chain([block.ty(*result)]).any(|ty| ty.rank() > LETTERS.len()) {
+        return false;
+    }
     let Some(rule) = Rule::of(node.op.def(), &types) else { return false };
     let Some(letter) = rule.result.first().filter(|letter| *letter != WHOLE) else { return false };
     let has_rows = |ty: &TensorType| ty.extents().next() == Some(rows);
@@ -376,7 +392,14 @@ fn goes_by_rows(block: &Graph, node: &Node, rows: &Extent) -> bool {
         let elsewhere = letters.iter().skip(first.into()).any(|other| other == letter);
         !elsewhere && ty.extents().skip(first.into()).all(|extent| extent.as_number().is_some())
     };
-    // These two say their extents themselves, the number of rows among them.
-    let says_rows = matches!(node.op, Op::Reshape(_) | Op::Broadcast(_));
-    !says_rows && has_rows(block.ty(*result)) && rule.operands.iter().zip(&types).all(fits)
+    has_rows(block.ty(*result)) && rule.operands.iter().zip(&types).all(fits)
+}
+
+/// A value with the extents of a type that holds as much.
+fn shaped(rewrite: &mut Rewrite<'_>, value: ValueId, ty: &TensorType) -> Result<ValueId, PassError> {
+    let dims: Vec<Extent> = ty.extents().cloned().collect();
+    if rewrite.builder.ty(value).extents().eq(&dims) {
+        return Ok(value);
+    }
+    rewrite.node(Reshape { dims }, &[value]).map(|results| results[0])
 }

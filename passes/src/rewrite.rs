@@ -5,7 +5,7 @@
 
 use crate::pass::PassError;
 use bloomery_ir::verify::{callee, consumed_by};
-use bloomery_ir::{Builder, Graph, Mesh, Module, Node, Op, TensorType, ValueId};
+use bloomery_ir::{Builder, Graph, Mesh, Module, Node, Op, Role, SymbolBound, TensorType, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A graph under reconstruction.
@@ -32,12 +32,31 @@ impl<'a> Rewrite<'a> {
         callees: impl IntoIterator<Item = &'a Graph>,
         input_type: fn(&TensorType) -> TensorType,
     ) -> Rewrite<'a> {
-        let mut builder = Builder::new(&old.name, old.symbols.clone(), mesh, callees);
-        let mut values = vec![None; old.types.len()];
-        for (value, input) in values.iter_mut().zip(&old.inputs) {
-            *value = Some(builder.input(&input.name, input.role, input_type(&input.ty)));
+        let mut rewrite = Rewrite::part(pass, old, &old.name, old.symbols.clone(), mesh, callees);
+        for (i, input) in old.inputs.iter().enumerate() {
+            rewrite.input(ValueId(i as u32), &input.name, input.role, input_type(&input.ty));
         }
-        Rewrite { old, builder, pass, values }
+        rewrite
+    }
+
+    /// A graph of another name, for some of the nodes of `old`, that has no inputs yet.
+    pub(crate) fn part(
+        pass: &'static str,
+        old: &'a Graph,
+        name: &str,
+        symbols: Vec<SymbolBound>,
+        mesh: &'a Mesh,
+        callees: impl IntoIterator<Item = &'a Graph>,
+    ) -> Rewrite<'a> {
+        let builder = Builder::new(name, symbols, mesh, callees);
+        Rewrite { old, builder, pass, values: vec![None; old.types.len()] }
+    }
+
+    /// Adds an input that stands for an old value.
+    pub(crate) fn input(&mut self, old: ValueId, name: &str, role: Role, ty: TensorType) -> ValueId {
+        let new = self.builder.input(name, role, ty);
+        self.values[old.index()] = Some(new);
+        new
     }
 
     /// The new value that stands for an old one.
