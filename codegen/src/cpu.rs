@@ -39,7 +39,7 @@ use spec::{Element, Spec};
 use std::collections::BTreeMap;
 
 /// Writes all kernels of a program for a class, in its order. What comes to the same specification is one kernel under the
-/// name of the first: all but products do so for every range of rows.
+/// name of the first: only products differ by the range of rows they are for.
 ///
 /// # Errors
 /// A kernel that [`Cpu`] refuses, with its name: a mistake of the passes.

@@ -23,8 +23,11 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// The rule of an operation on operands of these types, if it has one.
+    /// The rule of an operation on operands of these types, if it has one, and letters for all of their dimensions.
     pub fn of(def: &dyn OpDef, operands: &[TensorType]) -> Option<Rule> {
+        if operands.iter().any(|ty| ty.rank() > LETTERS.len()) {
+            return None;
+        }
         let text = def.sharding(operands)?;
         let (from, to) = text.split_once("->").expect("a rule has operands and a result");
         let letters = |side: &str| side.split_whitespace().map(str::to_owned).collect();

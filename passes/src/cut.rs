@@ -16,12 +16,13 @@
 
 use crate::pass::{Context, Pass, PassError, Stages};
 use crate::pipeline;
+use crate::rewrite::Rewrite;
 use bloomery_ir::extent::Extent;
 use bloomery_ir::ops::repeat::Repeat;
 use bloomery_ir::program::Interface;
 use bloomery_ir::verify::callee;
 use bloomery_ir::work::Sizes;
-use bloomery_ir::{Bindings, Builder, Graph, Input, Module, Node, Op, Part, Role, Stage, TensorType, ValueId};
+use bloomery_ir::{Bindings, Graph, Input, Module, Node, Op, Part, Role, Stage, TensorType, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// See the module.
@@ -246,8 +247,9 @@ impl Cut<'_> {
         let mut nodes = needed(graph, taken, &BTreeSet::new());
         let given_on = if kind.is_last { graph.outputs.clone() } else { self.handed_on(layered) };
         nodes.extend(needed(graph, &given_on, &results));
-        let (builder, values, carries) = (self.builder(layered, number), BTreeMap::new(), vec![]);
-        let mut part = PartOf { layered, kind, builder, values, carries };
+        let (name, symbols) = (format!("{}.{number}", graph.name), graph.symbols.clone());
+        let rewrite = Rewrite::part(PASS.name, graph, &name, symbols, &self.module.mesh, &self.module.graphs);
+        let mut part = PartOf { layered, kind, rewrite, carries: vec![] };
         if !kind.is_first {
             part.carried(carried);
         }
@@ -258,10 +260,10 @@ impl Cut<'_> {
             if std::ptr::eq(other, *node) {
                 part.repeat()?;
             } else if nodes.contains(&i) {
-                part.node(other.op.clone(), other)?;
+                part.rewrite.copy(other)?;
             }
         }
-        Ok(part.finish(&given_on))
+        Ok(part.rewrite.returning(&given_on))
     }
 
     /// What a stage returns that is not the last one: what it carries, and the states in the order of the whole.
@@ -271,20 +273,13 @@ impl Cut<'_> {
         let states = graph.outputs.iter().filter(|output| states.contains(output));
         node.results[..repeat.carry].iter().chain(states).copied().collect()
     }
-
-    fn builder<'b>(&'b self, layered: &Layered<'_>, number: usize) -> Builder<'b> {
-        let Graph { name, symbols, .. } = layered.graph;
-        Builder::new(&format!("{name}.{number}"), symbols.clone(), &self.module.mesh, &self.module.graphs)
-    }
 }
 
 /// A part in the making.
 struct PartOf<'a> {
     layered: &'a Layered<'a>,
     kind: Kind,
-    builder: Builder<'a>,
-    /// What stands for values of the whole.
-    values: BTreeMap<ValueId, ValueId>,
+    rewrite: Rewrite<'a>,
     /// What the repeat carries in, where the stage before hands it on.
     carries: Vec<ValueId>,
 }
@@ -294,7 +289,7 @@ impl PartOf<'_> {
     fn carried(&mut self, operands: &[ValueId]) {
         for (i, operand) in operands.iter().enumerate() {
             let ty = self.layered.graph.ty(*operand).unnamed();
-            self.carries.push(self.builder.input(&format!("carried.{i}"), Role::Plain, ty));
+            self.carries.push(self.rewrite.builder.input(&format!("carried.{i}"), Role::Plain, ty));
         }
     }
 
@@ -305,28 +300,16 @@ impl PartOf<'_> {
         if self.layered.stacked().any(|stacked| stacked == value) {
             ty.dims[0].extent = Extent::number(self.kind.layers);
         }
-        let input = self.builder.input(name, *role, ty);
-        self.values.insert(value, input);
+        self.rewrite.input(value, name, *role, ty);
     }
 
     fn repeat(&mut self) -> Result<(), PassError> {
         let Layered { node, repeat, .. } = self.layered;
-        self.node(Repeat { to: self.kind.layers, ..(*repeat).clone() }.into(), node)
-    }
-
-    fn node(&mut self, op: Op, node: &Node) -> Result<(), PassError> {
-        let carries = if matches!(op, Op::Repeat(_)) { &self.carries[..] } else { &[] };
-        let others = node.operands[carries.len()..].iter().map(|operand| self.values[operand]);
-        let operands: Vec<ValueId> = carries.iter().copied().chain(others).collect();
-        let (pass, graph) = (PASS.name, self.layered.graph.name.clone());
-        let results = self.builder.node(op, &operands).map_err(|error| PassError::Type { pass, graph, error })?;
-        self.values.extend(node.results.iter().copied().zip(results));
+        let others = self.rewrite.values(&node.operands[self.carries.len()..]);
+        let repeat = Repeat { to: self.kind.layers, ..(*repeat).clone() };
+        let results = self.rewrite.node(repeat, &[&self.carries[..], &others].concat())?;
+        self.rewrite.replace(&node.results, &results);
         Ok(())
-    }
-
-    fn finish(self, outputs: &[ValueId]) -> Graph {
-        let outputs: Vec<ValueId> = outputs.iter().map(|output| self.values[output]).collect();
-        self.builder.finish(&outputs)
     }
 }
 

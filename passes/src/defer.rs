@@ -24,7 +24,6 @@ use crate::pass::{Context, Pass, PassError};
 use crate::pipeline;
 use crate::rewrite::Rewrite;
 use bloomery_ir::graph::Role;
-use bloomery_ir::op::LETTERS;
 use bloomery_ir::ops::{concat::Concat, repeat::Repeat, reshape::Reshape, slice::Slice};
 use bloomery_ir::program::Interface;
 use bloomery_ir::sharding::{Rule, WHOLE};
@@ -89,8 +88,8 @@ impl<'a> Deferral<'a> {
     /// The first entry whose stream goes to one other entry and nowhere else.
     fn find(module: &'a Module, entries: &[Interface]) -> Option<Deferral<'a>> {
         let entered = pipeline::callees(module);
-        let pairs = entries.iter().flat_map(|body| entries.iter().map(move |head| (body, head)));
-        pairs.into_iter().find_map(|(from, to)| {
+        let mut pairs = entries.iter().flat_map(|body| entries.iter().map(move |head| (body, head)));
+        pairs.find_map(|(from, to)| {
             let (body, head) = (module.graph(&from.graph)?, module.graph(&to.graph)?);
             let apart = from.graph != to.graph && ![&from.graph, &to.graph].iter().any(|name| entered.contains(name.as_str()));
             let takes = |entry: &&Interface, name| module.graph(&entry.graph).is_some_and(|graph| graph.input(name).is_some());
@@ -142,8 +141,8 @@ impl<'a> Deferral<'a> {
             inputs.contains(&ValueId(operand as u32)) && early.contains(&self.block.outputs[result])
         });
         let taken = |half| self.module.graph(&self.name(half)).is_some();
-        let inputs = self.block.inputs.iter();
-        let free = inputs.clone().all(|input| input.name != PICKED && !input.name.starts_with("carried."));
+        let free = |input: &Input| input.name != PICKED && !input.name.starts_with("carried.");
+        let free = self.block.inputs.iter().all(free);
         parted && wide && weights && states && free && !taken(Half::Early) && !taken(Half::Late)
     }
 
@@ -267,8 +266,7 @@ impl<'a> Deferral<'a> {
             rewrite.replace(&[piece], &[value]);
         }
         self.nodes(Half::Late).try_for_each(|node| rewrite.copy(node).map(drop))?;
-        let outputs = rewrite.values(&self.block.outputs[..1]);
-        Ok(rewrite.builder.finish(&outputs))
+        Ok(rewrite.returning(&self.block.outputs[..1]))
     }
 
     fn block_inputs(&self, rewrite: &mut Rewrite<'_>, half: Half) {
@@ -380,10 +378,7 @@ fn halves(block: &Graph, rows: &Extent) -> Vec<Half> {
 fn goes_by_rows(block: &Graph, node: &Node, rows: &Extent) -> bool {
     // These two say their extents themselves, the number of rows among them.
     let says_rows = matches!(node.op, Op::Reshape(_) | Op::Broadcast(_));
-    let (types, [result]) = (block.types_of(&node.operands), &node.results[..]) else { return false };
-    if says_rows || types.iter().chain([block.ty(*result)]).any(|ty| ty.rank() > LETTERS.len()) {
-        return false;
-    }
+    let (types, [result], false) = (block.types_of(&node.operands), &node.results[..], says_rows) else { return false };
     let Some(rule) = Rule::of(node.op.def(), &types) else { return false };
     let Some(letter) = rule.result.first().filter(|letter| *letter != WHOLE) else { return false };
     let has_rows = |ty: &TensorType| ty.extents().next() == Some(rows);

@@ -9,9 +9,11 @@
 
 use crate::bind::{Numbers, bound};
 use crate::pass::{Context, Pass, PassError};
+use crate::rewrite::Rewrite;
 use bloomery_ir::graph::{Builder, Graph, Input, Module, Role, SymbolBound, ValueId};
 use bloomery_ir::ops::{Op, call::Call};
 use bloomery_ir::print::print_graph;
+use bloomery_ir::types::TensorType;
 use bloomery_ir::verify::callee;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -205,20 +207,15 @@ fn rebuild(graph: &Graph, module: &Module, groups: &Groups, kernels: &mut Kernel
         calls.insert(last, (kernels.name_of(kernel, module), external_operands(graph, members)));
     }
     let callees = module.graphs.iter().chain(&kernels.graphs);
-    let mut builder = Builder::new(&graph.name, graph.symbols.clone(), &module.mesh, callees);
-    let mut map: BTreeMap<ValueId, ValueId> = BTreeMap::new();
-    for (i, input) in graph.inputs.iter().enumerate() {
-        map.insert(ValueId(i as u32), builder.input(&input.name, input.role, input.ty.clone()));
-    }
+    let mut rewrite = Rewrite::among(PASS.name, graph, &module.mesh, callees, TensorType::clone);
     for (position, node) in graph.nodes.iter().enumerate().filter(|(position, _)| groups.last[*position] == *position) {
-        let (op, operands) = match calls.get(&position) {
-            Some((body, operands)) => (Call { body: body.clone() }.into(), operands),
-            None => (node.op.clone(), &node.operands),
-        };
-        let operands: Vec<ValueId> = operands.iter().map(|operand| map[operand]).collect();
-        let results = builder.node(op, &operands).map_err(|error| type_error(graph, error))?;
-        map.extend(node.results.iter().copied().zip(results));
+        match calls.get(&position) {
+            Some((body, operands)) => {
+                let results = rewrite.node(Call { body: body.clone() }, &rewrite.values(operands))?;
+                rewrite.replace(&node.results, &results);
+            }
+            None => drop(rewrite.copy(node)?),
+        }
     }
-    let outputs: Vec<ValueId> = graph.outputs.iter().map(|output| map[output]).collect();
-    Ok(builder.finish(&outputs))
+    Ok(rewrite.finish())
 }

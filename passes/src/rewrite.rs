@@ -94,7 +94,13 @@ impl<'a> Rewrite<'a> {
 
     /// The new graph, returning what stands for the old outputs.
     pub(crate) fn finish(self) -> Graph {
-        let outputs = self.values(&self.old.outputs);
+        let outputs = &self.old.outputs;
+        self.returning(outputs)
+    }
+
+    /// The new graph, returning what stands for these old values.
+    pub(crate) fn returning(self, old: &[ValueId]) -> Graph {
+        let outputs = self.values(old);
         self.builder.finish(&outputs)
     }
 }

@@ -173,19 +173,19 @@ graph @head<R: 1..4, N: 1..8>(%hidden: f32[N, 8], %pick: i32[R], param %table: f
 
     let bindings = Bindings::from([("N".to_owned(), 5), ("R".to_owned(), 2)]);
     let logits = |module: &bloomery_ir::Module| {
-        let mut hidden = None;
+        let mut last = None;
         for name in ["body", "head"] {
             let graph = module.graph(name).unwrap();
             let input = |input: &bloomery_ir::Input| match input.name.as_str() {
                 "ids" => Tensor::integers(&[5], [3, 0, 11, 7, 4]),
                 "pick" => Tensor::integers(&[2], [4, 1]),
-                "hidden" => hidden.clone().unwrap(),
+                "hidden" => last.clone().unwrap(),
                 name => some(input.ty.dtype, &input.ty.shape(&bindings).unwrap(), name.len() as u64),
             };
             let inputs: Vec<Tensor> = graph.inputs.iter().map(input).collect();
-            hidden = Some(Interpreter::new(module, Precision::Typed).run(name, &inputs).unwrap().remove(0));
+            last = Some(Interpreter::new(module, Precision::Typed).run(name, &inputs).unwrap().remove(0));
         }
-        hidden.unwrap()
+        last.unwrap()
     };
     let (expected, found) = (logits(&whole), logits(&deferred));
     assert!(expected.data.iter().any(|logit| logit.abs() > 0.1), "{expected:?}");
