@@ -11,7 +11,7 @@ use bloomery_artifact::{Artifact, ArtifactWriter, Check, Meta, Slot, WeightSink,
 use bloomery_codegen::cpu::Cpu;
 use bloomery_configs::Strategy;
 use bloomery_ir::program::{Origin, Parameter};
-use bloomery_ir::tensor::indices;
+use bloomery_ir::tensor::map_indices;
 use bloomery_ir::{DType, Layout, Mesh, Module, Program, TensorType};
 use bloomery_models::config::BloomConfig;
 use bloomery_models::{BloomOptions, bloom};
@@ -227,12 +227,12 @@ impl Held<'_> {
         let Parameter { layout, ty, .. } = self.parameter;
         let shape: Vec<usize> = self.ranges.iter().map(Range::len).collect();
         let extents: Vec<usize> = dims.iter().map(|dim| both[*dim].len()).collect();
-        let byte = |offset: Vec<usize>| {
+        let byte = |offset: &[usize]| {
             let mut index = vec![0; shape.len()];
             dims.iter().zip(offset).for_each(|(&dim, i)| index[dim] = both[dim].start - self.ranges[dim].start + i);
             layout.position(&shape, ty.dtype, &index) * ty.dtype.bits() as usize / 8
         };
-        indices(&extents).map(byte).collect()
+        map_indices(&extents, byte).collect()
     }
 }
 

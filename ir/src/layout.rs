@@ -10,6 +10,7 @@
 //!   has room for a bound of each key's size, f32 `[heads, T]` ([`key_size_position`]): no part of the tensor, but what
 //!   lets attention leave out pages. Who writes a key writes its bound.
 
+use crate::tensor::map_indices;
 use crate::types::DType;
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +72,11 @@ impl Layout {
             }
             Layout::CachePages => cache_position(shape, dtype, index),
         }
+    }
+
+    /// The positions of all elements in row-major order.
+    pub fn positions<'a>(&'a self, shape: &'a [usize], dtype: DType) -> impl Iterator<Item = usize> + 'a {
+        map_indices(shape, move |index| self.position(shape, dtype, index))
     }
 }
 

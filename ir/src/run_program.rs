@@ -130,16 +130,16 @@ pub fn unpack(layout: &Layout, shape: &[usize], dtype: crate::types::DType, byte
         tensor.data.iter_mut().enumerate().for_each(|(i, value)| *value = read_element(dtype, bytes, i));
         return tensor;
     }
-    for (value, index) in tensor.data.iter_mut().zip(indices(shape)) {
-        *value = read_element(dtype, bytes, layout.position(shape, dtype, &index));
+    for (value, position) in tensor.data.iter_mut().zip(layout.positions(shape, dtype)) {
+        *value = read_element(dtype, bytes, position);
     }
     tensor
 }
 
 /// A tensor into laid-out bytes; padding keeps what it held.
 pub fn pack(layout: &Layout, tensor: &Tensor, bytes: &mut [u8]) {
-    for (value, index) in tensor.data.iter().zip(indices(&tensor.shape)) {
-        write_element(tensor.dtype, bytes, layout.position(&tensor.shape, tensor.dtype, &index), *value);
+    for (value, position) in tensor.data.iter().zip(layout.positions(&tensor.shape, tensor.dtype)) {
+        write_element(tensor.dtype, bytes, position, *value);
     }
     if *layout == Layout::CachePages {
         write_key_sizes(tensor, bytes);

@@ -139,15 +139,23 @@ pub fn flat(shape: &[usize], index: &[usize]) -> usize {
 
 /// All indices of a shape in row-major order.
 pub fn indices(shape: &[usize]) -> impl Iterator<Item = Vec<usize>> + use<> {
+    map_indices(shape, <[usize]>::to_vec)
+}
+
+/// What `of` makes of all indices of a shape, in row-major order.
+pub fn map_indices<T, F: FnMut(&[usize]) -> T>(shape: &[usize], mut of: F) -> impl Iterator<Item = T> + use<T, F> {
     let shape = shape.to_vec();
-    let count: usize = shape.iter().product();
-    (0..count).map(move |mut rest| {
-        let mut index = vec![0; shape.len()];
+    let mut index = vec![0; shape.len()];
+    (0..shape.iter().product()).map(move |_: usize| {
+        let made = of(&index);
         for (i, extent) in index.iter_mut().zip(&shape).rev() {
-            *i = rest % extent;
-            rest /= extent;
+            *i += 1;
+            if *i < *extent {
+                break;
+            }
+            *i = 0;
         }
-        index
+        made
     })
 }
 

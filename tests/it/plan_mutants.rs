@@ -1,7 +1,7 @@
 //! Plans with one mistake: the checks must see each, at every place it can be made; what no check can see, numbers show.
 
 use bloomery_artifact::plan::check::check;
-use bloomery_artifact::plan::{CallPlan, Content};
+use bloomery_artifact::plan::{CallPlan, Content, PlanEntry};
 use bloomery_ir::ascend::{Arg, Call, Chip, Exchange, Over, Scalar, Step, Sum};
 use bloomery_runtime::ascend::{Digits, Simulation};
 
@@ -231,25 +231,30 @@ fn step_mut<'a>(steps: &'a mut [Step], at: &mut usize) -> Option<&'a mut Step> {
     None
 }
 
-/// Every plan that a mistake makes of a plan. Entries that choose tokens are those without, and a call at their end.
-fn mutants(plan: &CallPlan, mistake: fn(&mut Step) -> bool) -> impl Iterator<Item = CallPlan> + '_ {
-    mutants_of(plan, mistake, |_| true)
-}
-
-/// The same, in some parts' entries.
-fn mutants_of<'a>(
-    plan: &'a CallPlan,
-    mistake: fn(&mut Step) -> bool,
-    wanted: impl Fn(&(usize, usize)) -> bool + 'a,
-) -> impl Iterator<Item = CallPlan> + 'a {
-    let entries = plan.parts.iter().enumerate().flat_map(|(p, part)| (0..part.entries.len()).map(move |e| (p, e)));
-    let entries = entries.filter(wanted).filter(|(p, e)| !plan.parts[*p].entries[*e].group.ends_with("_greedy"));
-    let places = entries.flat_map(|(p, e)| (0..1000).map(move |at| (p, e, at)));
-    places.filter_map(move |(p, e, at)| {
-        let mut mutant = plan.clone();
-        let step = step_mut(&mut mutant.parts[p].entries[e].steps, &mut { at })?;
-        mistake(step).then_some(mutant)
-    })
+/// Shows every plan that a mistake makes of a plan, with its number, and says how many there are. Entries that choose tokens
+/// are those without, and a call at their end. One copy is changed and put right again: copying takes longer than checking.
+fn each_mutant(
+    plan: &CallPlan,
+    mistake: impl Fn(&mut Step) -> bool,
+    wanted: impl Fn(&PlanEntry) -> bool,
+    mut show: impl FnMut(usize, &CallPlan),
+) -> usize {
+    let (mut mutant, mut count) = (plan.clone(), 0);
+    let entries =
+        plan.parts.iter().enumerate().flat_map(|(p, part)| part.entries.iter().enumerate().map(move |e| (p, e)));
+    for (p, (e, entry)) in entries.filter(|(_, (_, entry))| wanted(entry) && !entry.group.ends_with("_greedy")) {
+        for at in 0.. {
+            let Some(step) = step_mut(&mut mutant.parts[p].entries[e].steps, &mut { at }) else { break };
+            let right = step.clone();
+            if mistake(step) {
+                show(count, &mutant);
+                count += 1;
+            }
+            *step_mut(&mut mutant.parts[p].entries[e].steps, &mut { at }).expect("it was there") = right;
+        }
+        assert!(mutant.parts[p].entries[e] == *entry, "all is put right");
+    }
+    count
 }
 
 #[test]
@@ -259,13 +264,15 @@ fn the_checks_see_every_mistake() {
         let plan = compiled.artifact.plan().unwrap();
         check(plan).unwrap();
         for (what, mistake) in SEEN {
-            let mut count = 0;
             // Entries of more rows have the same steps and others of their own sizes.
-            let of_one_row = |(p, e): &(usize, usize)| plan.parts[*p].entries[*e].least == 1;
-            for mutant in mutants_of(plan, *mistake, of_one_row) {
-                assert!(check(&mutant).is_err(), "{chip}: {what}, mutant {count} of it");
-                count += 1;
-            }
+            let count = each_mutant(
+                plan,
+                mistake,
+                |entry| entry.least == 1,
+                |number, mutant| {
+                    assert!(check(mutant).is_err(), "{chip}: {what}, mutant {number} of it");
+                },
+            );
             assert!(count > 0, "{chip}: {what} is made nowhere");
         }
     }
@@ -405,12 +412,18 @@ fn a_result_may_not_lie_on_an_operand() {
             }
             fits
         };
-        let mut count = 0;
-        for mutant in mutants(plan, onto) {
-            let error = check(&mutant).unwrap_err().to_string();
-            assert!(error.contains("in the same memory") || error.contains("nobody has written"), "{chip}: {error}");
-            count += 1;
-        }
+        let count = each_mutant(
+            plan,
+            onto,
+            |_| true,
+            |_, mutant| {
+                let error = check(mutant).unwrap_err().to_string();
+                assert!(
+                    error.contains("in the same memory") || error.contains("nobody has written"),
+                    "{chip}: {error}"
+                );
+            },
+        );
         assert!(count > 0, "{chip}");
     }
 }
@@ -433,13 +446,16 @@ fn numbers_show_what_checks_cannot() {
         };
         let right = run(artifact.plan().unwrap());
         for (what, mistake) in COMPUTED {
-            let mut count = 0;
-            for mutant in mutants(artifact.plan().unwrap(), *mistake) {
-                let wrong = run(&mutant);
-                let apart = right.iter().zip(&wrong).any(|(a, b)| (a - b).abs() > 1e-6 || b.is_nan());
-                assert!(apart, "{chip}: {what}, mutant {count} of it");
-                count += 1;
-            }
+            let count = each_mutant(
+                artifact.plan().unwrap(),
+                mistake,
+                |_| true,
+                |number, mutant| {
+                    let wrong = run(mutant);
+                    let apart = right.iter().zip(&wrong).any(|(a, b)| (a - b).abs() > 1e-6 || b.is_nan());
+                    assert!(apart, "{chip}: {what}, mutant {number} of it");
+                },
+            );
             assert!(count > 0, "{chip}: {what} is made nowhere");
         }
     }

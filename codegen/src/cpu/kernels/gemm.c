@@ -56,16 +56,11 @@ void @name@(const struct call *c, u32 begin, u32 end)
                 }
                 const @type@ *piece = weights + ((u64)(panel + p) * DEPTH + k) * 16;
                 const f32 *b = widened_pieces_@type@(piece, columns, DEPTH * 16, depth, PIECE, wide, ask);
-                for (u32 r = 0; r < row_panels; r += PANELS_AT_ONCE) {
-                    ask_some(&ask_rows);
-                    struct outer o = {
-                        .a = a + r * (BLOCK * R), .a_panel = BLOCK * R, .a_row = 1, .a_step = R, .panel_rows = R,
-                        .b = b, .b_panel = @b_panel@, .b_step = 16,
-                        .sums = sums + p * SUMS + r * (R * 16), .sums_panel = R * 16, .sums_row = 16, .sums_columns = SUMS,
-                        .depth = depth, .add = k > 0,
-                    };
-                    outer_some(last - first - r * R, columns, o, ask);
-                }
+                struct outer o = {
+                    .a = a, .a_panel = BLOCK * R, .b = b, .b_panel = @b_panel@,
+                    .sums = sums + p * SUMS, .sums_columns = SUMS, .depth = depth, .add = k > 0,
+                };
+                outer_tile_@r@(last - first, columns, &o, &ask_rows, ask);
             }
         }
         for (u32 row = first; row < last; row++) for (u32 p = 0; p < panels; p++) {

@@ -31,6 +31,8 @@ struct call {
 #else
 #define INLINE static inline __attribute__((always_inline, unused))
 #endif
+/* What is too long to stand in every kernel that uses it. */
+#define SHARED static __attribute__((noinline, unused, nonnull))
 
 INLINE u32 min_u32(u32 a, u32 b) { return a < b ? a : b; }
 INLINE u32 blocks_of(u32 count, u32 size) { return (count + size - 1) / size; }

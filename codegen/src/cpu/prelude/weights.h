@@ -71,15 +71,16 @@ INLINE void outer(u32 rows, u32 columns, struct outer o, struct ask *ask)
     if (rows > r && columns > 1) vf_store(SUMS(r) + o.sums_columns, right##r);
     const f32 *a = o.a, *b = o.b;
     EACH_ROW(START)
-    for (u32 k = 0, pause; k < o.depth;) {
-        pause = ask ? min_u32(o.depth, k + 16) : o.depth;
+    u32 k = 0;
+    while (k + 16 <= o.depth) {
         ask_panels(ask);
-        while (k + STEPS_AT_ONCE <= pause) {
+        for (u32 pause = k + 16; k < pause;) {
             _Pragma("GCC unroll 4") STEPS(STEPS_AT_ONCE)
         }
-        while (k < pause) {
-            STEPS(1)
-        }
+    }
+    if (k < o.depth) ask_panels(ask);
+    while (k < o.depth) {
+        STEPS(1)
     }
     EACH_ROW(STORE)
 #undef A
@@ -113,6 +114,24 @@ INLINE void outer_some(u32 rows, u32 columns, struct outer o, struct ask *ask)
         }
     }
 }
+
+/* All rows of a tile with a piece of as many column panels as are multiplied at once. `o` says where the first of them lie,
+ * in panels of R rows side by side, and how deep they are; `ask_rows` is asked for with every tile of registers. A function
+ * of its own, once in an image: it was most of the code of every product. */
+#define OUTER_TILE(R) \
+SHARED void outer_tile_##R(u32 rows, u32 columns, const struct outer *tile, struct ask *ask_rows, struct ask *ask) \
+{ \
+    struct outer o = *tile; \
+    o.panel_rows = R, o.a_row = 1, o.a_step = R, o.b_step = 16, o.sums_panel = R * 16, o.sums_row = 16; \
+    for (u32 r = 0; r < rows; r += PANELS_AT_ONCE * R) { \
+        ask_some(ask_rows); \
+        outer_some(rows - r, columns, o, ask); \
+        o.a += PANELS_AT_ONCE * o.a_panel, o.sums += PANELS_AT_ONCE * o.sums_panel; \
+    } \
+}
+OUTER_TILE(4)
+OUTER_TILE(6)
+#undef OUTER_TILE
 
 /* Pieces of `columns` neighbouring panels, `panel` elements apart, as f32 [depth][16], `wide` apart; the depth is even.
  * Those of f32 stay where they are. */
