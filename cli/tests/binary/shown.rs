@@ -111,8 +111,8 @@ fn makers_settings_count() {
     let likeliest = ["--repetition-penalty", "1.25", "--max-new-tokens", "12", "--eos-token-id", "5"];
     assert_eq!(said(draws, &["--greedy"]), asked(&likeliest));
     assert_eq!(
-        said(r#"{"num_beams":3,"num_return_sequences":2}"#, &[]),
-        asked(&["--num-beams", "3", "--num-return-sequences", "2"])
+        said(r#"{"num_beams":3,"num_return_sequences":2,"max_new_tokens":6}"#, &[]),
+        asked(&["--num-beams", "3", "--num-return-sequences", "2", "--max-new-tokens", "6"])
     );
     let streamed = printed(args!["run", &artifact, "--prompt", "In the beginning", "--stream"]);
     assert_eq!(streamed, printed(args!["run", &artifact, "--prompt", "In the beginning"]));
@@ -440,7 +440,8 @@ fn limits_of_the_machine_are_figures_for_one_thread_and_for_all() {
 #[cfg(target_arch = "x86_64")]
 fn native(folder: &std::path::Path) -> std::path::PathBuf {
     let path = folder.join("native.bloom");
-    printed(args!["compile", &model("tiny"), "--max-context", "64", "--chunk", "8", "-o", &path]);
+    let target = args!["--target", "cpu:x86-64-v3"];
+    printed(&[args!["compile", &model("tiny"), "--max-context", "64", "--chunk", "8", "-o", &path], target].concat());
     path
 }
 
