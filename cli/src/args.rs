@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use bloomery::bench::BenchOptions;
 use bloomery::compile::{CHUNK_MAX, CONTEXT_MAX, CompileOptions, Compute, Emit};
 use bloomery::eval::EvalOptions;
-use bloomery::execution::THREADS_MAX;
+use bloomery::execution::{THREADS_MAX, check_once};
 use bloomery::ir_file::IrOptions;
 use bloomery::limits::LimitsOptions;
 use bloomery::logits::LogitsOptions;
@@ -166,8 +166,9 @@ pub(crate) struct Compile {
     /// Keep weights of products in 8 bits, with a factor for each column (ascend:910b)
     #[arg(long)]
     int8: bool,
-    /// What to make code for, comma-separated: cpu:all-x86 (v3, v4 and amx), cpu:x86-64-v3, cpu:x86-64-v4,
-    /// cpu:x86-64-amx, cpu:aarch64, interpreter; or a plan of calls for Ascend chips: ascend:910a, ascend:910b
+    /// What to make code for, comma-separated: cpu:all-x86 (v3, v4 and amx), cpu:native (the best that
+    /// runs here), cpu:x86-64-v3, cpu:x86-64-v4, cpu:x86-64-amx, cpu:aarch64, interpreter; or a plan of calls for Ascend
+    /// chips: ascend:910a, ascend:910b
     #[arg(long, value_name = "TARGET,..", value_delimiter = ',', default_values_t = [Target::default_here()])]
     target: Vec<Target>,
     /// The arithmetic of products
@@ -322,8 +323,8 @@ pub(crate) struct Retarget {
     /// The new artifact [default: FILE.bloom, replaced when the new one is complete]
     #[arg(short, long, value_name = "OUT.bloom")]
     output: Option<PathBuf>,
-    /// What to make code for, comma-separated: cpu:all-x86 (v3, v4 and amx), cpu:x86-64-v3, cpu:x86-64-v4,
-    /// cpu:x86-64-amx, cpu:aarch64
+    /// What to make code for, comma-separated: cpu:all-x86 (v3, v4 and amx), cpu:native (the best that
+    /// runs here), cpu:x86-64-v3, cpu:x86-64-v4, cpu:x86-64-amx, cpu:aarch64
     #[arg(long, value_name = "TARGET,..", value_delimiter = ',', required = true)]
     pub(crate) target: Vec<Target>,
 }
@@ -353,7 +354,7 @@ struct Running {
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     chunk: Option<NonZeroUsize>,
     /// When weights are compared with their hashes
-    #[arg(long, value_enum, default_value_t = When::Lazy)]
+    #[arg(long, value_enum, default_value_t = When::Once)]
     check: When,
     /// On which pages weights are read
     #[arg(long, value_enum, default_value_t = WeightPages::Mapped)]
@@ -374,6 +375,8 @@ enum WeightPages {
 /// `--check`
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum When {
+    /// As lazy, but large ones not again until their file changes: they are noted in the user's cache
+    Once,
     /// Small artifacts at opening, large ones before each part's first use
     Lazy,
     /// All at opening
@@ -385,6 +388,7 @@ enum When {
 impl Running {
     fn options(&self) -> Execution {
         let check = match self.check {
+            When::Once => check_once(),
             When::Lazy => Check::Lazy,
             When::Full => Check::Full,
             When::None => Check::None,

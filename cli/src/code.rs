@@ -21,29 +21,24 @@ pub(crate) struct Made {
     maker: Maker,
 }
 
-/// Images for the targets; none when only the interpreter is asked for. Classes are compiled beside each other.
+/// Images for the targets; none when only the interpreter is asked for. They are compiled beside each other.
 pub(crate) fn images(program: &Program, targets: &[Target], progress: &mut dyn Progress) -> Result<Vec<Made>, Error> {
-    let classes: BTreeSet<Class> = targets.iter().flat_map(|target| target.classes()).collect();
-    let classes: Vec<Class> = classes.into_iter().collect();
-    if classes.is_empty() {
+    let choices: BTreeSet<Vec<Class>> = targets.iter().flat_map(|target| target.choices()).collect();
+    if choices.is_empty() {
         return Ok(Vec::new());
     }
     progress.begin("compile the kernels", 0);
+    let first = |choice| first_known(program, choice, targets);
     let results = thread::scope(|scope| {
-        let running: Vec<_> = classes.iter().map(|class| scope.spawn(|| made(program, *class))).collect();
+        let running: Vec<_> = choices.iter().map(|choice| scope.spawn(move || first(choice))).collect();
         running.into_iter().map(|one| one.join().expect("the compiler's door does not panic")).collect::<Vec<_>>()
     });
     progress.go_on()?;
     let (mut images, mut left_out) = (Vec::new(), Vec::new());
-    for (class, result) in classes.iter().copied().zip(results) {
-        match result {
-            Ok(made) => images.push(made),
-            // Of a whole family, what this compiler does not know is left out.
-            Err(ImageError::Compiler(error @ CcError::Refused { .. })) if !targets.contains(&Target::Cpu(class)) => {
-                left_out.push(format!("no code for {}: {error}", class.name()));
-            }
-            Err(error) => return Err(error.into()),
-        }
+    for result in results {
+        let (made, notes) = result?;
+        images = merged(images, made.into_iter().collect());
+        left_out.extend(notes);
     }
     progress.end(&summary(&images));
     left_out.iter().for_each(|note| progress.note(note));
@@ -51,10 +46,29 @@ pub(crate) fn images(program: &Program, targets: &[Target], progress: &mut dyn P
         return Err(Error::Refused(format!(
             "the C compiler {} compiles for none of the targets, as noted above: install a newer gcc or clang, or use \
              --target interpreter",
-            compilers(&classes)
+            compilers(choices.iter().flatten())
         )));
     }
     Ok(images)
+}
+
+/// An image of the first of these classes that the compiler knows, if it knows one, and notes on those before it. One that
+/// was asked for by name has to be known.
+fn first_known(
+    program: &Program,
+    choice: &[Class],
+    targets: &[Target],
+) -> Result<(Option<Made>, Vec<String>), ImageError> {
+    let mut notes = Vec::new();
+    for &class in choice {
+        match made(program, class) {
+            Err(ImageError::Compiler(error @ CcError::Refused { .. })) if !targets.contains(&Target::Cpu(class)) => {
+                notes.push(format!("no code for {}: {error}", class.name()));
+            }
+            made => return Ok((Some(made?), notes)),
+        }
+    }
+    Ok((None, notes))
 }
 
 fn made(program: &Program, class: Class) -> Result<Made, ImageError> {
@@ -64,12 +78,12 @@ fn made(program: &Program, class: Class) -> Result<Made, ImageError> {
 }
 
 /// The compilers of these classes, by name and version.
-fn compilers(classes: &[Class]) -> String {
+fn compilers<'a>(classes: impl Iterator<Item = &'a Class>) -> String {
     let name = |class: &Class| {
         let compiler = Compiler::for_class(*class);
         format!("`{}` ({})", compiler.name(), compiler.version().unwrap_or_default())
     };
-    let names: BTreeSet<String> = classes.iter().map(name).collect();
+    let names: BTreeSet<String> = classes.map(name).collect();
     names.into_iter().collect::<Vec<_>>().join(", ")
 }
 
@@ -115,12 +129,12 @@ pub(crate) fn describe(
 
 /// The C of one class.
 pub(crate) fn source(program: &Program, targets: &[Target]) -> Result<String, Error> {
-    let classes: Vec<Class> = targets.iter().flat_map(|target| target.classes()).collect();
-    match classes[..] {
+    let choices: Vec<Vec<Class>> = targets.iter().flat_map(|target| target.choices()).collect();
+    match choices.iter().map(|choice| choice[0]).collect::<Vec<Class>>()[..] {
         [class] => Ok(cpu::source(class, &cpu::emit_program(class, program).map_err(ImageError::from)?)),
         _ => Err(Error::Refused(format!(
             "--emit c wants one class of processors, the targets name {}: say --target cpu:CLASS",
-            classes.len()
+            choices.len()
         ))),
     }
 }

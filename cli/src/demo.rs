@@ -55,7 +55,10 @@ fn model() -> Result<PathBuf, Error> {
 
 /// With code, or without when there is no C compiler that works.
 fn compile_anyhow(folder: &Path, artifact: &Path, progress: &mut dyn Progress) -> Result<(), Error> {
-    let mut options = CompileOptions::new(ModelSource::Folder(folder.to_path_buf()));
+    let mut options = CompileOptions {
+        targets: vec![Target::Native],
+        ..CompileOptions::new(ModelSource::Folder(folder.to_path_buf()))
+    };
     let compiled = match compile(&options, artifact, progress) {
         Err(Error::Code(ImageError::Compiler(error))) => {
             progress.end("not possible");

@@ -7,10 +7,10 @@ use bloomery_artifact::{Artifact, Check};
 use bloomery_models::tokenizer::Tokenizer;
 use bloomery_runtime::{Pages, Session, SessionOptions, pages_needed};
 
-use crate::Error;
+use crate::{Error, find};
 
 /// How to run an artifact.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Execution {
     /// A class of processors, or `interpreter`; by default the best that the artifact and this processor have.
     pub class: Option<String>,
@@ -20,8 +20,19 @@ pub struct Execution {
     pub weights: Pages,
     /// Tokens at once; by default (and at most) what the artifact was compiled for.
     pub chunk: Option<usize>,
-    /// When weights are compared with their hashes.
+    /// When weights are compared with their hashes; by default [`check_once`].
     pub check: Check,
+}
+
+impl Default for Execution {
+    fn default() -> Execution {
+        Execution { class: None, threads: None, weights: Pages::default(), chunk: None, check: check_once() }
+    }
+}
+
+/// Checks an artifact once on this machine, with notes in the user's folder of caches; each time where there is none.
+pub fn check_once() -> Check {
+    find::own_cache().map_or(Check::Lazy, |cache| Check::Once(cache.join("checked")))
 }
 
 /// The most threads: more than any machine gives to one process.
@@ -31,7 +42,7 @@ impl Execution {
     /// Opens an artifact.
     pub(crate) fn open(&self, path: &Path) -> Result<Arc<Artifact>, Error> {
         check_threads(self.threads)?;
-        Ok(Arc::new(Artifact::open(path, self.check)?))
+        Ok(Arc::new(Artifact::open(path, self.check.clone())?))
     }
 
     /// A session with room for sequences of these lengths, in tokens.

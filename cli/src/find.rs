@@ -62,6 +62,11 @@ pub(crate) fn caches() -> Option<PathBuf> {
     folder("XDG_CACHE_HOME").filter(|folder| folder.is_absolute()).or_else(|| Some(folder("HOME")?.join(".cache")))
 }
 
+/// Where this program keeps what it can make again.
+pub(crate) fn own_cache() -> Option<PathBuf> {
+    Some(caches()?.join("bloomery"))
+}
+
 enum Found {
     Here(PathBuf),
     Nowhere(Missing),

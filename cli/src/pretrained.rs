@@ -37,7 +37,7 @@ pub struct PretrainedOptions {
     pub cache: Option<PathBuf>,
     /// The type weights get; as stored when nothing is said.
     pub dtype: Option<WeightType>,
-    /// What to make code for.
+    /// What to make code for; this machine alone when nothing is said.
     pub targets: Vec<Target>,
     /// The arithmetic of products.
     pub compute: Compute,
@@ -55,7 +55,7 @@ impl Default for PretrainedOptions {
         PretrainedOptions {
             cache: None,
             dtype: usual.dtype,
-            targets: usual.targets,
+            targets: vec![Target::Native],
             compute: usual.compute,
             kv_dtype: usual.kv_dtype,
             max_context: usual.max_context,
@@ -216,7 +216,7 @@ fn compile_options(folder: &Path, options: &PretrainedOptions) -> CompileOptions
 
 /// Where the artifact of a model and these options is kept.
 fn kept(folder: &Path, options: &PretrainedOptions) -> Result<PathBuf, Error> {
-    let cache = options.cache.clone().or_else(|| Some(find::caches()?.join("bloomery")));
+    let cache = options.cache.clone().or_else(find::own_cache);
     let cache = cache.ok_or_else(|| {
         Error::Refused(
             "there is no folder to keep compiled models in: set XDG_CACHE_HOME or HOME, or compile to a file and name that"
@@ -227,6 +227,8 @@ fn kept(folder: &Path, options: &PretrainedOptions) -> Result<PathBuf, Error> {
     let folder = folder.canonicalize().map_err(Error::io("find", folder))?;
     let mut hash = Sha256::new();
     hash.update(format!("{} {VERSION} {:?}", env!("CARGO_PKG_VERSION"), compile_options(&folder, options)));
+    // Machines of several kinds may share the folder.
+    hash.update(format!("{:?}", options.targets.iter().flat_map(|target| target.choices()).collect::<Vec<_>>()));
     for file in files(&folder)? {
         hash_file(&file, &mut hash)?;
     }

@@ -36,7 +36,7 @@ pub fn retarget(
     progress: &mut dyn Progress,
 ) -> Result<Retargeted, Error> {
     output::check(output)?;
-    if targets.iter().all(|target| target.classes().is_empty()) {
+    if targets.iter().all(|target| target.choices().is_empty()) {
         return Err(Error::Refused(
             "retarget adds code, and --target interpreter names none: say --target cpu:CLASS (the interpreter runs every \
              artifact)"

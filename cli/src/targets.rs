@@ -7,6 +7,7 @@ use std::str::FromStr;
 use bloomery_codegen::ascend::Ascend;
 use bloomery_codegen::cpu::{CLASSES, Class, Cpu};
 use bloomery_ir::ascend::Chip;
+use bloomery_runtime::runs_here;
 
 use crate::Error;
 
@@ -15,6 +16,8 @@ use crate::Error;
 pub enum Target {
     /// Every class of x86-64 processors; what the compiler at hand does not know of them is left out.
     AllX86,
+    /// The best class that this processor runs and the compiler at hand knows; no code where it runs none.
+    Native,
     /// One class.
     Cpu(Class),
     /// No code at all: the interpreter runs the program, slowly, anywhere.
@@ -60,17 +63,22 @@ impl Target {
     pub fn name(self) -> String {
         match self {
             Target::AllX86 => "cpu:all-x86".to_owned(),
+            Target::Native => "cpu:native".to_owned(),
             Target::Cpu(class) => format!("cpu:{}", class.name()),
             Target::Interpreter => "interpreter".to_owned(),
             Target::Ascend(chip) => format!("ascend:{chip}"),
         }
     }
 
-    /// The classes that an image is made for.
-    pub(crate) fn classes(self) -> Vec<Class> {
+    /// What images are made for: of each choice, the first class that the compiler at hand knows.
+    pub(crate) fn choices(self) -> Vec<Vec<Class>> {
         match self {
-            Target::AllX86 => vec![Class::V3, Class::V4, Class::Amx],
-            Target::Cpu(class) => vec![class],
+            Target::AllX86 => vec![vec![Class::V3], vec![Class::V4], vec![Class::Amx]],
+            Target::Native => {
+                let here: Vec<Class> = CLASSES.iter().rev().copied().filter(|class| runs_here(class.name())).collect();
+                if here.is_empty() { vec![] } else { vec![here] }
+            }
+            Target::Cpu(class) => vec![vec![class]],
             Target::Interpreter | Target::Ascend(_) => vec![],
         }
     }
@@ -112,7 +120,7 @@ pub(crate) fn names<'a>(classes: impl Iterator<Item = &'a str>) -> String {
 fn all() -> impl Iterator<Item = Target> {
     let classes = CLASSES.iter().map(|class| Target::Cpu(*class));
     let chips = Chip::ALL.into_iter().map(Target::Ascend);
-    [Target::AllX86].into_iter().chain(classes).chain([Target::Interpreter]).chain(chips)
+    [Target::AllX86, Target::Native].into_iter().chain(classes).chain([Target::Interpreter]).chain(chips)
 }
 
 /// Names of all targets.
@@ -134,8 +142,8 @@ mod tests {
     #[test]
     fn an_unknown_name_is_answered_with_the_known_ones() {
         let error = "cpu:x86-64-v9".parse::<Target>().unwrap_err().to_string();
-        let known = "cpu:all-x86, cpu:x86-64-v3, cpu:x86-64-v4, cpu:x86-64-amx, cpu:aarch64, interpreter, ascend:910a, \
-                     ascend:910b";
+        let known = "cpu:all-x86, cpu:native, cpu:x86-64-v3, cpu:x86-64-v4, cpu:x86-64-amx, cpu:aarch64, interpreter, \
+                     ascend:910a, ascend:910b";
         assert_eq!(error, format!("there is no target `cpu:x86-64-v9`; there are {known}"));
     }
 }

@@ -113,13 +113,15 @@ fn broken_compilers_are_named_with_what_they_said() {
         [named.as_str()].iter().chain(parts).for_each(|part| assert!(message.contains(part), "{message} lacks {part}"));
     };
     let version = r#"[ "$1" = --version ] && echo cc 1.0 && exit;"#;
-    for target in ["cpu:all-x86", "cpu:x86-64-v3"] {
+    for target in ["cpu:all-x86", "cpu:native", "cpu:x86-64-v3"] {
         broken("exit 1", target, &["exit status: 1", "called with --version, and said nothing"]);
         broken("echo no licence; exit 7", target, &["exit status: 7", "no licence"]);
         broken("exit 0", target, &["did not write image.elf", "said nothing", "CC", "--target interpreter"]);
         broken(&format!("{version} echo too old >&2; exit 1"), target, &["-O3", "kernels.c", "too old"]);
     }
-    broken(&format!("{version} exit 1"), "cpu:all-x86", &["(cc 1.0) compiles for none of the targets"]);
+    for target in ["cpu:all-x86", "cpu:native"] {
+        broken(&format!("{version} exit 1"), target, &["(cc 1.0) compiles for none of the targets"]);
+    }
     std::fs::set_permissions(&cc, std::fs::Permissions::from_mode(0o644)).unwrap();
     let mut command = bloomery();
     command.arg("compile").arg(model("tiny")).arg("-o").arg(&output).env("CC", &cc);

@@ -620,6 +620,31 @@ fn code_is_added_to_an_artifact() {
     assert_eq!(run(&target), run("interpreter"));
 }
 
+#[cfg(all(target_arch = "x86_64", unix))]
+#[test]
+fn native_code_is_of_the_best_class_that_the_compiler_knows() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let (cc, path) = (folder.path().join("old-cc"), folder.path().join("tiny.bloom"));
+    let knows_no = "case \"$*\" in *-v4*) echo unknown >&2; exit 1;; esac; exec cc \"$@\"";
+    std::fs::write(&cc, format!("#!/bin/sh\n{knows_no}\n")).unwrap();
+    std::fs::set_permissions(&cc, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let output = bloomery()
+        .arg("compile")
+        .arg(model("tiny"))
+        .arg("-o")
+        .arg(&path)
+        .args(["--target", "cpu:native"])
+        .env("CC", &cc)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(json(args!["inspect", &path, "--json"])["classes"], serde_json::json!(["x86-64-v3"]));
+    // What was left out is what runs here and is better.
+    let left_out = bloomery_runtime::runs_here("x86-64-v4");
+    assert_eq!(stderr(&output).contains("no code for x86-64-v4: "), left_out, "{}", stderr(&output));
+}
+
 #[test]
 fn ir_goes_through_passes_and_the_interpreter() {
     let folder = tempfile::tempdir().unwrap();

@@ -4,6 +4,7 @@ use crate::check::{CheckError, check_code, check_program, check_weights};
 use crate::code::KernelCode;
 use crate::format::{HEADER_START, Header, MAGIC, PAGE, Section, SectionKind, VERSION, decode, sha256};
 use crate::meta::Meta;
+use crate::note::Note;
 use crate::plan::{CallPlan, check};
 use crate::weights::{PIECE, WeightTable};
 use bloomery_ir::Program;
@@ -13,17 +14,21 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::SystemTime;
 
 /// Weights up to this many bytes are checked when the file is opened.
 pub const CHECKED_AT_OPEN: u64 = 256 << 20;
 
 /// When weights are compared with their hashes; everything else always is, at opening.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Check {
     /// Small artifacts at opening, pieces of large ones before their first use.
     #[default]
     Lazy,
+    /// As lazy, but a large artifact once all of whose pieces were checked is noted in this folder, and not checked again
+    /// until its file changes. Where no note can be written it is checked again; that is no error.
+    Once(PathBuf),
     /// All at opening.
     Full,
     /// Never.
@@ -146,6 +151,10 @@ pub struct Artifact {
     weights: Range<usize>,
     /// Pieces of the weights that need no check any more.
     checked: Vec<AtomicBool>,
+    /// How many do.
+    left: AtomicUsize,
+    /// To be written when none does.
+    note: Option<Note>,
 }
 
 impl std::fmt::Debug for Artifact {
@@ -160,6 +169,13 @@ impl Artifact {
     /// # Errors
     /// A file that is foreign, of another version, cut off or damaged.
     pub fn open(path: &Path, check: Check) -> Result<Artifact, OpenError> {
+        let mut artifact = Artifact::open_unchecked(path)?;
+        artifact.begin_check(check, CHECKED_AT_OPEN, SystemTime::now())?;
+        Ok(artifact)
+    }
+
+    /// Checks everything but the weights.
+    fn open_unchecked(path: &Path) -> Result<Artifact, OpenError> {
         let raw = RawFile::open(path)?;
         let header = raw.header()?;
         for section in &header.sections {
@@ -174,14 +190,48 @@ impl Artifact {
         check_weights(&program, &table, weights.len() as u64).map_err(refuse)?;
         let codes = raw.codes(&header, &program)?;
         let plan = raw.plan(&header)?;
-        let checked = (0..table.pieces()).map(|_| AtomicBool::new(check == Check::None)).collect();
         let (sections, RawFile { path, file, before, map }) = (header.sections, raw);
-        let artifact =
-            Artifact { path, file, before, map, sections, program, meta, codes, plan, table, weights, checked };
-        if check == Check::Full || check == Check::Lazy && artifact.table.bytes <= CHECKED_AT_OPEN {
-            artifact.verify()?;
+        let checked = (0..table.pieces()).map(|_| AtomicBool::new(false)).collect();
+        let (left, note) = (AtomicUsize::new(table.pieces()), None);
+        Ok(Artifact {
+            path,
+            file,
+            before,
+            map,
+            sections,
+            program,
+            meta,
+            codes,
+            plan,
+            table,
+            weights,
+            checked,
+            left,
+            note,
+        })
+    }
+
+    /// Checks weights that are checked at opening: all, none, or those of up to `at_open` bytes. Where an artifact that was
+    /// checked before is not checked again, a note of it counts.
+    fn begin_check(&mut self, check: Check, at_open: u64, now: SystemTime) -> Result<(), OpenError> {
+        let small = self.table.bytes <= at_open;
+        match check {
+            Check::None => self.trust(),
+            Check::Full => self.verify()?,
+            Check::Lazy | Check::Once(_) if small => self.verify()?,
+            Check::Lazy => {}
+            Check::Once(folder) => match Note::of(&self.path, &self.before, &folder, now) {
+                Some(note) if note.is_there() => self.trust(),
+                note => self.note = note,
+            },
         }
-        Ok(artifact)
+        Ok(())
+    }
+
+    /// No piece needs a check.
+    fn trust(&mut self) {
+        self.checked.iter_mut().for_each(|checked| *checked.get_mut() = true);
+        *self.left.get_mut() = 0;
     }
 
     /// The file's path.
@@ -327,8 +377,21 @@ impl Artifact {
                 reason: "its hash differs".to_owned(),
             });
         }
-        self.checked[piece].store(true, Ordering::Relaxed);
+        let first = !self.checked[piece].swap(true, Ordering::Relaxed);
+        if first && self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.write_note();
+        }
         Ok(())
+    }
+
+    /// After the last piece, unless the file is another one by now.
+    fn write_note(&self) {
+        if let Some(note) = &self.note {
+            if self.unchanged().is_ok() {
+                // Who has no place for notes has the weights checked each time, and nothing else to bear.
+                let _ = note.write();
+            }
+        }
     }
 
     fn bytes(&self, kind: SectionKind) -> Option<&[u8]> {
@@ -482,6 +545,8 @@ mod tests {
     use crate::code::{CodeImage, Phase, SharedScratch, Tiles};
     use crate::weights::plan_weights;
     use crate::writer::{ArtifactWriter, WriteError};
+    use std::fs;
+    use std::time::Duration;
 
     fn image() -> CodeImage {
         let main = Phase { offset: 16, tiles: Tiles::fixed(1) };
@@ -610,5 +675,69 @@ mod tests {
         assert_eq!(artifact.unchecked(0, 0).count(), 0);
         assert!(artifact.verify().unwrap_err().to_string().contains("damaged: weights:shared"));
         assert!(Artifact::open(&path, Check::Full).is_err());
+    }
+
+    /// Opened as a large artifact that has been there for a while.
+    fn open_once(path: &Path, notes: &Path) -> Artifact {
+        let mut artifact = Artifact::open_unchecked(path).unwrap();
+        artifact.begin_check(Check::Once(notes.to_path_buf()), 0, SystemTime::now() + Duration::from_secs(9)).unwrap();
+        artifact
+    }
+
+    #[test]
+    fn what_was_checked_once_is_not_checked_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, notes) = (folder.path().join("a.bloom"), folder.path().join("notes/checked"));
+        write(&path);
+        let first = open_once(&path, &notes);
+        assert_eq!((first.unchecked(0, 0).count(), notes.exists()), (1, false));
+        first.verify().unwrap();
+        assert_eq!(fs::read_dir(&notes).unwrap().count(), 1);
+        assert_eq!(open_once(&path, &notes).unchecked(0, 0).count(), 0);
+    }
+
+    #[test]
+    fn a_file_that_changed_is_checked_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, notes) = (folder.path().join("a.bloom"), folder.path().join("notes"));
+        write(&path);
+        open_once(&path, &notes).verify().unwrap();
+        let bytes = fs::read(&path).unwrap();
+        let written = fs::metadata(&path).unwrap().modified().unwrap();
+        // The clock of a file system ticks every few milliseconds.
+        std::thread::sleep(Duration::from_millis(20));
+        fs::write(&path, bytes).unwrap();
+        File::options().append(true).open(&path).unwrap().set_modified(written).unwrap();
+        assert_eq!(open_once(&path, &notes).unchecked(0, 0).count(), 1);
+        open_once(&path, &notes).verify().unwrap();
+        assert_eq!(open_once(&path, &notes).unchecked(0, 0).count(), 0);
+        assert_eq!(fs::read_dir(&notes).unwrap().count(), 1);
+        write(&path);
+        assert_eq!(open_once(&path, &notes).unchecked(0, 0).count(), 1);
+    }
+
+    #[test]
+    fn a_new_file_has_no_note_and_damage_leaves_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, notes) = (folder.path().join("a.bloom"), folder.path().join("notes"));
+        write(&path);
+        let mut new = Artifact::open_unchecked(&path).unwrap();
+        new.begin_check(Check::Once(notes.clone()), 0, SystemTime::now()).unwrap();
+        new.verify().unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[new.weights.start] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        assert!(open_once(&path, &notes).verify().is_err());
+        assert!(!notes.exists());
+    }
+
+    #[test]
+    fn where_no_note_can_be_written_it_is_checked_each_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.bloom");
+        write(&path);
+        let notes = path.join("no folder");
+        open_once(&path, &notes).verify().unwrap();
+        assert_eq!(open_once(&path, &notes).unchecked(0, 0).count(), 1);
     }
 }
