@@ -7,23 +7,19 @@
 use super::class::Class;
 use super::kernel::{Kernel, Phase, SharedScratch, Tiles};
 use super::norm;
-use super::spec::{GemmSpec, Rows};
+use super::spec::{Element, GemmSpec, Rows};
 use super::store;
 use super::text::fill;
 
-/// Rows of a panel: with 16 columns they fill the registers of v3.
-const PANEL_ROWS: usize = 6;
-/// The same where there are at most `FEW`: two even panels rather than a full one and a rest.
-const PANEL_ROWS_FEW: usize = 4;
 /// So many rows are few: kernels for them have tiles of their own.
 pub(super) const FEW: usize = 8;
-/// The same where rows are few and a tile is short.
-const GROUP_FEW: usize = 2;
-/// How a product of many rows is cut into blocks.
+
+/// How a product of more rows than one is cut into blocks.
 struct Blocking {
-    /// Most k multiplied before going on to the next panels: pieces of as many panels as are multiplied at once are 16 KiB
-    /// of f32, half of the first cache of v3, a third of v4's.
+    /// Most k multiplied before going on to the next panels.
     k: usize,
+    /// Rows of a panel.
+    panel_rows: usize,
     /// Most panels of rows in a tile: their activations and sums lie in the second cache.
     row_panels: usize,
     /// Column panels of a tile: the more, the seldomer a block of activations comes from the third cache.
@@ -31,15 +27,27 @@ struct Blocking {
 }
 
 impl Blocking {
-    /// Half a megabyte of second cache with AVX2, two with AVX-512: 174 rows of activations and their sums are 270 KB of
-    /// the one, 180 rows 280 KB of the other.
-    fn of(class: Class) -> Blocking {
-        match class.panels_at_once() {
-            1 => Blocking { k: 256, row_panels: 29, group: 8 },
-            _ => Blocking { k: 128, row_panels: 30, group: 16 },
+    /// For products of at most `max` rows with weights of a type.
+    ///
+    /// Many rows: six with 16 columns fill the registers of v3. Pieces of as many panels as are multiplied at once are 16 KiB
+    /// of f32, half of the first cache with AVX2, a third of it with AVX-512. Of the second cache, half a megabyte with AVX2,
+    /// two with AVX-512, 174 rows of activations and their sums take 270 KB, 180 rows 280 KB.
+    ///
+    /// Few rows wait for memory, in two even panels rather than a full one and a rest. With AVX2 they wait up to a quarter
+    /// less where a piece of a panel is one page as it is stored, and the processor's own prefetch follows four panels;
+    /// AVX-512 was not measured.
+    fn of(class: Class, element: Element, max: usize) -> Blocking {
+        match (max <= FEW, class.panels_at_once()) {
+            (true, 1) => Blocking { k: PAGE / (16 * element.bytes()), panel_rows: 4, row_panels: 2, group: 4 },
+            (true, _) => Blocking { k: 128, panel_rows: 4, row_panels: 2, group: 2 },
+            (false, 1) => Blocking { k: 256, panel_rows: 6, row_panels: 29, group: 8 },
+            (false, _) => Blocking { k: 128, panel_rows: 6, row_panels: 30, group: 16 },
         }
     }
 }
+
+/// Bytes of a small page of memory.
+const PAGE: usize = 4096;
 
 /// Panels read beside each other: one stream of memory is up to a third slower than four.
 const STREAMS: usize = 4;
@@ -81,11 +89,10 @@ pub(super) fn head(name: &str, spec: &GemmSpec) -> String {
 }
 
 fn many(class: Class, name: &str, spec: &GemmSpec, max: usize) -> Kernel {
-    let blocking = Blocking::of(class);
+    let blocking = Blocking::of(class, spec.w.element, max);
     let (pair, depth, panels) = (spec.w.element.pair(), depth(spec), spec.n.div_ceil(16));
     let block = even_share(depth, blocking.k).next_multiple_of(pair);
-    let (panel_rows, group) = if max <= FEW { (PANEL_ROWS_FEW, GROUP_FEW) } else { (PANEL_ROWS, blocking.group) };
-    let group = group.min(panels);
+    let (panel_rows, group) = (blocking.panel_rows, blocking.group.min(panels));
     let at_once = class.panels_at_once();
     let row_panels = even_share(max.div_ceil(panel_rows), blocking.row_panels).next_multiple_of(at_once);
     let ready = ready(name, spec, "from[r]", "(f32 *)c->local + r * K", "            ");
