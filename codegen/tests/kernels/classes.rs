@@ -32,7 +32,8 @@ pub(crate) const PLAIN: Way = Way { name: "plain C", class: Class::Plain, option
 /// The same for classes with tiles, whose products have bits of their own.
 pub(crate) const PLAIN_TILES: Way = Way { name: "tiles in plain C", class: Class::PlainTiles, ..PLAIN };
 
-const SANITIZERS: &[&str] = &["-O1", "-DSMALL", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
+/// Checks keep optimisers busy for long, and find more where there are none.
+const SANITIZERS: &[&str] = &["-O0", "-DSMALL", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
 
 const V3: Way = Way { name: "x86-64-v3 natively", class: Class::V3, ..NATIVE };
 const V3_CHECKED: Way = Way { name: "x86-64-v3 under the sanitizers", options: SANITIZERS, own_code: false, ..V3 };
@@ -47,7 +48,7 @@ const V4: Way = Way { name: "x86-64-v4 natively", class: Class::V4, ..NATIVE };
 const V4_PORTABLE: Way = Way {
     name: "x86-64-v4 by SIMDe",
     options: &[
-        "-O1",
+        "-Og",
         "-DSMALL",
         "-march=x86-64-v3",
         "-mno-avx512f",
