@@ -82,7 +82,7 @@ fn interpret(module: &Module, inputs: &Path, progress: &mut dyn Progress) -> Res
         pairs.map(|(tensor, input)| shard(tensor, &input.ty, &module.mesh, rank)).collect()
     };
     let ranks: Vec<Vec<Tensor>> = (0..module.mesh.ranks()).map(of_rank).collect();
-    let outputs = Interpreter::new(module, Precision::Typed).run_ranks(&graph.name, &ranks);
+    let outputs = Interpreter::new(module, Precision::Typed).run_ranks(&graph.name, ranks);
     let outputs = outputs.map_err(|error| refused(error.to_string()))?;
     Ok(print_outputs(graph, &outputs))
 }

@@ -104,7 +104,7 @@ impl<'a> Interpreter<'a> {
     /// # Errors
     /// Inputs that do not fit, indices outside their tables; the mesh has more ranks than one.
     pub fn run(&self, graph: &str, inputs: &[Tensor]) -> Result<Vec<Tensor>, InterpretError> {
-        let mut outputs = self.run_ranks(graph, &[inputs.to_vec()])?;
+        let mut outputs = self.run_ranks(graph, vec![inputs.to_vec()])?;
         Ok(outputs.remove(0))
     }
 
@@ -112,7 +112,7 @@ impl<'a> Interpreter<'a> {
     ///
     /// # Errors
     /// Inputs that do not fit, indices outside their tables.
-    pub fn run_ranks(&self, graph: &str, inputs: &[Vec<Tensor>]) -> Result<Vec<Vec<Tensor>>, InterpretError> {
+    pub fn run_ranks(&self, graph: &str, inputs: Vec<Vec<Tensor>>) -> Result<Vec<Vec<Tensor>>, InterpretError> {
         let graph = self.module.graph(graph).ok_or_else(|| InterpretError::NoGraph(graph.to_owned()))?;
         let count = |what, expected, found| {
             let error = || InterpretError::Count { graph: graph.name.clone(), what, expected, found };
@@ -120,12 +120,12 @@ impl<'a> Interpreter<'a> {
         };
         count("ranks", self.module.mesh.ranks() as usize, inputs.len())?;
         let mut bindings = self.axes();
-        for rank in inputs {
+        for rank in &inputs {
             count("inputs", graph.inputs.len(), rank.len())?;
             bind(graph, rank, &mut bindings)?;
         }
         self.check_extents(graph, &bindings, &mut BTreeSet::new())?;
-        self.graph(graph, inputs.to_vec(), &bindings)
+        self.graph(graph, inputs, &bindings)
     }
 
     /// Sizes of the mesh's axes.
@@ -150,14 +150,13 @@ impl<'a> Interpreter<'a> {
     }
 
     fn graph(&self, graph: &Graph, inputs: Vec<Vec<Tensor>>, bindings: &Bindings) -> Interpreted<Vec<Vec<Tensor>>> {
-        let mut values: Vec<Ranks> = (0..graph.inputs.len())
-            .map(|i| Ranks { tensors: inputs.iter().map(|rank| rank[i].clone()).collect() })
-            .collect();
+        let ranks = inputs.len();
+        let mut values = by_value(inputs);
         for node in &graph.nodes {
             values.extend(self.node(graph, node, &values, bindings)?);
         }
         let of_rank = |rank: usize| graph.outputs.iter().map(|v| values[v.index()].tensors[rank].clone()).collect();
-        Ok((0..inputs.len()).map(of_rank).collect())
+        Ok((0..ranks).map(of_rank).collect())
     }
 
     fn node(&self, graph: &Graph, node: &Node, values: &[Ranks], bindings: &Bindings) -> Interpreted<Vec<Ranks>> {

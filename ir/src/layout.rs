@@ -74,9 +74,51 @@ impl Layout {
         }
     }
 
-    /// The positions of all elements in row-major order.
+    /// The positions of all elements in row-major order, a line of the last dimension after the other.
     pub fn positions<'a>(&'a self, shape: &'a [usize], dtype: DType) -> impl Iterator<Item = usize> + 'a {
-        map_indices(shape, move |index| self.position(shape, dtype, index))
+        let (length, lines) = shape.split_last().map_or((1, shape), |(last, others)| (*last, others));
+        let mut first = vec![0; shape.len()];
+        let starts = map_indices(lines, move |index| {
+            first[..index.len()].copy_from_slice(index);
+            self.line(shape, dtype, &first)
+        });
+        starts.flat_map(move |line| (0..length).map(move |i| line.position(i)))
+    }
+
+    /// The line along the last dimension that begins at an index.
+    fn line(&self, shape: &[usize], dtype: DType, first: &[usize]) -> Line {
+        match self {
+            Layout::RowMajor => Line::Even { start: row_major(shape, first), step: 1 },
+            Layout::Panels { contracted } => {
+                let (k_extent, group) = (matrix(shape, contracted).0, group(dtype));
+                let (k, n) = split_index(shape, contracted, first);
+                match contracted.contains(&first.len().wrapping_sub(1)) {
+                    true => Line::Depth { k_extent, group, k, n },
+                    false => Line::Columns { k_extent, group, k, n },
+                }
+            }
+            Layout::CachePages => {
+                Line::Even { start: cache_position(shape, dtype, first), step: if first[1] == 0 { PANEL } else { 1 } }
+            }
+        }
+    }
+}
+
+/// Where elements of one line lie.
+#[derive(Clone, Copy)]
+enum Line {
+    Even { start: usize, step: usize },
+    Columns { k_extent: usize, group: usize, k: usize, n: usize },
+    Depth { k_extent: usize, group: usize, k: usize, n: usize },
+}
+
+impl Line {
+    fn position(self, i: usize) -> usize {
+        match self {
+            Line::Even { start, step } => start + i * step,
+            Line::Columns { k_extent, group, k, n } => panel_position(k_extent, group, k, n + i),
+            Line::Depth { k_extent, group, k, n } => panel_position(k_extent, group, k + i, n),
+        }
     }
 }
 
@@ -90,7 +132,9 @@ pub fn matrix(shape: &[usize], contracted: &[usize]) -> (usize, usize) {
 /// Element position of `(k, n)` in panels with `k_extent` rows.
 pub fn panel_position(k_extent: usize, group: usize, k: usize, n: usize) -> usize {
     let panel = n / PANEL * (k_extent.next_multiple_of(group) * PANEL);
-    panel + k / group * (PANEL * group) + n % PANEL * group + k % group
+    // Groups are powers of two, and this is asked for every element.
+    let (groups, within) = (k >> group.trailing_zeros(), k & (group - 1));
+    panel + groups * (PANEL * group) + n % PANEL * group + within
 }
 
 fn row_major(shape: &[usize], index: &[usize]) -> usize {
@@ -139,6 +183,7 @@ mod tests {
     /// Every index has its own position below `elements`.
     fn check(layout: &Layout, shape: &[usize], dtype: DType) {
         let mut seen = BTreeSet::new();
+        let mut positions = layout.positions(shape, dtype);
         let count: usize = shape.iter().product();
         for flat in 0..count {
             let mut rest = flat;
@@ -148,14 +193,17 @@ mod tests {
                 rest /= shape[dim];
             }
             let position = layout.position(shape, dtype, &index);
+            assert_eq!(positions.next(), Some(position), "{layout:?} {index:?}");
             assert!(position < layout.elements(shape, dtype) && seen.insert(position), "{layout:?} {index:?}");
         }
+        assert_eq!(positions.next(), None);
     }
 
     #[test]
     fn positions_are_distinct_and_inside() {
         for dtype in [DType::F32, DType::F16, DType::I8, DType::U4] {
             check(&Layout::RowMajor, &[3, 5], dtype);
+            check(&Layout::RowMajor, &[], dtype);
             check(&Layout::Panels { contracted: vec![0] }, &[5, 18], dtype);
             check(&Layout::Panels { contracted: vec![0, 1] }, &[3, 3, 17], dtype);
             check(&Layout::Panels { contracted: vec![1] }, &[33, 7], dtype);

@@ -98,11 +98,11 @@ impl<'a> ProgramInterpreter<'a> {
 
     fn launch(&self, rank: u64, launch: &Launch, bindings: &Bindings, memory: &mut dyn Memory, layer: u64) {
         let load = |view: &View| self.load(memory, rank, view, bindings, layer);
-        let inputs: Vec<Tensor> = launch.inputs.iter().map(load).collect();
+        let inputs = vec![launch.inputs.iter().map(load).collect()];
         let name = &self.program.kernels[launch.kernel].graph.name;
         let interpreter = Interpreter::new(&self.kernels[launch.kernel], Precision::Typed);
-        let outputs = interpreter.run(name, &inputs).expect("views fit the kernel");
-        for (view, tensor) in launch.outputs.iter().zip(&outputs) {
+        let outputs = interpreter.run_ranks(name, inputs).expect("views fit the kernel");
+        for (view, tensor) in launch.outputs.iter().zip(&outputs[0]) {
             store(memory, rank, view, tensor, layer);
         }
     }
@@ -130,9 +130,11 @@ pub fn unpack(layout: &Layout, shape: &[usize], dtype: crate::types::DType, byte
         tensor.data.iter_mut().enumerate().for_each(|(i, value)| *value = read_element(dtype, bytes, i));
         return tensor;
     }
-    for (value, position) in tensor.data.iter_mut().zip(layout.positions(shape, dtype)) {
-        *value = read_element(dtype, bytes, position);
-    }
+    let mut values = tensor.data.iter_mut();
+    // Not a loop: iterators of iterators are only fast from within.
+    layout.positions(shape, dtype).for_each(|position| {
+        *values.next().expect("one for each position") = read_element(dtype, bytes, position);
+    });
     tensor
 }
 

@@ -191,7 +191,7 @@ impl Proof<'_> {
         };
         let given: Option<Vec<Vec<Tensor>>> = (0..handed_on.len()).map(of_rank).collect();
         let given = given.ok_or_else(|| Uncertified::NotHanded { graph: graph.name.clone() })?;
-        Ok(Interpreter::new(&self.ranks, Precision::Double).run_ranks(&graph.name, &given)?)
+        Ok(Interpreter::new(&self.ranks, Precision::Double).run_ranks(&graph.name, given)?)
     }
 
     /// What a rank of a stage has of a whole value: of one that is longer by the other stages' layers, the stage's layers.

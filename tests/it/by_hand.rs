@@ -26,7 +26,7 @@ fn the_cut_mlp_is_the_whole_one() {
         pairs.map(|(input, tensor)| shard(tensor, &input.ty, &cut.mesh, rank)).collect::<Vec<_>>()
     };
     let ranks: Vec<Vec<Tensor>> = (0..2).map(pieces).collect();
-    let found = Interpreter::new(&cut, Precision::Double).run_ranks("mlp", &ranks).unwrap();
+    let found = Interpreter::new(&cut, Precision::Double).run_ranks("mlp", ranks).unwrap();
     assert_eq!(found[0], found[1], "ranks agree bit for bit");
     // The same sums in f64, in two parts.
     assert!(found[0][0].difference(&expect) < 1e-14);

@@ -137,10 +137,11 @@ pub(crate) fn strategy(text: &str) -> Option<Strategy> {
 fn run(module: &Module, text: &str) -> Result<String, String> {
     let graph = &module.graphs[0];
     let inputs = by_rank(module, graph, text)?;
-    let outputs = Interpreter::new(module, Precision::Typed).run_ranks(&graph.name, &inputs);
+    let outputs = Interpreter::new(module, Precision::Typed).run_ranks(&graph.name, inputs);
+    let by_rank = outputs.map_err(|error| error.to_string())?;
     let mut shown = String::new();
-    for (rank, outputs) in outputs.map_err(|error| error.to_string())?.iter().enumerate() {
-        if inputs.len() > 1 {
+    for (rank, outputs) in by_rank.iter().enumerate() {
+        if by_rank.len() > 1 {
             writeln!(shown, "rank {rank}").unwrap();
         }
         outputs.iter().for_each(|tensor| shown.push_str(&show(tensor)));

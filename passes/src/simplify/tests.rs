@@ -42,7 +42,7 @@ pub(crate) fn case(pass: &str, name: &str) -> String {
 /// Runs a graph of two modules on the same random inputs; f32 may differ by 1e-5, what another order of sums does.
 pub(crate) fn check_numbers(before: &Module, after: &Module, graph: &str) {
     let inputs = random_inputs(before, before.graph(graph).unwrap());
-    let run = |module| Interpreter::new(module, Precision::Typed).run_ranks(graph, &inputs).unwrap();
+    let run = |module| Interpreter::new(module, Precision::Typed).run_ranks(graph, inputs.clone()).unwrap();
     for (before, after) in run(before).iter().flatten().zip(run(after).iter().flatten()) {
         let allowed = if before.dtype == DType::F32 { 1e-5 } else { 0.0 };
         let difference = before.difference(after);
