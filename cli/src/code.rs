@@ -25,6 +25,9 @@ pub(crate) struct Made {
 pub(crate) fn images(program: &Program, targets: &[Target], progress: &mut dyn Progress) -> Result<Vec<Made>, Error> {
     let choices: BTreeSet<Vec<Class>> = targets.iter().flat_map(|target| target.choices()).collect();
     if choices.is_empty() {
+        if targets.contains(&Target::Native) {
+            progress.note("no code: this processor runs none of the classes there are; the interpreter runs the model");
+        }
         return Ok(Vec::new());
     }
     progress.begin("compile the kernels", 0);

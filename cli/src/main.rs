@@ -26,8 +26,8 @@ use bloomery::run::RunOptions;
 use bloomery::strategy::files as strategy_files;
 use bloomery::terminal::{self, Terminal};
 use bloomery::{
-    Error, bench, checkpoint, compile, config, convert, demo, eval, inspect, ir_file, limits, logits, reshard,
-    retarget, run, strategy, tokenize, verify,
+    Error, Execution, bench, checkpoint, compile, config, convert, demo, eval, inspect, ir_file, limits, logits,
+    reshard, retarget, run, strategy, tokenize, verify,
 };
 use bloomery_formats::map::cut;
 use print::Silent;
@@ -95,11 +95,12 @@ fn shown() -> Terminal {
 }
 
 /// The artifact that a command runs: a file, or what is kept of a model's folder or name, compiled on first use.
-fn kept(model: &Path) -> Result<PathBuf, Failure> {
+fn kept(model: &Path, execution: &Execution) -> Result<PathBuf, Failure> {
     if model.is_file() {
         return Ok(model.to_path_buf());
     }
-    Ok(interrupt::asking(|| artifact(model, &PretrainedOptions::default(), &mut shown()))?)
+    let options = PretrainedOptions { execution: execution.clone(), ..PretrainedOptions::default() };
+    Ok(interrupt::asking(|| artifact(model, &options, &mut shown()))?)
 }
 
 fn compile(args: &Compile) -> Result<(), Failure> {
@@ -167,7 +168,7 @@ fn ir(args: &Ir) -> Result<(), Failure> {
 
 fn run(args: &Run) -> Result<(), Failure> {
     let options = args.options();
-    let options = RunOptions { artifact: kept(&options.artifact)?, ..options };
+    let options = RunOptions { artifact: kept(&options.artifact, &options.execution)?, ..options };
     let mut streamed = false;
     let completed = run::run(&options, &mut |token| {
         if args.stream {
@@ -195,7 +196,7 @@ fn run(args: &Run) -> Result<(), Failure> {
 
 fn logits(args: &Logits) -> Result<(), Failure> {
     let options = args.options();
-    let options = LogitsOptions { artifact: kept(&options.artifact)?, ..options };
+    let options = LogitsOptions { artifact: kept(&options.artifact, &options.execution)?, ..options };
     let logits = logits::logits(&options)?;
     // Before this there is no file, and signals end the program as they end any.
     interrupt::ask_first();
@@ -205,7 +206,7 @@ fn logits(args: &Logits) -> Result<(), Failure> {
 
 fn eval(args: &Eval) -> Result<(), Failure> {
     let options = args.options();
-    let options = EvalOptions { artifact: kept(&options.artifact)?, ..options };
+    let options = EvalOptions { artifact: kept(&options.artifact, &options.execution)?, ..options };
     let evaluated = eval::eval(&options, &mut shown())?;
     if args.json { Ok(print::json(&evaluated)?) } else { Ok(print::out(&print::evaluated(&evaluated))?) }
 }
@@ -326,7 +327,7 @@ fn bench(args: &Bench) -> Result<(), Failure> {
         return if args.json { Ok(print::json(&limits)?) } else { Ok(print::out(&print::limits(&limits))?) };
     }
     let options = args.options();
-    let options = BenchOptions { artifact: kept(&options.artifact)?, ..options };
+    let options = BenchOptions { artifact: kept(&options.artifact, &options.execution)?, ..options };
     let benched = bench::bench(&options, &mut shown())?;
     if args.json { Ok(print::json(&benched.to_json())?) } else { Ok(print::out(&print::benched(&benched))?) }
 }

@@ -12,6 +12,7 @@ use std::sync::{Arc, LazyLock};
 use std::thread;
 
 use bloomery_artifact::{Artifact, Check, VERSION};
+use bloomery_codegen::cpu::{CLASSES, Class};
 use bloomery_formats::cached_model;
 use bloomery_models::config::WeightType;
 use bloomery_models::tokenizer::Tokenizer;
@@ -37,7 +38,7 @@ pub struct PretrainedOptions {
     pub cache: Option<PathBuf>,
     /// The type weights get; as stored when nothing is said.
     pub dtype: Option<WeightType>,
-    /// What to make code for; this machine alone when nothing is said.
+    /// What to make code for; when nothing is said, this machine alone, or the class that `execution` names.
     pub targets: Vec<Target>,
     /// The arithmetic of products.
     pub compute: Compute,
@@ -206,11 +207,20 @@ fn compile_options(folder: &Path, options: &PretrainedOptions) -> CompileOptions
     let PretrainedOptions { dtype, compute, kv_dtype, max_context, .. } = *options;
     CompileOptions {
         dtype,
-        targets: options.targets.clone(),
+        targets: targets(options),
         compute,
         kv_dtype,
         max_context,
         ..CompileOptions::new(ModelSource::Folder(folder.to_path_buf()))
+    }
+}
+
+/// What code is made for: where nothing is said of that, but of the class that is to run, for this class.
+fn targets(options: &PretrainedOptions) -> Vec<Target> {
+    let named = options.execution.class.as_deref().and_then(Class::by_name).filter(|class| CLASSES.contains(class));
+    match (&options.targets[..], named) {
+        ([Target::Native], Some(class)) => vec![Target::Cpu(class)],
+        (targets, _) => targets.to_vec(),
     }
 }
 
@@ -228,7 +238,7 @@ fn kept(folder: &Path, options: &PretrainedOptions) -> Result<PathBuf, Error> {
     let mut hash = Sha256::new();
     hash.update(format!("{} {VERSION} {:?}", env!("CARGO_PKG_VERSION"), compile_options(&folder, options)));
     // Machines of several kinds may share the folder.
-    hash.update(format!("{:?}", options.targets.iter().flat_map(|target| target.choices()).collect::<Vec<_>>()));
+    hash.update(format!("{:?}", targets(options).into_iter().flat_map(Target::choices).collect::<Vec<_>>()));
     for file in files(&folder)? {
         hash_file(&file, &mut hash)?;
     }
@@ -293,4 +303,21 @@ fn changed(metadata: &Metadata) -> (i64, i64) {
 #[cfg(not(unix))]
 fn changed(metadata: &Metadata) -> Option<std::time::SystemTime> {
     metadata.modified().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_is_made_for_the_class_that_is_to_run() {
+        let of = |class: Option<&str>, targets: Vec<Target>| {
+            let execution = Execution { class: class.map(str::to_owned), ..Execution::default() };
+            super::targets(&PretrainedOptions { execution, targets, ..PretrainedOptions::default() })
+        };
+        assert_eq!(of(None, vec![Target::Native]), [Target::Native]);
+        assert_eq!(of(Some("interpreter"), vec![Target::Native]), [Target::Native]);
+        assert_eq!(of(Some("x86-64-v4"), vec![Target::Native]), [Target::Cpu(Class::V4)]);
+        assert_eq!(of(Some("x86-64-v4"), vec![Target::AllX86]), [Target::AllX86]);
+    }
 }

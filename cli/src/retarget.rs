@@ -37,11 +37,11 @@ pub fn retarget(
 ) -> Result<Retargeted, Error> {
     output::check(output)?;
     if targets.iter().all(|target| target.choices().is_empty()) {
-        return Err(Error::Refused(
-            "retarget adds code, and --target interpreter names none: say --target cpu:CLASS (the interpreter runs every \
-             artifact)"
-                .to_owned(),
-        ));
+        let names: Vec<String> = targets.iter().map(ToString::to_string).collect();
+        return Err(Error::Refused(format!(
+            "retarget adds code, and --target {} names none: say --target cpu:CLASS (the interpreter runs every artifact)",
+            names.join(",")
+        )));
     }
     // Weights are checked when they are copied.
     let artifact = Artifact::open(input, Check::Lazy)?;

@@ -21,7 +21,7 @@ use input::{Input, Next};
 /// Talks until there are no more lines.
 pub(crate) fn talk(args: &args::Chat) -> Result<(), Failure> {
     let options = args.options();
-    let options = ChatOptions { artifact: kept(&options.artifact)?, ..options };
+    let options = ChatOptions { artifact: kept(&options.artifact, &options.execution)?, ..options };
     let turns = Turns::new();
     let mut chat = Chat::open(&options)?;
     let mut input = Input::new()?;

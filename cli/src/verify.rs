@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use bloomery_artifact::{Artifact, Check};
+use bloomery_artifact::{Artifact, Check, note};
 use bloomery_codegen::ascend;
 use bloomery_configs::Strategy;
 use bloomery_ir::Mesh;
 
 use crate::Error;
 use crate::compile::strategy::{Certified, certified, shared};
+use crate::execution::check_once;
 
 /// What was compared.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,7 +28,11 @@ pub struct Verified {
 /// # Errors
 /// What is foreign, cut off or damaged, and where; a strategy that is none of the model's, or no longer proven.
 pub fn verify(path: &Path) -> Result<Verified, Error> {
-    let artifact = Artifact::open(path, Check::Full)?;
+    let artifact = Artifact::open(path, Check::Full).inspect_err(|_| {
+        if let Check::Once(notes) = check_once() {
+            note::forget(path, &notes);
+        }
+    })?;
     same_plan(&artifact)?;
     let certificate = if artifact.program().ranks() > 1 { prove(&artifact)? } else { None };
     Ok(Verified { sections: artifact.sections().len(), weights_bytes: artifact.weight_table().bytes, certificate })

@@ -92,9 +92,12 @@ impl Layout {
             Layout::Panels { contracted } => {
                 let (k_extent, group) = (matrix(shape, contracted).0, group(dtype));
                 let (k, n) = split_index(shape, contracted, first);
-                match contracted.contains(&first.len().wrapping_sub(1)) {
-                    true => Line::Depth { k_extent, group, k, n },
-                    false => Line::Columns { k_extent, group, k, n },
+                match contracted.iter().position(|dim| dim + 1 == shape.len()) {
+                    Some(place) => {
+                        let step = contracted[place + 1..].iter().map(|&dim| shape[dim]).product();
+                        Line::Depth { k_extent, group, k, n, step }
+                    }
+                    None => Line::Columns { k_extent, group, k, n },
                 }
             }
             Layout::CachePages => {
@@ -109,7 +112,7 @@ impl Layout {
 enum Line {
     Even { start: usize, step: usize },
     Columns { k_extent: usize, group: usize, k: usize, n: usize },
-    Depth { k_extent: usize, group: usize, k: usize, n: usize },
+    Depth { k_extent: usize, group: usize, k: usize, n: usize, step: usize },
 }
 
 impl Line {
@@ -117,7 +120,7 @@ impl Line {
         match self {
             Line::Even { start, step } => start + i * step,
             Line::Columns { k_extent, group, k, n } => panel_position(k_extent, group, k, n + i),
-            Line::Depth { k_extent, group, k, n } => panel_position(k_extent, group, k + i, n),
+            Line::Depth { k_extent, group, k, n, step } => panel_position(k_extent, group, k + i * step, n),
         }
     }
 }
@@ -207,6 +210,7 @@ mod tests {
             check(&Layout::Panels { contracted: vec![0] }, &[5, 18], dtype);
             check(&Layout::Panels { contracted: vec![0, 1] }, &[3, 3, 17], dtype);
             check(&Layout::Panels { contracted: vec![1] }, &[33, 7], dtype);
+            check(&Layout::Panels { contracted: vec![2, 0] }, &[3, 17, 5], dtype);
         }
         check(&Layout::CachePages, &[2, 2, 3, 16, 5], DType::F16);
     }

@@ -131,7 +131,7 @@ pub fn unpack(layout: &Layout, shape: &[usize], dtype: crate::types::DType, byte
         return tensor;
     }
     let mut values = tensor.data.iter_mut();
-    // Not a loop: iterators of iterators are only fast from within.
+    // `for_each`, not `for`: an iterator over iterators is fast only when it drives itself.
     layout.positions(shape, dtype).for_each(|position| {
         *values.next().expect("one for each position") = read_element(dtype, bytes, position);
     });
@@ -140,9 +140,10 @@ pub fn unpack(layout: &Layout, shape: &[usize], dtype: crate::types::DType, byte
 
 /// A tensor into laid-out bytes; padding keeps what it held.
 pub fn pack(layout: &Layout, tensor: &Tensor, bytes: &mut [u8]) {
-    for (value, position) in tensor.data.iter().zip(layout.positions(&tensor.shape, tensor.dtype)) {
-        write_element(tensor.dtype, bytes, position, *value);
-    }
+    let mut values = tensor.data.iter();
+    layout.positions(&tensor.shape, tensor.dtype).for_each(|position| {
+        write_element(tensor.dtype, bytes, position, *values.next().expect("one for each position"));
+    });
     if *layout == Layout::CachePages {
         write_key_sizes(tensor, bytes);
     }

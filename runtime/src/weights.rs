@@ -53,7 +53,7 @@ impl Weights {
         Weights { artifact: Arc::clone(artifact), copy: None }
     }
 
-    /// Compares every piece with its hash, unless told never to, and copies it.
+    /// Compares every piece with its hash, unless that was done before or is never to be, and copies it.
     fn copied(artifact: &Arc<Artifact>) -> Result<Weights, RunError> {
         let mut block = Block::new("a copy of the weights", artifact.weights().len() as u64)?;
         for (piece, to) in block.bytes_mut().chunks_mut(STEP).enumerate() {

@@ -35,7 +35,7 @@ fn bytes(path: &Path) -> Vec<u8> {
 #[test]
 fn code_added_later_is_the_code_compiled_at_once() {
     let folder = tempfile::tempdir().unwrap();
-    // Two: every one more is two more calls of the compiler.
+    // The first two: every one more is two more calls of the compiler.
     let mut classes = compilable();
     assert!(!classes.is_empty());
     classes.truncate(2);

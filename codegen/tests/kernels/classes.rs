@@ -32,7 +32,7 @@ pub(crate) const PLAIN: Way = Way { name: "plain C", class: Class::Plain, option
 /// The same for classes with tiles, whose products have bits of their own.
 pub(crate) const PLAIN_TILES: Way = Way { name: "tiles in plain C", class: Class::PlainTiles, ..PLAIN };
 
-/// Checks keep optimisers busy for long, and find more where there are none.
+/// Optimisers take long for what the sanitizers check, and leave out accesses that would have been found faulty.
 const SANITIZERS: &[&str] = &["-O0", "-DSMALL", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
 
 const V3: Way = Way { name: "x86-64-v3 natively", class: Class::V3, ..NATIVE };

@@ -19,7 +19,7 @@ pub mod plan;
 pub mod weights;
 
 pub mod artifact;
-mod note;
+pub mod note;
 pub mod writer;
 
 pub use artifact::{Artifact, Check, Image, OpenError};

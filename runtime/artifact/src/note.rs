@@ -2,19 +2,39 @@
 //! hashing reads the weights once more, and of a process that runs one prompt that was half the time.
 //!
 //! A note is a small file in a folder that the caller names. It holds the artifact's path, size, place on the disk and
-//! the time of its last change, which nobody can set back; an artifact of which one of them differs has no note. What
-//! a note cannot tell is damage that no write did, such as a disk's: `Check::Lazy` and `Check::Full` find that.
+//! the time of its last change, which programs cannot set back where the file system keeps it; an artifact of which one of
+//! them differs has no note. What a note cannot tell is damage that gave the file no time: by a disk, or by writes through
+//! a map of it whose pages had been written before. `Check::Lazy` and `Check::Full` find that, and whoever finds it
+//! [forgets](forget) the note.
 
 use std::fs::{self, Metadata};
 use std::hash::Hasher as _;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+#[cfg(unix)]
+use std::time::Duration;
+use std::time::SystemTime;
 
 use tempfile::NamedTempFile;
 use twox_hash::XxHash3_64;
 
+/// Removes the note of an artifact, if it has one: it was found damaged.
+pub fn forget(path: &Path, folder: &Path) {
+    if let Ok(path) = path.canonicalize() {
+        // There may be none.
+        let _ = fs::remove_file(file_of(&path, folder));
+    }
+}
+
+/// Where the note of an artifact lies.
+fn file_of(path: &Path, folder: &Path) -> PathBuf {
+    let mut hash = XxHash3_64::new();
+    hash.write(path.as_os_str().as_encoded_bytes());
+    folder.join(format!("{:016x}", hash.finish()))
+}
+
 /// A file that changed so shortly ago could change again within the same tick of its file system's clock.
+#[cfg(unix)]
 const TICK: Duration = Duration::from_secs(2);
 
 /// The note that an artifact has, or would have.
@@ -29,9 +49,7 @@ impl Note {
     pub(crate) fn of(path: &Path, metadata: &Metadata, folder: &Path, now: SystemTime) -> Option<Note> {
         let path = path.canonicalize().ok()?;
         let text = format!("{}\n{}\n", path.display(), identity(metadata, now)?);
-        let mut hash = XxHash3_64::new();
-        hash.write(path.as_os_str().as_encoded_bytes());
-        Some(Note { file: folder.join(format!("{:016x}", hash.finish())), text })
+        Some(Note { file: file_of(&path, folder), text })
     }
 
     /// Whether it was written.
