@@ -1,6 +1,6 @@
 //! How an artifact is run: what all commands that run one have in common.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bloomery_artifact::{Artifact, Check};
@@ -32,7 +32,12 @@ impl Default for Execution {
 
 /// Checks an artifact once on this machine, with notes in the user's folder of caches; each time where there is none.
 pub fn check_once() -> Check {
-    find::own_cache().map_or(Check::Lazy, |cache| Check::Once(cache.join("checked")))
+    notes().map_or(Check::Lazy, Check::Once)
+}
+
+/// Where notes of checked artifacts lie.
+pub(crate) fn notes() -> Option<PathBuf> {
+    Some(find::own_cache()?.join("checked"))
 }
 
 /// The most threads: more than any machine gives to one process.

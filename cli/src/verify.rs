@@ -9,7 +9,7 @@ use bloomery_ir::Mesh;
 
 use crate::Error;
 use crate::compile::strategy::{Certified, certified, shared};
-use crate::execution::check_once;
+use crate::execution::notes;
 
 /// What was compared.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,7 +29,7 @@ pub struct Verified {
 /// What is foreign, cut off or damaged, and where; a strategy that is none of the model's, or no longer proven.
 pub fn verify(path: &Path) -> Result<Verified, Error> {
     let artifact = Artifact::open(path, Check::Full).inspect_err(|_| {
-        if let Check::Once(notes) = check_once() {
+        if let Some(notes) = notes() {
             note::forget(path, &notes);
         }
     })?;

@@ -64,14 +64,7 @@ impl Layout {
 
     /// The element position of an index: multiply by the element's size for a byte offset (nibbles: halve).
     pub fn position(&self, shape: &[usize], dtype: DType, index: &[usize]) -> usize {
-        match self {
-            Layout::RowMajor => row_major(shape, index),
-            Layout::Panels { contracted } => {
-                let (k, n) = split_index(shape, contracted, index);
-                panel_position(matrix(shape, contracted).0, group(dtype), k, n)
-            }
-            Layout::CachePages => cache_position(shape, dtype, index),
-        }
+        self.line(shape, dtype, index).position(0)
     }
 
     /// The positions of all elements in row-major order, a line of the last dimension after the other.

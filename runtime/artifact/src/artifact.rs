@@ -378,18 +378,13 @@ impl Artifact {
             });
         }
         let first = !self.checked[piece].swap(true, Ordering::Relaxed);
-        if first && self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.write_note();
-        }
-        Ok(())
-    }
-
-    /// After the last piece. Whoever wrote into the file since it was opened gave it another time than the note says.
-    fn write_note(&self) {
-        if let Some(note) = &self.note {
-            // Who has no place for notes has the weights checked each time, and nothing else to bear.
+        let last = first && self.left.fetch_sub(1, Ordering::Relaxed) == 1;
+        if let Some(note) = self.note.as_ref().filter(|_| last) {
+            // Whoever wrote into the file since it was opened gave it another time than the note says. Who has no place
+            // for notes has the weights checked each time, and nothing else to bear.
             let _ = note.write();
         }
+        Ok(())
     }
 
     fn bytes(&self, kind: SectionKind) -> Option<&[u8]> {
@@ -675,6 +670,14 @@ mod tests {
         assert!(Artifact::open(&path, Check::Full).is_err());
     }
 
+    /// A folder with an artifact, and where notes of it are to lie.
+    fn with_notes() -> (tempfile::TempDir, PathBuf, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, notes) = (folder.path().join("a.bloom"), folder.path().join("notes/checked"));
+        write(&path);
+        (folder, path, notes)
+    }
+
     /// Opened as a large artifact that has been there for a while.
     fn open_once(path: &Path, notes: &Path) -> Artifact {
         let mut artifact = Artifact::open_unchecked(path).unwrap();
@@ -685,9 +688,7 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn what_was_checked_once_is_not_checked_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let (path, notes) = (folder.path().join("a.bloom"), folder.path().join("notes/checked"));
-        write(&path);
+        let (_folder, path, notes) = with_notes();
         let first = open_once(&path, &notes);
         assert_eq!((first.unchecked(0, 0).count(), notes.exists()), (1, false));
         first.verify().unwrap();
@@ -699,9 +700,7 @@ mod tests {
     #[test]
     fn a_file_that_changed_is_checked_again() {
         use std::os::unix::fs::MetadataExt;
-        let folder = tempfile::tempdir().unwrap();
-        let (path, notes) = (folder.path().join("a.bloom"), folder.path().join("notes"));
-        write(&path);
+        let (_folder, path, notes) = with_notes();
         open_once(&path, &notes).verify().unwrap();
         let bytes = fs::read(&path).unwrap();
         let written = fs::metadata(&path).unwrap().modified().unwrap();
@@ -722,9 +721,7 @@ mod tests {
 
     #[test]
     fn a_new_file_has_no_note_and_damage_leaves_none() {
-        let folder = tempfile::tempdir().unwrap();
-        let (path, notes) = (folder.path().join("a.bloom"), folder.path().join("notes"));
-        write(&path);
+        let (_folder, path, notes) = with_notes();
         let mut new = Artifact::open_unchecked(&path).unwrap();
         let now = fs::metadata(&path).unwrap().modified().unwrap() + Duration::from_secs(1);
         new.begin_check(Check::Once(notes.clone()), 0, now).unwrap();
@@ -739,9 +736,7 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn a_note_that_is_forgotten_counts_no_more() {
-        let folder = tempfile::tempdir().unwrap();
-        let (path, notes) = (folder.path().join("a.bloom"), folder.path().join("notes"));
-        write(&path);
+        let (_folder, path, notes) = with_notes();
         open_once(&path, &notes).verify().unwrap();
         assert_eq!(open_once(&path, &notes).unchecked(0, 0).count(), 0);
         crate::note::forget(&path, &notes);
@@ -750,9 +745,7 @@ mod tests {
 
     #[test]
     fn where_no_note_can_be_written_it_is_checked_each_time() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.bloom");
-        write(&path);
+        let (_folder, path, _) = with_notes();
         let notes = path.join("no folder");
         open_once(&path, &notes).verify().unwrap();
         assert_eq!(open_once(&path, &notes).unchecked(0, 0).count(), 1);

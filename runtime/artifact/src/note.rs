@@ -4,11 +4,10 @@
 //! A note is a small file in a folder that the caller names. It holds the artifact's path, size, place on the disk and
 //! the time of its last change, which programs cannot set back where the file system keeps it; an artifact of which one of
 //! them differs has no note. What a note cannot tell is damage that gave the file no time: by a disk, or by writes through
-//! a map of it whose pages had been written before. `Check::Lazy` and `Check::Full` find that, and whoever finds it
+//! a map of it whose pages had been written before. `Check::Lazy` and `Check::Full` find that; `bloomery verify` then
 //! [forgets](forget) the note.
 
 use std::fs::{self, Metadata};
-use std::hash::Hasher as _;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 #[cfg(unix)]
@@ -28,9 +27,7 @@ pub fn forget(path: &Path, folder: &Path) {
 
 /// Where the note of an artifact lies.
 fn file_of(path: &Path, folder: &Path) -> PathBuf {
-    let mut hash = XxHash3_64::new();
-    hash.write(path.as_os_str().as_encoded_bytes());
-    folder.join(format!("{:016x}", hash.finish()))
+    folder.join(format!("{:016x}", XxHash3_64::oneshot(path.as_os_str().as_encoded_bytes())))
 }
 
 /// A file that changed so shortly ago could change again within the same tick of its file system's clock.
